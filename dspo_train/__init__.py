@@ -1,0 +1,60 @@
+"""Preference learning for Stable Diffusion: from labelled pairs to a LoRA.
+
+    from dspo_train import Job, TrainConfig, open_session
+
+    job = Job(base, pairs, out, TrainConfig(steps=400))
+    with open_session(job) as session:
+        for report in session.reports():
+            print(report.step, report.margin)
+        print(session.folder.result)
+
+Names are loaded when they are first used, because torch and diffusers take seconds to import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .base import load_base as load_base
+    from .config import DataSpec as DataSpec
+    from .config import LoraSpec as LoraSpec
+    from .config import OptimSpec as OptimSpec
+    from .config import TrainConfig as TrainConfig
+    from .exceptions import DspoError as DspoError
+    from .grids import ab_grid as ab_grid
+    from .lora import applied as applied
+    from .lora_file import load_lora as load_lora
+    from .lora_file import save_lora as save_lora
+    from .objectives import OBJECTIVES as OBJECTIVES
+    from .pairs import scan_pairs as scan_pairs
+    from .sampling import sample as sample
+    from .session import Job as Job
+    from .session import open_session as open_session
+
+_HOME = {
+    "OBJECTIVES": "objectives",
+    "DataSpec": "config",
+    "DspoError": "exceptions",
+    "Job": "session",
+    "LoraSpec": "config",
+    "OptimSpec": "config",
+    "TrainConfig": "config",
+    "ab_grid": "grids",
+    "applied": "lora",
+    "load_base": "base",
+    "load_lora": "lora_file",
+    "open_session": "session",
+    "sample": "sampling",
+    "save_lora": "lora_file",
+    "scan_pairs": "pairs",
+}
+
+__all__ = list(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -1,0 +1,1 @@
+"""The command line: arguments in, the library's functions called, sentences and a progress bar out."""

@@ -1,0 +1,14 @@
+"""`inspect`: what a pair folder holds."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..pairs import format_report, scan_pairs
+from .main import OK, USER, say
+
+
+def run(arguments: argparse.Namespace) -> int:
+    scan = scan_pairs(arguments.folder, deep=arguments.deep)
+    say(format_report(scan, resolution=arguments.resolution))
+    return OK if scan.pairs else USER

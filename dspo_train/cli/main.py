@@ -1,0 +1,132 @@
+"""Arguments, and what becomes of errors."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..exceptions import DspoError
+
+OK, USER, INTERRUPTED = 0, 2, 130  # exit codes; 1 is Python's own, for a bug of ours
+
+# Command -> module with `run(arguments) -> exit code`; imported when called, because torch and diffusers take seconds.
+COMMANDS = {
+    "demo": "demo",
+    "inspect": "inspection",
+    "train": "training",
+    "sample": "pictures",
+    "compare": "pictures",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and turn errors into one message each. -> exit code
+
+    A mistake that the user can mend ends with code 2 and no traceback; anything else is our bug and shows one.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that cannot show a character must not stop a training
+            stream.reconfigure(errors="replace")
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    _quiet()
+    try:
+        module = importlib.import_module(f".{COMMANDS[arguments.command]}", __package__)
+        return module.run(arguments)
+    except DspoError as error:
+        sys.stderr.write(f"\nerror: {error}\n")
+        return USER
+    except KeyboardInterrupt:
+        again = ". The same command goes on from the last checkpoint" if arguments.command == "train" else ""
+        sys.stderr.write(f"\nstopped{again}\n")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        with contextlib.suppress(OSError):
+            sys.stdout.close()
+        return OK
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def _quiet() -> None:
+    """The libraries below announce what does not concern a user of ours."""
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    for name in ("transformers", "diffusers", "huggingface_hub", "accelerate", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m dspo_train", description="Teach a Stable Diffusion model your taste from labelled pairs."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="the whole loop on an embedded tiny model, in a few minutes")
+    demo.add_argument("--out", type=Path, default=Path("dspo-demo"), metavar="DIR", help="default: %(default)s")
+
+    inspect = commands.add_parser("inspect", help="say what a pair folder holds and what is wrong with it")
+    inspect.add_argument("folder", type=Path, metavar="FOLDER")
+    inspect.add_argument("--resolution", type=int, default=512, metavar="PIXELS", help="default: %(default)s")
+    inspect.add_argument("--deep", action="store_true", help="decode every picture (slow)")
+
+    train = commands.add_parser("train", help="train a LoRA from a pair folder, or go on with a stopped run")
+    _base(train)
+    train.add_argument("--pairs", type=Path, required=True, metavar="FOLDER", help="labelled pairs; see inspect")
+    train.add_argument(
+        "--out", type=Path, required=True, metavar="RUN", help="the run's folder; its name names the LoRA"
+    )
+    train.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; see docs/training.md")
+    train.add_argument("--objective", metavar="NAME", help="dspo (default), dspo_paper, diffusion_dpo or sft")
+    train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
+    train.add_argument("--refine", type=Path, metavar="FILE", help="a LoRA to go on from; frozen, it is the reference")
+    train.add_argument("--cache", type=Path, metavar="DIR", help="encodings; default: .dspo_cache in the pair folder")
+
+    sample = commands.add_parser("sample", help="draw pictures, with or without a LoRA")
+    _base(sample)
+    _sampling(sample)
+    sample.add_argument("--lora", type=Path, metavar="FILE")
+    sample.add_argument("--strength", type=float, default=1.0, metavar="X", help="default: %(default)s")
+    sample.add_argument("--count", type=int, default=1, metavar="N", help="pictures a prompt (default: %(default)s)")
+    sample.add_argument("--out", type=Path, required=True, metavar="DIR")
+
+    compare = commands.add_parser(
+        "compare", help="one captioned picture: rows prompts, columns base and LoRA strengths"
+    )
+    _base(compare)
+    _sampling(compare)
+    compare.add_argument("--lora", type=Path, required=True, metavar="FILE")
+    compare.add_argument("--strengths", default="0.5,1", metavar="X,Y,...", help="default: %(default)s")
+    compare.add_argument("--out", type=Path, required=True, metavar="PNG")
+    return parser
+
+
+def _base(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--base", type=Path, required=True, metavar="PATH", help="diffusers folder or .safetensors file"
+    )
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="CLIP's vocab.json and merges.txt, if not found")
+    parser.add_argument("--prediction", choices=["epsilon", "v_prediction"], help="if the base misstates its own")
+
+
+def _sampling(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line", required=True)
+    parser.add_argument("--seed", type=int, default=0, help="of the first picture (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=25, help="default: %(default)s")
+    parser.add_argument("--guidance", type=float, metavar="X", help="default: the model family's")
+    parser.add_argument("--negative", default="", metavar="TEXT", help="negative prompt")
+    parser.add_argument("--width", type=int, metavar="PIXELS", help="default: the model's own size")
+    parser.add_argument("--height", type=int, metavar="PIXELS")
+    parser.add_argument("--batch-size", type=int, default=4, metavar="N", help="default: %(default)s")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")

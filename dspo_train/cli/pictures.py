@@ -1,0 +1,139 @@
+"""`sample` and `compare`: pictures from a base, with and without a LoRA."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from .. import devices, files
+from ..base import Base, load_base
+from ..comparison import comparison_grid
+from ..exceptions import ConfigError
+from ..lora import LoraWeights, applied
+from ..lora_file import load_lora
+from ..sampling import SampleSpec, default_spec, sample
+from .main import OK, say
+
+log = logging.getLogger("dspo")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    prompts = read_prompts(arguments.prompts)
+    compare = arguments.command == "compare"
+    strengths = parse_strengths(arguments.strengths if compare else str(arguments.strength))
+    if compare and (arguments.out.suffix.lower() != ".png" or arguments.out.is_dir()):
+        raise ConfigError(f"--out {arguments.out}: give the name of a .png file")
+    if not compare and arguments.out.exists() and not arguments.out.is_dir():
+        raise ConfigError(f"--out {arguments.out} is a file; give a folder")
+    with devices.accelerator("auto", arguments.precision) as (accelerator, precision):
+        base = load_base(
+            arguments.base,
+            dtype=devices.DTYPES[precision],
+            device=accelerator.device,
+            tokenizer=arguments.tokenizer,
+            prediction=arguments.prediction,
+        )
+        if compare:
+            return _compare(arguments, base, prompts, strengths)
+        return _sample(arguments, base, prompts)
+
+
+def _sample(arguments: argparse.Namespace, base: Base, prompts: list[str]) -> int:
+    if arguments.count < 1:
+        raise ConfigError(f"--count must be at least 1, got {arguments.count}")
+    prompts = [prompt for prompt in prompts for _ in range(arguments.count)]
+    seeds = range(arguments.seed, arguments.seed + len(prompts))
+    if arguments.lora is None:
+        pictures = _draw(arguments, base, prompts, seeds, "base")
+    else:
+        with applied(base.unet, _weights(arguments.lora, base), arguments.strength):
+            pictures = _draw(arguments, base, prompts, seeds, "LoRA")
+    for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True):
+        path = arguments.out / f"{seed:06d}.png"
+        files.write_picture(path, picture)
+        files.write_text(path.with_suffix(".txt"), prompt + "\n")
+    say(f"{len(pictures)} pictures in {arguments.out}")
+    return OK
+
+
+def _compare(arguments: argparse.Namespace, base: Base, prompts: list[str], strengths: list[float]) -> int:
+    weights = _weights(arguments.lora, base)
+    seeds = range(arguments.seed, arguments.seed + len(prompts))
+    picture = comparison_grid(
+        base,
+        weights,
+        strengths,
+        prompts,
+        lambda name: _draw(arguments, base, prompts, seeds, name),
+        title=arguments.lora.stem,
+        subtitle=f"{base.name}, the same seeds in every column",
+    )
+    files.write_picture(arguments.out, picture)
+    say(f"grid: {arguments.out}")
+    return OK
+
+
+def _weights(lora: Path, base: Base) -> LoraWeights:
+    """A LoRA's weights, with a word on what of it does not apply."""
+    loaded = load_lora(lora, base.unet)
+    if loaded.unused:
+        log.warning("%s: not applied: %s", lora.name, loaded.unused_summary)
+    return loaded.weights
+
+
+def _draw(
+    arguments: argparse.Namespace, base: Base, prompts: Sequence[str], seeds: Sequence[int], name: str
+) -> list[Image.Image]:
+    with tqdm(desc=name, unit="step", leave=False) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return sample(base, prompts, seeds, _spec(arguments, base), batch_size=arguments.batch_size, on_progress=show)
+
+
+def _spec(arguments: argparse.Namespace, base: Base) -> SampleSpec:
+    given = {"width": arguments.width, "height": arguments.height, "guidance": arguments.guidance}
+    return dataclasses.replace(
+        default_spec(base),
+        steps=arguments.steps,
+        negative_prompt=arguments.negative,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def read_prompts(file: Path) -> list[str]:
+    """One prompt a line; empty lines and lines that start with # are skipped.
+
+    Raises:
+        ConfigError: no such file, not UTF-8, or no prompt in it.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise ConfigError(f"--prompts {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--prompts {file}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    if not prompts:
+        raise ConfigError(f"--prompts {file}: no prompts in it; write one a line")
+    return prompts
+
+
+def parse_strengths(text: str) -> list[float]:
+    """`0.5,1` -> [0.5, 1.0]. Raises ConfigError where a part is no number."""
+    try:
+        strengths = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(f"--strengths {text!r}: expected numbers between commas, as in 0.5,1") from error
+    if not all(math.isfinite(strength) for strength in strengths):
+        raise ConfigError(f"a strength must be a finite number, got {text}")
+    return strengths

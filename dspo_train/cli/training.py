@@ -1,0 +1,145 @@
+"""`train`: settings from a file and the command line, a progress bar, a clean stop."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ..config import TrainConfig, from_dict, with_settings
+from ..exceptions import ConfigError
+from ..session import Job, Session, open_session
+from ..trainer import StepReport
+from .main import INTERRUPTED, OK, say
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    job = Job(
+        base=arguments.base,
+        pairs=arguments.pairs,
+        out=arguments.out,
+        config=read_config(arguments.config, arguments.objective, arguments.set),
+        refine=arguments.refine,
+        tokenizer=arguments.tokenizer,
+        prediction=arguments.prediction,
+        cache=arguments.cache,
+    )
+    with open_session(job, _Encoding()) as session:
+        if session.main:
+            _announce(session)
+        return _train(session)
+
+
+def _announce(session: Session) -> None:
+    scan, config = session.scan, session.job.config
+    dropped = sum(defect.fatal for defect in scan.defects)
+    faults = f", {dropped} defects (see inspect)" if dropped else ""
+    say(f"{len(scan.pairs)} pairs, {scan.ties} ties left out{faults}; base {session.base.name} ({session.base.family})")
+    if session.finished:
+        return
+    if session.training.step:
+        say(f"going on from step {session.training.step} of {config.steps}")
+
+
+def _train(session: Session) -> int:
+    steps = session.job.config.steps
+    if session.finished:
+        say(f"already finished: {session.folder.result}")
+        return OK
+    with (
+        _stop_requested() as stop,
+        tqdm(total=steps, initial=session.training.step, unit="step", disable=not session.main) as bar,
+        contextlib.closing(session.reports()) as reports,
+    ):
+        for report in reports:
+            bar.set_postfix_str(summary(report), refresh=False)
+            bar.update()
+            if stop and report.step < steps:
+                break
+    if session.training.step < steps:
+        say(f"stopped after step {session.training.step}; the same command goes on from here")
+        return INTERRUPTED
+    if session.main:
+        say(f"LoRA:  {session.folder.result}\ncurve: {session.folder.curve}")
+    return OK
+
+
+def summary(report: StepReport) -> str:
+    """The figures worth a glance; tqdm itself shows the time left."""
+    return (
+        f"loss {report.loss:.4g}, margin {report.margin:+.2e}, accuracy {report.accuracy:.0%}, "
+        f"{report.pairs_per_second:.2g} pairs/s"
+    )
+
+
+class _Encoding:
+    """A bar for the encoding of pictures, made when there is something to encode."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._bar is None:
+            self._bar = tqdm(total=total, desc=stage, unit="pair", leave=False)
+        self._bar.update(done - self._bar.n)
+        if done == total:
+            self._bar.close()
+
+
+@contextlib.contextmanager
+def _stop_requested() -> Iterator[list[int]]:
+    """Ctrl-C and termination ask for a stop after the current step; a second Ctrl-C stops at once."""
+    requests: list[int] = []
+
+    def request(number: int, frame: object) -> None:
+        if requests:
+            raise KeyboardInterrupt
+        requests.append(number)
+
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield requests
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def read_config(file: Path | None, objective: str | None, settings: list[str]) -> TrainConfig:
+    """The file's settings, then `--set`, then `--objective`.
+
+    Raises:
+        ConfigError: no such file, broken TOML, an argument without `=`, or a bad setting.
+    """
+    values: Mapping[str, Any] = {} if file is None else _read_toml(file)
+    pairs = {}
+    for setting in settings:
+        key, separator, value = setting.partition("=")
+        if not separator or not key.strip():
+            raise ConfigError(f"--set {setting!r}: expected KEY=VALUE, as in --set optim.lr=1e-4")
+        pairs[key.strip()] = value.strip()
+    values = with_settings(values, pairs)
+    if objective is not None:
+        values["objective"] = objective
+    return from_dict(values)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"--config {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config {file}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"--config {file}: not valid TOML: {error}") from error

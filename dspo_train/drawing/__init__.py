@@ -1,0 +1,1 @@
+"""Drawing with Pillow: typefaces and text, tiles of captioned pictures, panels of lines."""

@@ -1,0 +1,135 @@
+"""Find the pairs of a folder, whichever layout it has, and everything that is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..exceptions import DatasetError
+from .captions import Captions
+from .checks import Judged, Pictures, same_picture, settle, shape_warning
+from .folders import read_ranked, read_subfolders, read_suffixes
+from .listing import Listing, list_folder
+from .parquet import read_parquet
+from .tables import read_rows, rows_csv, rows_jsonl
+from .types import Candidate, Defect, PairScan, PreferencePair, Reading
+
+_BY_NAME = (read_subfolders, read_suffixes, read_ranked)
+
+_LAYOUTS = (
+    "name_w.png + name_l.png; chosen/name.png + rejected/name.png; metadata.jsonl or .csv with prompt, image_0, "
+    "image_1 and preference; or ranked sets name_0.png, name_1.png, ... (best first)"
+)
+
+
+def scan_pairs(folder: str | os.PathLike[str], *, deep: bool = False, allow_empty_captions: bool = False) -> PairScan:
+    """Read a dataset folder in whichever layout it has.
+
+    Where several layouts appear, the first of these that has a complete pair is read and `PairScan.layout` says
+    which: a table (`metadata.jsonl`, then `metadata.csv`, then parquet), sub-folders, suffixes, ranked sets. The
+    readers in `folders.py` and `tables.py` describe each. A suffix is the last part of a name: `cat_0_w.png` is the
+    winner of `cat_0`, `cat_w_0.png` the best of the set `cat_w`.
+
+    Args:
+        deep: decode every picture. Slow; finds damaged pixels, and equal pictures in differently compressed files.
+        allow_empty_captions: keep a pair without a prompt, with an empty one, instead of leaving it out.
+
+    Raises:
+        DatasetError: the folder is missing, unreadable or empty, holds no picture or no known layout, or only ties.
+    """
+    root = Path(folder)
+    listing = list_folder(root)
+    reading = _read(listing)
+    pictures, captions = Pictures(root, deep=deep), Captions(root)
+    defects = [*listing.defects, *reading.defects]
+    complete = list(_complete(reading, pictures, captions, defects, allow_empty_captions))
+    kept, clashes = settle(complete)
+    found = [*defects, *pictures.defects, *captions.defects, *clashes]
+    scan = PairScan(root, reading.layout, tuple(item.pair for item in kept), reading.ties, tuple(dict.fromkeys(found)))
+    if scan.ties and not scan.pairs and not any(defect.fatal for defect in scan.defects):
+        raise DatasetError(
+            f"{root}: all {scan.ties} pairs are ties, so there is no preference to learn; judge more pairs"
+        )
+    return scan
+
+
+def _read(listing: Listing) -> Reading:
+    table = _read_table(listing)
+    if table is not None:
+        return table
+    if not listing.images:
+        blocked = "".join(f"\n  {defect}" for defect in listing.defects[:10])
+        raise DatasetError(f"{listing.root}: holds no PNG, JPEG or WebP picture{blocked}")
+    readings = [read(listing) for read in _BY_NAME]
+    chosen = next((reading for reading in readings if reading.candidates), None)
+    if chosen is None:
+        chosen = next((reading for reading in readings if any(d.fatal for d in reading.defects)), None)
+    if chosen is None:
+        shown = ", ".join(listing.images[:3])
+        raise DatasetError(f"{listing.root}: cannot tell who won from names such as {shown}; known layouts: {_LAYOUTS}")
+    return chosen
+
+
+def _read_table(listing: Listing) -> Reading | None:
+    top = {name.lower(): name for name in reversed(listing.tables) if "/" not in name}
+    parquet = [name for name in listing.tables if name.lower().endswith(".parquet") and name.count("/") <= 1]
+    for name, rows in (("metadata.jsonl", rows_jsonl), ("metadata.csv", rows_csv)):
+        if name in top:
+            if not listing.images:
+                raise DatasetError(f"{listing.root}: {top[name]} is there, but no PNG, JPEG or WebP picture")
+            return _not_empty(listing, top[name], read_rows(listing, top[name], rows(listing.root / top[name])))
+    return _not_empty(listing, parquet[0], read_parquet(listing, parquet)) if parquet else None
+
+
+def _not_empty(listing: Listing, name: str, reading: Reading) -> Reading:
+    if not (reading.candidates or reading.defects or reading.ties):
+        raise DatasetError(f"{listing.root / name}: holds no rows; write one pair on each line")
+    return reading
+
+
+def _complete(
+    reading: Reading, pictures: Pictures, captions: Captions, defects: list[Defect], allow_empty: bool
+) -> Iterator[Judged]:
+    """The candidates whose two pictures and prompt are sound; the others' defects are noted."""
+    keys: set[str] = set()
+    for candidate in reading.candidates:
+        winner, loser = pictures.look(candidate.winner), pictures.look(candidate.loser)
+        if winner is None or loser is None:
+            continue
+        if winner.identity == loser.identity:
+            defects.append(same_picture(candidate))
+            continue
+        prompt = captions.prompt(candidate)
+        if prompt is None:
+            continue
+        if not prompt and not allow_empty:
+            defects.append(_no_caption(candidate))
+            continue
+        pair = PreferencePair(
+            _unique(candidate.key, keys),
+            prompt,
+            pictures.root / candidate.winner,
+            pictures.root / candidate.loser,
+            winner.size,
+            loser.size,
+        )
+        warning = shape_warning(pair, candidate.where)
+        if warning:
+            defects.append(warning)
+        yield Judged(pair, candidate.where, winner.identity, loser.identity)
+
+
+def _no_caption(candidate: Candidate) -> Defect:
+    message = "no caption file and no prompt in the picture's metadata; write the prompt into a .txt file of its name"
+    return Defect("no_caption", candidate.where, message)
+
+
+def _unique(key: str, keys: set[str]) -> str:
+    """The key, numbered where an earlier pair has it: one table may name two pictures under several prompts."""
+    number, found = 1, key
+    while found in keys:
+        number += 1
+        found = f"{key}#{number}"
+    keys.add(found)
+    return found

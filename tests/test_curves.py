@@ -1,0 +1,248 @@
+"""The training curve: right numbers in the right place, whatever a run leaves behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dspo_train.curves import Line, LinePanel, draw_panels, training_curve
+from dspo_train.drawing import series
+from dspo_train.drawing.themes import DARK, LIGHT, Theme
+from dspo_train.exceptions import ConfigError
+
+NAN, INF = math.nan, math.inf
+
+
+def report(step: int, value: float = 1e-3, **changes: float) -> dict[str, float]:
+    keys = ("loss", "margin", "winner_change", "loser_change")
+    return {"step": step, "accuracy": 0.75, "lr": 1e-4, **dict.fromkeys(keys, value), **changes}
+
+
+def rows_of(picture: Image.Image, colour: tuple[int, int, int], column: int) -> list[int]:
+    """Where a column of pixels has exactly this colour."""
+    return [y for y in range(picture.height) if picture.getpixel((column, y)) == colour]
+
+
+def has(picture: Image.Image, colour: tuple[int, int, int]) -> bool:
+    return any(found == colour for _, found in picture.getcolors(1 << 24) or [])
+
+
+def panel(values: list[float], limits: tuple[float, float] | None = None) -> LinePanel:
+    line = Line("line", np.arange(len(values), dtype=np.float64), np.array(values, dtype=np.float64))
+    return LinePanel("Panel", (line,), limits=limits)
+
+
+EDGE_CASES = {
+    "nothing": [],
+    "one point": [report(1)],
+    "two points": [report(1), report(2, 2e-3)],
+    "constant": [report(step) for step in range(40)],
+    "all zero": [report(step, 0.0, accuracy=0.0) for step in range(40)],
+    "nan in between": [report(step, NAN if step % 7 == 3 else 1e-3 * step) for step in range(60)],
+    "all nan": [report(step, NAN, accuracy=NAN, lr=NAN) for step in range(40)],
+    "infinite": [report(step, INF if step % 2 else -INF) for step in range(40)],
+    "only a step": [{"step": step} for step in range(10)],
+    "overflow": [report(step, 1.7e308 * (-1) ** step) for step in range(10)],
+    "tiny": [report(step, 1e-310 * step) for step in range(10)],
+    "huge": [report(step, 1e28 * (-1) ** step) for step in range(10)],
+    "equal but for rounding": [report(step, 0.1 + 1e-17 * step) for step in range(10)],
+    "large steps": [report(10**9 + step) for step in range(10)],
+    "out of range accuracy": [report(step, accuracy=7.0) for step in range(10)],
+}
+
+
+@pytest.mark.parametrize("reports", EDGE_CASES.values(), ids=EDGE_CASES)
+def test_every_run_has_a_curve(reports: list[dict[str, float]]):
+    picture = training_curve(reports, title="run", size=(600, 500))
+    assert (picture.size, picture.mode) == ((600, 500), "RGB")
+    assert has(picture, LIGHT.page)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+@pytest.mark.parametrize("size", [(480, 480), (1200, 900), (2000, 700)])
+def test_size_theme_and_margins(size: tuple[int, int], theme: Theme):
+    """Nothing is drawn at the very edge, so nothing can have been cut off there."""
+    picture = training_curve(
+        [report(step) for step in range(1, 100_001, 1000)], title="long " * 60, size=size, theme=theme
+    )
+    assert picture.size == size
+    for strip in ((0, 0, size[0], 6), (0, size[1] - 3, size[0], size[1]), (size[0] - 3, 0, *size)):
+        assert picture.crop(strip).getcolors() is not None
+        assert {colour for _, colour in picture.crop(strip).getcolors() or []} == {theme.page}
+
+
+def test_null_in_a_report_counts_as_missing():
+    nulls = [{**report(step), "margin": None} for step in range(5)]
+    nans = [report(step, margin=NAN) for step in range(5)]
+    assert training_curve(nulls).tobytes() == training_curve(nans).tobytes()  # pyright: ignore[reportArgumentType]
+
+
+def test_the_last_report_of_a_step_counts_and_order_does_not():
+    once = [report(step, 1e-3 * step) for step in range(1, 20)]
+    resumed = [report(step, 5.0) for step in range(10, 20)] + once
+    assert training_curve(once).tobytes() == training_curve(resumed).tobytes()
+    assert training_curve(once).tobytes() == training_curve(once[::-1]).tobytes()
+
+
+def test_what_is_not_finite_is_marked():
+    good = [report(step) for step in range(30)]
+    assert not has(training_curve(good[:3]), LIGHT.bad)
+    assert has(training_curve([*good[:15], report(15, margin=INF), *good[16:]]), LIGHT.bad)
+
+
+def test_a_winner_that_gets_worse_raises_the_alarm():
+    """Alternating by 1e-4 around the mean: far from zero it alarms, around zero it does not."""
+
+    def curve(mean: float) -> Image.Image:
+        changes = [mean + 1e-4 * (-1) ** step for step in range(60)]
+        return training_curve([report(step, winner_change=w) for step, w in enumerate(changes)])
+
+    assert has(curve(1e-3), LIGHT.bad)
+    assert not has(curve(0.0), LIGHT.bad)
+    assert not has(curve(-1e-3), LIGHT.bad)
+
+
+def test_a_hundred_thousand_points_are_quick_and_keep_their_spike():
+    values = np.zeros(100_000)
+    values[61_803] = 1.0
+    started = time.perf_counter()
+    picture = draw_panels([LinePanel("x", (Line("x", np.arange(100_000.0), values),), limits=(-0.1, 1.1))])
+    assert time.perf_counter() - started < 10
+    left, right = 84, 1200 - 36
+    column = round(left + (right - left) * 61_803 / 99_999)
+    upper = picture.crop((column - 3, 200, column + 4, 400))
+    assert len(upper.getcolors() or []) > 1  # the raw spike crosses what is otherwise empty page
+
+
+@pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
+def test_a_value_is_drawn_at_its_height(value: float):
+    """Grid lines at 1.5, 1, 0.5 and 0, from the top; that at -0.5 lies under the step axis."""
+    column = 900
+    grid = rows_of(draw_panels([panel([], (-0.5, 1.5))]), LIGHT.rule, column)
+    assert len(grid) == 4
+    one, zero = grid[1], grid[3]
+    ink = rows_of(draw_panels([panel([value] * 50, (-0.5, 1.5))]), LIGHT.series[0], column)
+    assert ink and abs(sum(ink) / len(ink) - (zero + value * (one - zero))) <= 1
+
+
+def test_panels_stand_in_the_order_given():
+    first = LinePanel("a", (dataclasses.replace(panel([0.5] * 9).lines[0], colour=1),))
+    second = LinePanel("b", (dataclasses.replace(panel([0.5] * 9).lines[0], colour=2),))
+    picture = draw_panels([first, second])
+    upper, lower = (rows_of(picture, LIGHT.series[colour], 600) for colour in (1, 2))
+    assert upper and lower and max(upper) < 450 < min(lower)
+
+
+def test_several_series_share_a_panel_and_a_legend():
+    lines = tuple(Line("a comparison with a long name", np.arange(9.0), np.full(9, float(i)), i) for i in range(7))
+    picture = draw_panels([LinePanel("Comparison", lines, hint="of seven")], size=(700, 400))
+    assert all(has(picture, colour) for colour in LIGHT.series)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: draw_panels([]), "at least one panel"),
+        (lambda: draw_panels([panel([1.0])], size=(100, 900)), "need at least 480 x 160 pixels, got 100 x 900"),
+        (lambda: training_curve([], size=(1200, 300)), "3 panels need at least 480 x 480"),
+        (lambda: training_curve([{"step": 1.0}, {"loss": 1.0}]), "report 1 has no usable step, found None"),
+        (lambda: training_curve([{"step": NAN}]), "report 0 has no usable step"),
+        (lambda: Line("x", np.zeros(3), np.zeros(4)), "equally long"),
+        (lambda: Line("x", np.array([NAN]), np.zeros(1)), "every step must be a finite number"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(act, message: str):
+    with pytest.raises(ConfigError, match=message):
+        act()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.0, 1.0, [0.0, 0.25, 0.5, 0.75, 1.0]),
+        (-0.04, 1.04, [0.0, 0.25, 0.5, 0.75, 1.0]),
+        (-2.3e-3, 5.1e-3, [-2e-3, 0.0, 2e-3, 4e-3]),
+        (99.0, 101.5, [99.0, 100.0, 101.0]),
+    ],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]):
+    assert series.ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("span", [1e-29, 3e-12, 0.7, 9.99, 1.0, 123456.0, 1e29])
+@pytest.mark.parametrize("start", [-0.37, 0.0, 0.5])
+def test_ticks_are_few_and_inside(span: float, start: float):
+    low, high = start * span, (start + 1) * span
+    found = series.ticks(low, high)
+    assert 2 <= len(found) <= 5
+    assert all(low - 1e-6 * span <= value <= high + 1e-6 * span for value in found)
+
+
+@pytest.mark.parametrize(
+    ("values", "exponent", "labels"),
+    [
+        ([0.0, 0.25, 1.0], 0, ["0", "0.25", "1"]),
+        ([-2e-3, 0.0, 2e-3], -3, ["-2", "0", "2"]),
+        ([0.0, 5e-4, 1e-3], -3, ["0", "0.5", "1"]),
+        ([0.0, 2e7], 7, ["0", "2"]),
+        ([0.0], 0, ["0"]),
+    ],
+)
+def test_labels_share_a_power_of_ten(values: list[float], exponent: int, labels: list[str]):
+    assert series.shared_exponent(values) == exponent
+    assert [series.label(value, exponent) for value in values] == labels
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.712, "0.71"),
+        (1.84e-3, "1.8e-3"),
+        (-6.3e-4, "-6.3e-4"),
+        (0.0, "0"),
+        (123.4, "123"),
+        (2.5e6, "2.5e6"),
+        (NAN, "not finite"),
+    ],
+)
+def test_legend_values_are_short(value: float, text: str):
+    assert series.short(value) == text
+
+
+def test_outliers_do_not_flatten_the_view():
+    values = np.sin(np.arange(1000.0))
+    assert series.view(values) == pytest.approx((-1.16, 1.16), abs=0.01)  # 8% of the span of 2 on either side
+    values[500] = 1e6
+    assert series.view(values)[1] < 4
+    assert series.view(values, always=(10.0,))[1] > 10
+
+
+def test_smoothing_keeps_a_line_straight_and_halves_noise():
+    line = np.linspace(0, 1, 200)
+    np.testing.assert_allclose(series.smoothed(line)[30:-30], line[30:-30], atol=1e-12)
+    noise = np.random.default_rng(0).normal(size=400)
+    assert series.smoothed(noise).std() < 0.5 * noise.std()
+
+
+def test_smoothing_skips_single_gaps_and_shows_long_ones():
+    values = np.ones(400)
+    values[100] = NAN
+    values[200:300] = NAN
+    smooth = series.smoothed(values)
+    assert smooth[100] == pytest.approx(1.0)
+    assert np.isnan(smooth[250])
+
+
+def test_thinning_keeps_the_mean_and_the_extremes():
+    steps, values = np.arange(60_000.0), np.random.default_rng(0).normal(size=60_000)
+    values[7] = NAN
+    few, means = series.thinned(steps, values)
+    assert len(few) == len(means) == 1500
+    assert means.mean() == pytest.approx(np.nanmean(values), abs=1e-3)
+    _, edges = series.envelope(steps, values)
+    assert (np.nanmin(edges), np.nanmax(edges)) == (np.nanmin(values), np.nanmax(values))

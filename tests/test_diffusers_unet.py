@@ -1,0 +1,76 @@
+"""The denoiser around a diffusers UNet."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_lora import random_lora, unet_inputs
+from tiny_models import Family, tiny_unet
+from torch import nn
+
+from dspo_train.conditioning import Conditioning
+from dspo_train.config import LoraSpec
+from dspo_train.denoiser import Denoiser
+from dspo_train.diffusers_unet import DiffusersDenoiser
+from dspo_train.exceptions import ModelError
+from dspo_train.lora import attached
+from dspo_train.noise import from_scheduler_config
+
+NOISE = from_scheduler_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
+SPEC = LoraSpec(rank=2)
+
+
+def conditioning(inputs: dict) -> Conditioning:
+    added = inputs.get("added_cond_kwargs", {})
+    return Conditioning(inputs["encoder_hidden_states"], added.get("text_embeds"), added.get("time_ids"))
+
+
+@pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
+def test_predictions_are_the_unets_own(family: Family) -> None:
+    unet = tiny_unet(family)
+    inputs = unet_inputs(unet)
+    with torch.no_grad(), attached(unet, SPEC, seed=0, initial=random_lora(unet)) as adapter:
+        denoiser: Denoiser = DiffusersDenoiser(unet, NOISE, adapter)
+        expected = unet(**inputs).sample
+        assert torch.equal(denoiser.predict(inputs["sample"], inputs["timestep"], conditioning(inputs)), expected)
+    assert denoiser.noise is NOISE
+
+
+def test_the_reference_is_the_adapters() -> None:
+    unet = tiny_unet("sd15")
+    inputs = unet_inputs(unet)
+    with torch.no_grad():
+        base = unet(**inputs).sample
+        with attached(unet, SPEC, seed=0) as adapter:
+            denoiser = DiffusersDenoiser(unet, NOISE, adapter)
+            for parameter in adapter.parameters.values():
+                parameter.fill_(0.1)
+            policy = denoiser.predict(inputs["sample"], inputs["timestep"], conditioning(inputs))
+            with denoiser.reference():
+                reference = denoiser.predict(inputs["sample"], inputs["timestep"], conditioning(inputs))
+    assert torch.equal(reference, base)
+    assert not torch.equal(policy, base)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_inputs_are_cast_to_the_base_not_to_the_adapter(family: Family, dtype: torch.dtype) -> None:
+    unet = tiny_unet(family)
+    inputs = unet_inputs(unet)
+    with torch.no_grad():
+        exact = unet(**inputs).sample
+        nn.Module.to(unet, dtype)
+        with attached(unet, SPEC, seed=0) as adapter:
+            denoiser = DiffusersDenoiser(unet, NOISE, adapter)
+            prediction = denoiser.predict(inputs["sample"], inputs["timestep"], conditioning(inputs))
+    assert prediction.dtype == dtype
+    torch.testing.assert_close(prediction.float(), exact, rtol=0.05, atol=0.05)
+
+
+def test_sdxl_without_its_size_conditioning_is_refused() -> None:
+    unet = tiny_unet("sdxl")
+    inputs = unet_inputs(unet)
+    with attached(unet, SPEC, seed=0) as adapter:
+        denoiser = DiffusersDenoiser(unet, NOISE, adapter)
+        with pytest.raises(ModelError, match="pooled text and size"):
+            denoiser.predict(inputs["sample"], inputs["timestep"], Conditioning(inputs["encoder_hidden_states"]))

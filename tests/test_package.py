@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import dspo_train
+
+
+@pytest.mark.parametrize("name", dspo_train.__all__)
+def test_public_names_are_there(name):
+    assert getattr(dspo_train, name).__doc__ or name == "OBJECTIVES"
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = dspo_train.nothing
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, dspo_train; sys.exit(bool({'torch', 'diffusers', 'transformers'} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

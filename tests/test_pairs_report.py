@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from dspo_train.exceptions import ConfigError
+from dspo_train.pairs import Defect, PairScan, PreferencePair, format_report
+
+
+def pair(key: str, prompt: str, winner: tuple[int, int], loser: tuple[int, int]) -> PreferencePair:
+    return PreferencePair(key, prompt, Path("w"), Path("l"), winner, loser)
+
+
+PAIRS = (
+    pair("a", "cat", (512, 512), (512, 512)),
+    pair("b", "cat", (1920, 1080), (1920, 1080)),
+    pair("c", "dog", (600, 600), (400, 400)),
+)
+DEFECTS = (
+    Defect("aspect_mismatch", "a_w.png", "warned", fatal=False),
+    Defect("no_caption", "x_w.png", "write one"),
+    Defect("no_caption", "猫\x1b[31m_w.png", "write one"),
+)
+
+
+def test_a_report_says_all():
+    report = format_report(PairScan(Path("data"), "suffixes", PAIRS, 4, DEFECTS))
+    lines = [line.split() for line in report.splitlines()]
+    assert ["Layout", "suffixes"] in lines
+    assert ["Pairs", "3", "usable,", "2", "different", "prompts"] in lines
+    assert ["Ties", "4,", "left", "out"] in lines
+    assert ["Defects", "2", "no", "caption"] in lines
+    assert ["1", "aspect", "mismatch", "(warning)"] in lines
+    # Widths: 400 512 512 600 1920 1920. Heights: 400 512 512 600 1080 1080.
+    assert ["width", "400", "556", "1920"] in lines
+    assert ["height", "400", "556", "1080"] in lines
+    assert ["512", "x", "512", "2", "#" * 30] in lines
+    assert ["640", "x", "384", "1", "#" * 15] in lines
+    assert "1 pair holds a picture smaller than its bucket" in report
+    assert report.splitlines()[-1] == "USABLE with 3 pairs; 2 defects left something out, 1 warning."
+
+
+def test_fatal_defects_come_first_and_only_some_are_shown():
+    report = format_report(PairScan(Path("data"), "ranked", PAIRS, 0, DEFECTS), shown=1)
+    assert "First 1 of 3 defects\n  x x_w.png: write one\n\nUSABLE" in report
+
+
+def test_every_character_is_in_cp1252_and_none_controls_the_terminal():
+    report = format_report(PairScan(Path("данные"), "suffixes", PAIRS, 0, DEFECTS))
+    report.encode("cp1252")
+    assert "\\u732b\\x1b[31m_w.png" in report
+    assert all(character.isprintable() or character == "\n" for character in report)
+
+
+@pytest.mark.parametrize(
+    "pairs, defects, verdict",
+    [
+        (PAIRS, (), "READY: 3 pairs, nothing to mend."),
+        (PAIRS[:1], DEFECTS[:1], "READY: 1 pair, 1 warning."),
+        ((), DEFECTS, "NOT USABLE: no pair is left to train on; mend the defects above."),
+    ],
+)
+def test_verdicts(pairs, defects, verdict):
+    assert format_report(PairScan(Path("data"), "suffixes", pairs, 0, defects)).splitlines()[-1] == verdict
+
+
+def test_lines_fit_a_terminal():
+    report = format_report(PairScan(Path("data"), "suffixes", PAIRS * 3000, 10_000, DEFECTS), resolution=1024)
+    assert max(map(len, report.splitlines())) <= 80
+
+
+def test_a_bad_resolution_is_refused():
+    with pytest.raises(ConfigError, match="below the bucket step"):
+        format_report(PairScan(Path("data"), "suffixes", PAIRS, 0, ()), resolution=32)

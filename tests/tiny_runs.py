@@ -1,0 +1,57 @@
+"""A tiny base model and pair folder on disk, and the settings to train on them in a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tiny_models import Family, write_diffusers_folder
+
+from dspo_train.config import TrainConfig, from_dict
+
+
+def write_base(folder: Path, family: Family = "sd15") -> Path:
+    return write_diffusers_folder(folder, family)
+
+
+def write_pairs(folder: Path, count: int = 6, seed: int = 0) -> Path:
+    """Pairs of noise pictures in two shapes, 64x64 and 128x64, so that there are two buckets."""
+    generator = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        height, width = (64, 64) if i % 3 else (64, 128)
+        for side in "wl":
+            pixels = generator.integers(0, 255, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"pair{i}_{side}.png")
+        (folder / f"pair{i}.txt").write_text(f"red dog {i % 2}", encoding="utf-8")
+    return folder
+
+
+def config(**changes: Any) -> TrainConfig:
+    values: dict[str, Any] = {
+        "steps": 6,
+        "batch_size": 2,
+        "save_every": 2,
+        "precision": "fp32",
+        "device": "cpu",
+        "lora": {"rank": 2, "alpha": 2},
+        "optim": {"lr": 1e-3},
+        "data": {"resolution": 64, "bucket_step": 16},
+    }
+    return from_dict({**values, **changes})
+
+
+def flags(**settings: Any) -> list[str]:
+    """The same settings for the command line, with some changed or added; dots in keys are written `__`."""
+    small = {
+        "batch_size": 2,
+        "precision": "fp32",
+        "device": "cpu",
+        "lora__rank": 2,
+        "data__resolution": 64,
+        "data__bucket_step": 16,
+        **settings,
+    }
+    return [part for key, value in small.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
