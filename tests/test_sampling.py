@@ -53,9 +53,9 @@ class PointData(nn.Module):
         self.conv_in = nn.Conv2d(4, 1, 1)
         self.rows: set[int] = set()
 
-    def forward(self, noisy: Tensor, timestep: Tensor, context: Tensor, **_: Any) -> tuple[Tensor]:
+    def forward(self, noisy: Tensor, timestep: Tensor, encoder_hidden_states: Tensor, **_: Any) -> tuple[Tensor]:
         self.rows.add(len(noisy))
-        assert len(noisy) == len(context)
+        assert len(noisy) == len(encoder_hidden_states)
         signal, spread = self.process.levels(timestep.long().expand(len(noisy)), noisy)
         noise = (noisy - signal * self.place) / spread
         if self.process.prediction == "epsilon":
