@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from .session import Job as Job
     from .session import open_session as open_session
 
+__version__ = "0.1.0"
+
 _HOME = {
     "OBJECTIVES": "objectives",
     "DataSpec": "config",

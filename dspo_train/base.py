@@ -21,7 +21,7 @@ from . import single_file
 from .diffusers_encoder import DiffusersEncoder, digest
 from .exceptions import ModelError
 from .noise import NoiseProcess, PredictionType, from_scheduler_config
-from .single_file import Family
+from .single_file import Family, UnetWeights
 from .tokenizers import load_tokenizers, read_tokenizer
 
 WEIGHTS = re.compile(
@@ -78,6 +78,7 @@ def load_base(
     device: torch.device | str = "cpu",
     tokenizer: Path | None = None,
     prediction: PredictionType | None = None,
+    unet: UnetWeights | None = None,
 ) -> Base:
     """Load SD 1.x, SD 2.x, SDXL or a reduced relative.
 
@@ -85,6 +86,7 @@ def load_base(
         path: a diffusers folder, or a `.safetensors` file in the original layout.
         tokenizer: folder with vocab.json and merges.txt; found by itself when it lies with the model.
         prediction: overrides what the model says of itself.
+        unet: takes the place of the UNet in a single file.
 
     Raises:
         ModelError: missing, damaged, incomplete or of an unsupported kind; the message says which and what to do.
@@ -92,25 +94,34 @@ def load_base(
     path = Path(path)
     if not path.exists():
         raise ModelError(f"{path}: no such file or folder; give a diffusers folder or a .safetensors checkpoint")
-    load = _load_folder if path.is_dir() else _load_file
-    family, unet, vae, text_encoders, tokenizers, scheduler = load(path, dtype, tokenizer)
-    _refuse_mismatch(path, unet, vae, text_encoders)
+    if path.is_dir():
+        if unet is not None:
+            raise ModelError(f"{path} is a folder; a UNet in memory goes with a single .safetensors checkpoint")
+        family, model, vae, text_encoders, tokenizers, scheduler = _load_folder(path, dtype, tokenizer)
+    else:
+        family, model, vae, text_encoders, tokenizers, scheduler = _load_file(path, dtype, tokenizer, unet)
+    _refuse_mismatch(path, model, vae, text_encoders)
+    if unet is not None:
+        own = {"prediction_type": unet.prediction, "rescale_betas_zero_snr": unet.zero_snr}
+        scheduler = {**scheduler, **own}
     if prediction is not None:
         zero_snr = scheduler.get("rescale_betas_zero_snr", False) and prediction == "v_prediction"
         scheduler = {**scheduler, "prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
     if family == "sdxl" and dtype == torch.float16 and vae.config.get("force_upcast"):
         vae.float()  # SDXL's own VAE overflows in float16, and its config says so
     encoder = DiffusersEncoder(vae, text_encoders, tokenizers, device=device)
-    unet.to(device)  # type: ignore[arg-type]
+    model.to(device)  # type: ignore[arg-type]
     name = path.resolve().name if path.is_dir() else path.stem
-    return Base(name, family, unet, encoder, from_scheduler_config(scheduler), scheduler)
+    return Base(name, family, model, encoder, from_scheduler_config(scheduler), scheduler)
 
 
 Parts = tuple[Family, UNet2DConditionModel, AutoencoderKL, list[nn.Module], list[CLIPTokenizer], dict[str, Any]]
 
 
-def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Parts:
+def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None, weights: UnetWeights | None) -> Parts:
     file = single_file.open_single_file(path)
+    if weights is not None:
+        file = single_file.with_unet(file, weights)
     tokenizers = load_tokenizers(file.family, path, tokenizer)  # first: it fails fast, the weights load slowly
     text_encoders = single_file.load_text_encoders(file, dtype)
     vae, unet = single_file.load_vae(file, dtype), single_file.load_unet(file, dtype)

@@ -78,7 +78,7 @@ class EncodingCache:
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
-            raise RunError(f"cached encoding {path} cannot be read ({error}); run the same command again") from error
+            raise RunError(f"cached encoding {path} cannot be read ({error}); start the same run again") from error
 
     def has(self, path: Path) -> bool:
         """Is the encoding there and whole? A damaged file counts as absent and is made again."""

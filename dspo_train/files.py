@@ -60,8 +60,8 @@ def cannot_write(path: Path, error: OSError) -> DspoError:
     """The one message for a file that could not be written."""
     if error.errno in _FULL:
         return RunError(
-            f"the disk is full: could not write {path.name} in {path.parent}. Free some space and run the same "
-            "command again; everything finished so far is kept"
+            f"the disk is full: could not write {path.name} in {path.parent}. Free some space and start the "
+            "same run again; everything finished so far is kept"
         )
     return RunError(f"could not write {path}: {error.strerror or error}. Check that the folder is writable")
 

@@ -4,6 +4,7 @@
     reports.jsonl                 one line a step
     reference.safetensors         the frozen reference, where an existing LoRA is refined
     checkpoints/step-000050/      state.safetensors (resume from it) and lora.safetensors (use it)
+    previews/step-000050.png      base beside LoRA, where previews were asked for
     NAME.safetensors, curve.png   the result, once the last step is done
 
 Every file and every checkpoint folder appears whole under its name or not at all.
@@ -81,6 +82,15 @@ class RunFolder:
         return self.folder / "reference.safetensors"
 
     @property
+    def request(self) -> Path:
+        """See `run_names`."""
+        return self.folder / "request.json"
+
+    @property
+    def previews(self) -> Path:
+        return self.folder / "previews"
+
+    @property
     def begun(self) -> bool:
         return (self.folder / "run.json").exists()
 
@@ -113,7 +123,7 @@ class RunFolder:
     def _foreign(self) -> list[str]:
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; give a folder for the run")
-        ours = {self.reference.name, ".lock"}
+        ours = {self.reference.name, self.request.name, ".lock"}
         return [p.name for p in self.folder.iterdir() if p.name not in ours] if self.folder.is_dir() else []
 
     def _check_same(self, identity: Mapping[str, Any]) -> None:
@@ -129,7 +139,7 @@ class RunFolder:
         if changed:
             raise RunError(
                 f"{self.folder} holds another run: {'; '.join(changed[:5])}. "
-                "Give the same settings to go on with it, or another --out for a new run"
+                "Give the same settings to go on with it, or another folder (--out) for a new run"
             )
 
     def info(self) -> dict[str, Any]:

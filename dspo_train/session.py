@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.metadata
 import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
@@ -14,7 +13,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from . import devices, files, objectives, trainer
+from . import __version__, devices, files, objectives, trainer
 from .base import Base, load_base
 from .batches import PairSource
 from .cache import EncodedPair, EncodingCache, empty_caption, encode_pairs
@@ -28,6 +27,7 @@ from .lora_metadata import LoraFacts, looks_like_a_path, lora_metadata
 from .noise import PredictionType
 from .pairs import PairScan, scan_pairs
 from .runs import RunFolder, locked
+from .single_file import UnetWeights
 from .trainer import StepReport, Training
 
 log = logging.getLogger("dspo")
@@ -47,6 +47,8 @@ class Job:
         tokenizer: folder with CLIP's vocabulary, for bases that come without.
         prediction: overrides what the base says of itself.
         cache: folder for encodings; default `.dspo_cache` in the pair folder.
+        unet: gives, when the base is loaded, a UNet to train in place of the one in the checkpoint.
+        scan: what `pairs` holds, where that is known already.
     """
 
     base: Path
@@ -57,6 +59,8 @@ class Job:
     tokenizer: Path | None = None
     prediction: PredictionType | None = None
     cache: Path | None = None
+    unet: Callable[[], UnetWeights] | None = None
+    scan: PairScan | None = None
 
 
 @dataclass
@@ -151,13 +155,19 @@ def open_session(job: Job, on_progress: Progress = lambda stage, done, total: No
     folder = RunFolder(job.out)
     asked = {"config": job.config.to_dict(), "refine": _lora_identity(job, folder)}
     folder.check(asked)  # whatever can be refused before the long work is
-    scan = scan_pairs(job.pairs)
+    scan = job.scan or scan_pairs(job.pairs)
     scan.usable()
     with contextlib.ExitStack() as stack:
         accelerator, precision = stack.enter_context(devices.accelerator(job.config.device, job.config.precision))
         if accelerator.is_main_process:
             stack.enter_context(locked(job.out))
-        base = load_base(job.base, dtype=devices.DTYPES[precision], tokenizer=job.tokenizer, prediction=job.prediction)
+        base = load_base(
+            job.base,
+            dtype=devices.DTYPES[precision],
+            tokenizer=job.tokenizer,
+            prediction=job.prediction,
+            unet=None if job.unet is None else job.unet(),
+        )
         encoded, cache = _encode(job, base, scan, accelerator, on_progress)
         identity = {**asked, **_identity(base, encoded, accelerator, precision)}
         initial = _initial_lora(job, base, folder)
@@ -201,7 +211,7 @@ def _encode(
 def _identity(base: Base, encoded: list[EncodedPair], accelerator: Accelerator, precision: str) -> dict[str, Any]:
     """What the resulting weights depend on besides the settings, and the version that wrote it."""
     return {
-        "version": version(),
+        "version": __version__,
         "precision": precision,
         "processes": accelerator.num_processes,
         "base": {
@@ -288,14 +298,7 @@ def _facts(job: Job, base: Base, scan: PairScan, identity: dict[str, Any], preci
         optimizer=config.optim.name,
         precision=precision,
         targets=config.lora.targets,
-        version=version(),
+        version=__version__,
         tags=tags,
         date=datetime.datetime.now(datetime.timezone.utc),
     )
-
-
-def version() -> str:
-    try:
-        return importlib.metadata.version("dspo-studio")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+unknown"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
@@ -82,10 +83,17 @@ class SingleFile:
     family: Family
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
+    memory: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """Those in memory, and the others from disk."""
+        wanted = [key for key in self.shapes if key.startswith(prefix)]
         with safe_open(str(self.path), framework="pt") as file:
-            return {key: file.get_tensor(key) for key in self.shapes if key.startswith(prefix)}
+            return {key: self.memory[key] if key in self.memory else file.get_tensor(key) for key in wanted}
+
+    @property
+    def unet_parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes_under(UNET).values())
 
     def shapes_under(self, prefix: str) -> dict[str, tuple[int, ...]]:
         return {key[len(prefix) :]: shape for key, shape in self.shapes.items() if key.startswith(prefix)}
@@ -111,6 +119,40 @@ def open_single_file(path: Path) -> SingleFile:
     _refuse_foreign(path, shapes)
     family = _family(path, shapes)
     return SingleFile(path, family, shapes, metadata)
+
+
+@dataclass(frozen=True)
+class UnetWeights:
+    """A UNet that is in memory, to take the place of the one in a checkpoint.
+
+    Attributes:
+        tensors: under `model.diffusion_model.`, in the original layout, on the CPU, of any floating type.
+        zero_snr: does its noise process end in pure noise?
+    """
+
+    tensors: Mapping[str, Tensor]
+    prediction: PredictionType
+    zero_snr: bool = False
+
+
+def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
+    """The checkpoint with another UNet in it; its text encoders and its VAE stay.
+
+    Raises:
+        ModelError: the UNet is of another family than the checkpoint, or of a kind that is not trained.
+    """
+    unet = {key: value for key, value in weights.tensors.items() if key.startswith(UNET)}
+    shapes = {key: tuple(value.shape) for key, value in unet.items()}
+    if f"{UNET}input_blocks.0.0.weight" not in shapes:
+        raise ModelError("the model that is wired in is no Stable Diffusion 1.x, 2.x or XL model")
+    family = _family(Path("the model that is wired in"), shapes)
+    if family != file.family:
+        raise ModelError(
+            f"the model that is wired in is of the {family} family, but the checkpoint {file.path.name} is "
+            f"{file.family}; choose the checkpoint that the model was made from"
+        )
+    others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET)}
+    return replace(file, shapes={**others, **shapes}, memory=unet)
 
 
 def template(family: Family, part: str) -> dict[str, Any]:

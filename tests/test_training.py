@@ -438,7 +438,7 @@ def test_a_full_disk_ends_in_one_error_and_keeps_the_last_checkpoint(inputs, tmp
         real(number)
 
     monkeypatch.setattr(files.os, "fsync", fsync)
-    with pytest.raises(RunError, match=r"the disk is full: could not write .*run the same command again"):
+    with pytest.raises(RunError, match=r"the disk is full: could not write .*start the same run again"):
         run(job(inputs, out))
     monkeypatch.undo()
     assert load_file(out / "checkpoints" / "step-000004" / "lora.safetensors")

@@ -107,25 +107,25 @@ def random_scene(generator: torch.Generator) -> Scene:
     )
 
 
-def draw(scenes: Sequence[Scene]) -> Tensor:
-    """Render scenes. -> (N, 3, SIZE, SIZE) in [0, 1]"""
-    return torch.stack([_draw(scene) for scene in scenes])
+def draw(scenes: Sequence[Scene], side: int = SIZE) -> Tensor:
+    """Render scenes. -> (N, 3, side, side) in [0, 1]"""
+    return torch.stack([_draw(scene, side) for scene in scenes])
 
 
-def _draw(scene: Scene) -> Tensor:
-    fine = SIZE * _SUPERSAMPLE
+def _draw(scene: Scene, side: int) -> Tensor:
+    fine = side * _SUPERSAMPLE
     centres = (torch.arange(fine) + 0.5) / fine
     right, up = (centres - scene.x) / scene.radius, -(centres - scene.y) / scene.radius
     up, right = torch.meshgrid(up, right, indexing="ij")
     cos, sin = math.cos(scene.tilt), math.sin(scene.tilt)
     inside = SHAPES[scene.shape](cos * right + sin * up, cos * up - sin * right)
-    cover = inside.float().view(SIZE, _SUPERSAMPLE, SIZE, _SUPERSAMPLE).mean((1, 3))
-    down = torch.linspace(-1, 1, SIZE)[:, None]
+    cover = inside.float().view(side, _SUPERSAMPLE, side, _SUPERSAMPLE).mean((1, 3))
+    down = torch.linspace(-1, 1, side)[:, None]
     background = torch.tensor(scene.tint).view(3, 1, 1) + scene.tone - 0.06 * down
     # Lit from above: a shape is a little brighter at its top than at its foot.
-    light = 1 - 0.10 * ((torch.linspace(0, 1, SIZE)[:, None] - scene.y) / scene.radius).clamp(-1, 1)
+    light = 1 - 0.10 * ((torch.linspace(0, 1, side)[:, None] - scene.y) / scene.radius).clamp(-1, 1)
     paint = torch.tensor(COLORS[scene.color]).view(3, 1, 1) * light
-    return (cover * paint + (1 - cover) * background).expand(3, SIZE, SIZE).clamp(0, 1)
+    return (cover * paint + (1 - cover) * background).expand(3, side, side).clamp(0, 1)
 
 
 @dataclass(frozen=True)

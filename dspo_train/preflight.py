@@ -1,0 +1,138 @@
+"""What will not work, said before the long work begins."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import memory
+from .config import TrainConfig
+from .exceptions import DatasetError, RunError
+from .pairs import PairScan
+
+if TYPE_CHECKING:  # that module loads diffusers
+    from .single_file import Family, SingleFile
+
+FEW = 20  # pairs; a rule of thumb, said as such
+OFTEN = 100  # times that each pair is seen
+LATENT_VALUES = 2 * 4 / 64  # mean and log-variance of four channels, for every 8 x 8 pixels
+TEXT_BYTES = 77 * 2048 * 4  # one caption's embedding; SDXL's, the largest, in float32
+SPARE = 256 * 2**20  # bytes; a disk is never filled to the brim
+
+
+def check_pairs(scan: PairScan, config: TrainConfig) -> list[str]:
+    """Are there pairs? -> what their owner should know before such a run
+
+    Raises:
+        DatasetError: no usable pair, or none with a caption; the message says what to do.
+    """
+    left_out = [defect for defect in scan.defects if defect.fatal]
+    silent = sum(defect.kind == "no_caption" for defect in left_out)
+    if not scan.pairs and silent:
+        raise DatasetError(
+            f"{scan.folder.name}: none of its {silent} pairs has a caption. Write the prompt of each pair into a text "
+            "file beside it (cat_w.png, cat_l.png: cat.txt), or allow empty captions in the Preference Set node"
+        )
+    count = len(scan.usable())
+    notes = []
+    if silent:
+        notes.append(f"{silent} pairs are left out because they have no caption")
+    if others := len(left_out) - silent:
+        notes.append(f"{others} defects left pairs out: see the Preference Set node's report")
+    if count < FEW:
+        notes.append(
+            f"{count} pairs are few: expect the style of these pictures more than a taste; 50 or more is better"
+        )
+    seen = config.steps * config.batch_size * config.accumulate / count
+    if seen > OFTEN:
+        fewer = max(1, math.ceil(config.steps * OFTEN / seen))
+        notes.append(f"each pair will be seen {seen:.0f} times: fewer steps ({fewer}) or more pairs would be wiser")
+    return notes
+
+
+def setup_of(family: Family, config: TrainConfig, *, refine: bool = False) -> memory.Setup:
+    """What the memory of a run depends on; its precision is settled, not `auto`."""
+    return memory.Setup(
+        family=family,
+        resolution=config.data.resolution,
+        batch_size=config.batch_size,
+        precision=config.precision,
+        rank=config.lora.rank,
+        targets=config.lora.targets,
+        checkpointing=config.gradient_checkpointing,
+        optimizer=config.optim.name,
+        objective=config.objective,
+        refine=refine,
+    )
+
+
+def needs_checkpointing(file: SingleFile, config: TrainConfig, total: int) -> bool:
+    """Does a step fit into `total` bytes only with gradient checkpointing?"""
+    without = replace(setup_of(file.family, config), checkpointing=False)
+    return not memory.fits(memory.need_of(without), _as_if(file, total))
+
+
+def check_memory(file: SingleFile, config: TrainConfig, total: int) -> list[str]:
+    """Does the run fit the device? -> what to change where it may not
+
+    Args:
+        total: bytes that the device has, free or not.
+
+    Raises:
+        RunError: it needs more than there is; the message says what to lower.
+    """
+    need = memory.need_of(setup_of(file.family, config))
+    available = _as_if(file, total)
+    if need.peak > available:
+        raise RunError(too_large(file, config, total))
+    if memory.fits(need, available):
+        return []
+    return [f"the device's {memory.gib(total)} GiB may just do, if nothing else uses them"]
+
+
+def too_large(file: SingleFile, config: TrainConfig, total: int) -> str:
+    """What to lower where the memory does not do, or turned out not to."""
+    need = memory.need_of(setup_of(file.family, config))
+    available = _as_if(file, total)
+    ways = memory.advice(need, min(available, need.peak - 1), accumulate=config.accumulate)
+    known = f"this run needs about {memory.gib(round(need.peak * total / available))} GiB; the device has"
+    return "\n".join([f"out of memory: {known} {memory.gib(total)} GiB. What helps:", *(f"- {way}" for way in ways)])
+
+
+def _as_if(file: SingleFile, total: int) -> int:
+    """A smaller relative of a family leaves room: the device counts as that much larger, in proportion."""
+    share = min(1.0, file.unet_parameters / memory.SIZES[file.family].unet)
+    return round(total / share)
+
+
+def check_disk(out: Path, cache: Path, scan: PairScan, family: Family, config: TrainConfig) -> None:
+    """Is there room for the encodings, the checkpoints and the result?
+
+    Raises:
+        RunError: there is not; both figures are given.
+    """
+    pictures = 2 * len(scan.pairs)
+    encodings = pictures * (config.data.resolution**2 * LATENT_VALUES * 4 + TEXT_BYTES)
+    adapter = 4 * config.lora.rank * memory.SIZES[family].widths[config.lora.targets]  # bytes, float32
+    checkpoints = (config.keep_checkpoints + 1) * 4 * adapter  # weights, two moments, and the LoRA file
+    needs = [(_existing(cache), encodings), (_existing(out), checkpoints)]
+    for folder, _ in needs:
+        same = [need for other, need in needs if other.stat().st_dev == folder.stat().st_dev]
+        need, free = sum(same) + SPARE, shutil.disk_usage(folder).free
+        if free < need:
+            raise RunError(
+                f"the disk of {folder} has {_gb(free)} free, but this run may write up to {_gb(need)} "
+                f"({_gb(encodings)} of them encoded pictures, once for every set); free some space"
+            )
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there already."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+
+
+def _gb(count: float) -> str:
+    return f"{count / 1e9:.1f} GB"

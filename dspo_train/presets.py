@@ -1,0 +1,103 @@
+"""Three settings to begin with, what stands behind each name, and a person's changes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from .config import Device, Precision, Targets, TrainConfig, from_dict
+
+if TYPE_CHECKING:
+    from .single_file import Family
+
+PresetName = Literal["gentle", "balanced", "strong"]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Values that belong together; `strength` is the `dspo` objective's: how far past the base its target lies."""
+
+    strength: float
+    lr: float
+    rank: int
+    targets: Targets
+
+
+PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
+    {
+        "gentle": Preset(strength=3.0, lr=5e-5, rank=8, targets="attention"),
+        "balanced": Preset(strength=10.0, lr=1e-4, rank=16, targets="attention"),
+        "strong": Preset(strength=30.0, lr=2e-4, rank=32, targets="attention+mlp"),
+    }
+)
+RESOLUTION: Mapping[Family, int] = MappingProxyType({"sd15": 512, "sd2": 768, "sdxl": 1024})
+WARM_UP = 0.05  # of the steps
+
+# The argument that `value` means, for the objectives that have one.
+ARGUMENT: Mapping[str, str] = MappingProxyType(
+    {"dspo": "strength", "dspo_paper": "beta", "diffusion_dpo": "sharpness"},
+)
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a person sets beside the preset; 0 and None leave the preset's (or the model's) value.
+
+    Attributes:
+        value: the objective's own argument, see `ARGUMENT`.
+        resolution: pixels; side of the square whose area no picture exceeds.
+        batch_size: pairs in one forward pass. accumulate: passes in one step.
+    """
+
+    objective: str = "dspo"
+    value: float = 0.0
+    lr: float = 0.0
+    rank: int = 0
+    targets: Targets | None = None
+    resolution: int = 0
+    batch_size: int = 1
+    accumulate: int = 4
+    flip: bool = False
+    seed: int = 0
+    save_every: int = 50
+    precision: Precision = "auto"
+    device: Device = "auto"
+    gradient_checkpointing: bool = False
+
+
+def configure(preset: PresetName, family: Family, steps: int, changes: Changes) -> TrainConfig:
+    """The settings of a run.
+
+    Raises:
+        ConfigError: a value out of its range.
+    """
+    chosen = PRESETS[preset]
+    rank = changes.rank or chosen.rank
+    resolution = changes.resolution or RESOLUTION[family]
+    values: dict[str, Any] = {
+        "objective": changes.objective,
+        "objective_args": _arguments(chosen, changes),
+        "steps": steps,
+        "batch_size": changes.batch_size,
+        "accumulate": changes.accumulate,
+        "seed": changes.seed,
+        "save_every": changes.save_every,
+        "precision": changes.precision,
+        "device": changes.device,
+        "gradient_checkpointing": changes.gradient_checkpointing,
+        "lora": {"rank": rank, "alpha": rank, "targets": changes.targets or chosen.targets},
+        "optim": {"lr": changes.lr or chosen.lr, "schedule": "cosine", "warmup": int(WARM_UP * steps)},
+        "data": {"resolution": resolution, "bucket_step": min(64, resolution // 8 * 8), "flip": changes.flip},
+    }
+    return from_dict(values)
+
+
+def _arguments(preset: Preset, changes: Changes) -> dict[str, float]:
+    name = ARGUMENT.get(changes.objective)
+    if name is None:
+        return {}
+    if changes.value:
+        return {name: changes.value}
+    return {name: preset.strength} if changes.objective == "dspo" else {}

@@ -1,0 +1,84 @@
+"""Batches of pictures without and with a LoRA, as one captioned sheet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+from .exceptions import ConfigError
+from .grids import DARK, LIGHT, GridCell, ab_grid
+
+THEMES = {"light": LIGHT, "dark": DARK}
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Texts as a person writes them: `prompts` one a line, `strengths` and `seeds` separated by commas."""
+
+    prompts: str = ""
+    strengths: str = "1"
+    seeds: str = ""
+    title: str = ""
+
+
+def read_strengths(text: str) -> tuple[float, ...]:
+    """`0.5, 1, 1.5` -> numbers.
+
+    Raises:
+        ConfigError: none, or something that is not a finite number.
+    """
+    parts = [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
+    if not parts:
+        raise ConfigError("no strengths are given; write one or more numbers separated by commas, such as 0.5, 1.0")
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        raise ConfigError(f"strengths {text!r}: expected numbers separated by commas, such as 0.5, 1.0") from None
+    if not all(math.isfinite(number) and abs(number) <= 100 for number in numbers):
+        raise ConfigError(f"strengths {text!r}: expected numbers between -100 and 100")
+    return numbers
+
+
+def batches_grid(
+    base: Sequence[Image.Image],
+    aligned: Sequence[Image.Image],
+    captions: Captions,
+    theme: Literal["light", "dark"] = "light",
+) -> Image.Image:
+    """Rows are the base's pictures; columns the base, then the LoRA at each strength.
+
+    Args:
+        aligned: every row at the first strength, then every row at the next.
+
+    Raises:
+        ConfigError: the numbers of pictures, strengths, prompts and seeds do not fit together.
+    """
+    strengths, rows = read_strengths(captions.strengths), len(base)
+    if len(aligned) != rows * len(strengths):
+        raise ConfigError(
+            f"{len(aligned)} pictures with the LoRA do not fit {rows} without it at {len(strengths)} strengths: "
+            f"{rows * len(strengths)} are needed; give the strengths that the pictures were made with"
+        )
+    seeds = [part.strip() for part in captions.seeds.split(",") if part.strip()]
+    if seeds and len(seeds) != rows:
+        raise ConfigError(f"{len(seeds)} seeds are given for {rows} rows; give one for each row, or none")
+    notes = [f"seed {seed}" for seed in seeds] or [""] * rows
+    columns = [base, *(aligned[n * rows : (n + 1) * rows] for n in range(len(strengths)))]
+    cells = [[GridCell(column[row], notes[row]) for column in columns] for row in range(rows)]
+    names = ["base", *(f"LoRA {strength:g}" for strength in strengths)]
+    return ab_grid(_prompts(captions.prompts, rows), names, cells, title=captions.title, theme=THEMES[theme])
+
+
+def _prompts(text: str, rows: int) -> list[str]:
+    """One for each row; a line that stands for several rows is written at the first of them only."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return [""] * rows
+    if rows % len(lines):
+        raise ConfigError(f"{len(lines)} prompts do not fit {rows} rows; give one for each row, or one for all")
+    each = rows // len(lines)
+    return [lines[row // each] if row % each == 0 else "" for row in range(rows)]

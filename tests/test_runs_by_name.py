@@ -1,0 +1,175 @@
+"""Presets, names of runs, and what is said before a run begins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+
+import pytest
+from tiny_runs import write_pairs
+
+from dspo_train import preflight
+from dspo_train.config import LoraSpec
+from dspo_train.exceptions import ConfigError, DatasetError, RunError
+from dspo_train.objectives import OBJECTIVES, bind
+from dspo_train.pairs import scan_pairs
+from dspo_train.pairs.discover import find_sets, stamp
+from dspo_train.presets import ARGUMENT, PRESETS, Changes, configure
+from dspo_train.run_names import claim
+
+# Presets
+
+
+def test_a_preset_is_what_it_says():
+    config = configure("balanced", "sdxl", 400, Changes())
+    assert config.objective_args == {"strength": 10.0}
+    assert config.optim.lr == 1e-4
+    assert config.optim.warmup == 20  # 5% of 400
+    assert config.lora == LoraSpec(rank=16, alpha=16, targets="attention")
+    assert config.data.resolution == 1024
+    assert config.batch_size * config.accumulate == 4
+
+
+def test_presets_are_ordered():
+    gentle, balanced, strong = PRESETS.values()
+    for name in ("strength", "lr", "rank"):
+        assert getattr(gentle, name) < getattr(balanced, name) < getattr(strong, name)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_can_be_chosen_and_given_its_own_number(objective):
+    plain = configure("gentle", "sd15", 10, Changes(objective=objective))
+    bind(objective, plain.objective_args)
+    told = configure("gentle", "sd15", 10, Changes(objective=objective, value=0.5))
+    assert told.objective_args == ({ARGUMENT[objective]: 0.5} if objective in ARGUMENT else {})
+    bind(objective, told.objective_args)
+
+
+def test_changes_go_before_the_preset():
+    config = configure("strong", "sd15", 100, Changes(lr=3e-4, rank=4, targets="attention", resolution=64, seed=7))
+    assert (config.optim.lr, config.lora.rank, config.lora.targets) == (3e-4, 4, "attention")
+    assert (config.data.resolution, config.data.bucket_step, config.seed) == (64, 64, 7)
+
+
+def test_a_short_run_has_a_warm_up_that_ends():
+    assert configure("gentle", "sd15", 1, Changes()).optim.warmup == 0
+
+
+# Names
+
+
+def test_the_same_request_finds_its_run_and_another_makes_a_new_one(tmp_path):
+    first = claim(tmp_path, "cats", {"steps": 4, "size": (1, 2)})
+    assert first.folder.name == "cats-01"
+    assert claim(tmp_path, "cats", {"size": [1, 2], "steps": 4}).folder == first.folder
+    assert claim(tmp_path, "cats", {"steps": 5, "size": [1, 2]}).folder.name == "cats-02"
+    assert claim(tmp_path, "dogs", {"steps": 4, "size": [1, 2]}).folder.name == "dogs-01"
+    assert claim(tmp_path, "cats", {"steps": 4, "size": [1, 2]}).folder == first.folder
+
+
+def test_a_removed_run_does_not_give_its_number_to_an_older_name(tmp_path):
+    claim(tmp_path, "cats", {"n": 1})
+    second = claim(tmp_path, "cats", {"n": 2})
+    shutil.rmtree(tmp_path / "cats-01")
+    assert claim(tmp_path, "cats", {"n": 3}).folder.name == "cats-03"
+    assert claim(tmp_path, "cats", {"n": 2}).folder == second.folder
+
+
+def test_a_torn_request_is_no_match_and_is_left_alone(tmp_path):
+    first = claim(tmp_path, "cats", {"n": 1})
+    first.request.write_text('{"n": ', encoding="utf-8")
+    assert claim(tmp_path, "cats", {"n": 1}).folder.name == "cats-02"
+    assert first.request.read_text(encoding="utf-8") == '{"n": '
+
+
+def test_names_with_special_characters_are_no_patterns(tmp_path):
+    assert claim(tmp_path, "a+(b)", {}).folder.name == "a+(b)-01"
+    assert claim(tmp_path, "a+(b)", {}).folder.name == "a+(b)-01"
+    with pytest.raises(ConfigError, match="the LoRA's name"):
+        claim(tmp_path, "../a", {})
+
+
+# Finding sets
+
+
+def test_sets_are_found_at_any_reasonable_depth(tmp_path):
+    write_pairs(tmp_path / "flat", 1)
+    write_pairs(tmp_path / "deep" / "er", 1)
+    for side in ("chosen", "rejected"):
+        (tmp_path / "sides" / side).mkdir(parents=True)
+    (tmp_path / "table").mkdir()
+    (tmp_path / "table" / "metadata.jsonl").write_text("", encoding="utf-8")
+    (tmp_path / "empty").mkdir()
+    write_pairs(tmp_path / ".hidden", 1)
+    write_pairs(tmp_path / "a" / "b" / "c" / "too-deep", 1)
+    assert find_sets(tmp_path) == ["deep/er", "flat", "sides", "table"]
+    assert find_sets(tmp_path / "not-there") == []
+
+
+def test_a_linked_folder_is_not_entered(tmp_path):
+    write_pairs(tmp_path / "outside", 1)
+    (tmp_path / "root").mkdir()
+    try:
+        (tmp_path / "root" / "link").symlink_to(tmp_path / "outside", target_is_directory=True)
+    except OSError:
+        pytest.skip("this system does not let us make links")
+    assert find_sets(tmp_path / "root") == []
+
+
+def test_the_stamp_changes_with_the_files_and_not_with_our_cache(tmp_path):
+    folder = write_pairs(tmp_path / "set", 2)
+    before = stamp(folder)
+    assert stamp(folder) == before
+    (folder / ".dspo_cache").mkdir()
+    (folder / ".dspo_cache" / "x").write_text("x", encoding="utf-8")
+    assert stamp(folder) == before
+    caption = folder / "pair0.txt"
+    os.utime(caption, ns=(1, 1))
+    touched = stamp(folder)
+    assert touched != before
+    caption.unlink()
+    assert stamp(folder) not in (before, touched)
+
+
+# Before a run
+
+
+def test_few_pairs_and_many_rounds_are_said(tmp_path):
+    scan = scan_pairs(write_pairs(tmp_path, 6))
+    config = configure("balanced", "sd15", 400, Changes())
+    few, often = preflight.check_pairs(scan, config)
+    assert few.startswith("6 pairs are few")
+    assert "267 times" in often  # 400 steps of 4 pairs over 6
+    assert "(150)" in often  # 150 steps of 4 pairs: each 100 times
+    assert preflight.check_pairs(scan, configure("balanced", "sd15", 1, Changes()))[1:] == []
+
+
+def test_pairs_without_captions_are_explained(tmp_path):
+    folder = write_pairs(tmp_path, 3)
+    (folder / "pair0.txt").unlink()
+    notes = preflight.check_pairs(scan_pairs(folder), configure("balanced", "sd15", 1, Changes()))
+    assert "1 pairs are left out because they have no caption" in notes
+    for text in folder.glob("*.txt"):
+        text.unlink()
+    with pytest.raises(DatasetError, match="none of its 3 pairs has a caption"):
+        preflight.check_pairs(scan_pairs(folder), configure("balanced", "sd15", 1, Changes()))
+    allowed = scan_pairs(folder, allow_empty_captions=True)
+    assert len(allowed.usable()) == 3
+
+
+def test_a_full_disk_is_known_before(tmp_path, monkeypatch):
+    scan = scan_pairs(write_pairs(tmp_path / "set", 6))
+    config = replace(configure("balanced", "sd15", 10, Changes(resolution=512)), keep_checkpoints=2)
+    usage = namedtuple("usage", "total used free")
+    pictures = 12 * (512 * 512 / 64 * 8 * 4 + 77 * 2048 * 4)  # 8 float32 for each 64 pixels, and the caption
+    adapter = 4 * 16 * 199296  # rank 16 on SD 1.5's attention, float32
+    need = pictures + 3 * 4 * adapter + 256 * 2**20
+    for free, enough in ((need + 1, True), (need - 1, False)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: usage(0, 0, free))
+        if enough:
+            preflight.check_disk(tmp_path / "run", tmp_path / "cache" / "x", scan, "sd15", config)
+        else:
+            with pytest.raises(RunError, match=r"has 0\.4 GB free, but this run may write up to 0\.4 GB"):
+                preflight.check_disk(tmp_path / "run", tmp_path / "cache" / "x", scan, "sd15", config)
