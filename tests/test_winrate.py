@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dspo_train.evaluate import win_rate
-from dspo_train.evaluate.winrate import wilson
+from dspo_train.evaluate.winrate import votes_to_settle, wilson
 
 
 def test_rate_counts_ties_as_half():
@@ -61,3 +61,52 @@ def test_bad_outcomes(outcomes, message):
 
 def test_it_reads_as_a_sentence():
     assert str(win_rate([("a", 1), ("b", 0)])).startswith("50.0% (95% interval ")
+
+
+def test_votes_to_settle_worked_by_hand():
+    """3 of 4, each prompt once: se^2 = 4/3 * (3 * 0.25^2 + 0.75^2) / 4^2 = 1/16, so the four count as
+    n = 0.75 * 0.25 * 16 = 3. Needed are 3.8415 / (4 * 0.25^2) = 15.366, at 4/3 votes each 20.49: 21, or 17 more."""
+    assert votes_to_settle([("a", 1), ("b", 1), ("c", 1), ("d", 0)]) == 17
+
+
+def test_votes_to_settle_counts_prompts_not_pictures():
+    """Five pictures that go together in each prompt: still n = 3, so 20/3 votes each: 102.4, or 83 more than 20."""
+    assert votes_to_settle([("a", 1), ("b", 1), ("c", 1), ("d", 0)] * 5) == 83
+
+
+def test_votes_to_settle_of_an_even_and_of_a_settled_result():
+    assert votes_to_settle([("a", 1), ("b", 0), ("c", 0.5)]) is None
+    assert votes_to_settle([(str(prompt), 1) for prompt in range(4)]) == 0  # 4 > 3.84
+    assert votes_to_settle([(str(prompt), 1) for prompt in range(3)]) == 1
+    with pytest.raises(ValueError, match="no comparisons"):
+        votes_to_settle([])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_votes_to_settle_agrees_with_the_interval(seed):
+    """That many more votes at the same rate and spread: the interval has left one half; one fewer: it has not."""
+    generator = np.random.default_rng(seed)
+    outcomes = [
+        (str(prompt), float(generator.choice([0, 0.5, 1], p=[0.2, 0.2, 0.6])))
+        for prompt in range(generator.integers(2, 30))
+        for _ in range(generator.integers(1, 5))
+    ]
+    found, more = win_rate(outcomes), votes_to_settle(outcomes)
+    if more is None:
+        assert found.rate == 0.5
+        return
+    assert (more == 0) == (not found.low <= 0.5 <= found.high)
+    effective = effective_of(found)
+    for votes, settled in ((found.comparisons + more, True), (found.comparisons + more - 1, False)):
+        low, high = wilson(found.rate, votes * effective / found.comparisons)
+        assert (not low <= 0.5 <= high) == settled or (more == 0 and not settled)
+
+
+def effective_of(found) -> float:
+    """The effective comparisons behind an interval: its width falls with their number, so halving finds it."""
+    few, many = 0.01, 1e6
+    for _ in range(200):
+        middle = (few + many) / 2
+        low, high = wilson(found.rate, middle)
+        few, many = (middle, many) if high - low > found.high - found.low else (few, middle)
+    return few

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..exceptions import DatasetError
+from ..preferences.log import LOG_NAME
 from .captions import Captions
 from .checks import Judged, Pictures, same_picture, settle, shape_warning
+from .collected import read_collected
 from .folders import read_ranked, read_subfolders, read_suffixes
 from .listing import Listing, list_folder
 from .parquet import read_parquet
@@ -27,9 +29,9 @@ def scan_pairs(folder: str | os.PathLike[str], *, deep: bool = False, allow_empt
     """Read a dataset folder in whichever layout it has.
 
     Where several layouts appear, the first of these that has a complete pair is read and `PairScan.layout` says
-    which: a table (`metadata.jsonl`, then `metadata.csv`, then parquet), sub-folders, suffixes, ranked sets. The
-    readers in `folders.py` and `tables.py` describe each. A suffix is the last part of a name: `cat_0_w.png` is the
-    winner of `cat_0`, `cat_w_0.png` the best of the set `cat_w`.
+    which: a collected set (`preferences.jsonl`), a table (`metadata.jsonl`, then `metadata.csv`, then parquet),
+    sub-folders, suffixes, ranked sets. The readers in `collected.py`, `tables.py` and `folders.py` describe each. A
+    suffix is the last part of a name: `cat_0_w.png` is the winner of `cat_0`, `cat_w_0.png` the best of `cat_w`.
 
     Args:
         deep: decode every picture. Slow; finds damaged pixels, and equal pictures in differently compressed files.
@@ -55,7 +57,7 @@ def scan_pairs(folder: str | os.PathLike[str], *, deep: bool = False, allow_empt
 
 
 def _read(listing: Listing) -> Reading:
-    table = _read_table(listing)
+    table = _read_collected(listing) or _read_table(listing)
     if table is not None:
         return table
     if not listing.images:
@@ -69,6 +71,13 @@ def _read(listing: Listing) -> Reading:
         shown = ", ".join(listing.images[:3])
         raise DatasetError(f"{listing.root}: cannot tell who won from names such as {shown}; known layouts: {_LAYOUTS}")
     return chosen
+
+
+def _read_collected(listing: Listing) -> Reading | None:
+    reading = read_collected(listing) if LOG_NAME in listing.tables else None
+    if reading and not (reading.candidates or reading.defects or reading.ties):
+        raise DatasetError(f"{listing.root / LOG_NAME}: holds no vote that says who won; judge some pairs of the set")
+    return reading
 
 
 def _read_table(listing: Listing) -> Reading | None:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from ..exceptions import DatasetError
 
-Layout = Literal["metadata", "subfolders", "suffixes", "ranked"]
+Layout = Literal["collected", "metadata", "subfolders", "suffixes", "ranked"]
 
 DefectKind = Literal[
     "partner_missing",

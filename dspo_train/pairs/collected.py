@@ -1,0 +1,45 @@
+"""The layout of a set that was collected and judged here: `preferences.jsonl` and `images/`."""
+
+from __future__ import annotations
+
+from ..preferences.log import LOG_NAME, read_lines
+from ..preferences.state import State
+from .listing import Listing, nfc, split_suffix
+from .types import Candidate, Defect, Reading
+
+
+def read_collected(listing: Listing) -> Reading | None:
+    """One pair for each win that counts; None where the file of that name is not one of ours.
+
+    Ties are counted. Skips, and what was undone, replaced or removed, are no defects and stay out. A broken line is
+    one, since it may have held a vote.
+
+    Raises:
+        DatasetError: the log cannot be read, or a newer program made it.
+    """
+    state = State()
+    state.feed(read_lines(listing.root / LOG_NAME))
+    if state.header is None and not state.groups:
+        return None
+    reading = Reading("collected")
+    reading.defects += [Defect("bad_metadata", f"{LOG_NAME}:{it.line}", it.message) for it in state.broken]
+    for judged in state.judged():
+        where = f"{LOG_NAME}:{state.line_of[judged.vote.id]}"
+        winner, loser = judged.winner, judged.loser
+        if winner is None or loser is None:
+            reading.ties += 1
+            continue
+        missing = next((name for name in (winner, loser) if name not in listing.image_of), None)
+        if missing:
+            message = f"the picture {missing} is not there any more; put it back, or remove it from the set"
+            reading.defects.append(Defect("missing_file", where, message))
+            continue
+        captions = listing.captions_at(*(nfc(split_suffix(name)[0]) for name in (winner, loser)))
+        prompt = one_line(judged.prompt)
+        reading.candidates.append(Candidate(f"{winner}>{loser}", where, winner, loser, captions, prompt))
+    return reading
+
+
+def one_line(prompt: str) -> str:
+    """A prompt as captions are read: its lines joined, as ComfyUI's text boxes wrap prompts at will."""
+    return " ".join(line.strip() for line in prompt.splitlines() if line.strip())

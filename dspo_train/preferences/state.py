@@ -1,0 +1,234 @@
+"""What the lines of a set amount to, kept up to date line by line."""
+
+from __future__ import annotations
+
+import bisect
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from operator import add, sub
+from typing import NamedTuple
+
+from .entries import Entry, EntryError, Group, Header, Pair, Removal, Undo, Vote, pair_id, parse
+from .log import NumberedLine
+from .schedule import expected, questions
+from .types import BrokenLine, Judged, Progress, Status
+
+
+class Tally(NamedTuple):
+    """Counts of pairs, of one group or of all."""
+
+    answered: int = 0
+    open: int = 0
+    total: int = 0
+    wins: int = 0
+    ties: int = 0
+    skips: int = 0
+
+
+class GroupState:
+    """One group: its votes, and what follows from them."""
+
+    def __init__(self, entry: Group, position: int) -> None:
+        self.entry = entry
+        self.position = position
+        self.images = entry.names
+        self.names = {name[7:23]: name for name in self.images}
+        self.votes: dict[Pair, list[Vote]] = {}  # not undone, the newest last; pairs in order of their first answer
+        self.open: list[Pair] = []
+        self.tally = Tally()
+
+
+class State:
+    """The sum of all lines read so far. Feeding one costs little; `settle` brings the open questions up to date."""
+
+    def __init__(self) -> None:
+        self.header: Header | None = None
+        self.groups: dict[str, GroupState] = {}
+        self.votes: dict[str, Vote] = {}
+        self.history: list[Vote] = []
+        self.undos: dict[str, Undo] = {}
+        self.undone: set[str] = set()
+        self.removals: dict[str, Removal] = {}
+        self.broken: list[BrokenLine] = []
+        self.line_of: dict[str, int] = {}
+        self._by_position: list[GroupState] = []
+        self._by_client: dict[str, list[Vote]] = {}
+        self._groups_of: dict[str, list[str]] = {}
+        self._removed: set[str] = set()
+        self._changed: dict[str, None] = {}
+        self._waiting: list[int] = []  # positions of the groups with open questions, ascending
+        self._totals = Tally()
+        self._last = -1  # position of the group voted on last
+
+    def feed(self, lines: Iterable[NumberedLine]) -> None:
+        """Take in numbered lines; what is wrong with one is noted in `broken`.
+
+        Raises:
+            DatasetError: a newer program made the set.
+        """
+        for number, line in lines:
+            if not line.strip():
+                continue
+            try:
+                entry = parse(line)
+                self._apply(entry)
+            except EntryError as error:
+                self.broken.append(BrokenLine(number, str(error)))
+            else:
+                if isinstance(entry, Vote):
+                    self.line_of[entry.id] = number
+
+    def _apply(self, entry: Entry) -> None:
+        if isinstance(entry, Vote):
+            self._vote(entry)
+        elif isinstance(entry, Group):
+            self._group(entry)
+        elif isinstance(entry, Undo):
+            self._undo(entry)
+        elif isinstance(entry, Removal):
+            self._removal(entry)
+        elif self.header is None:
+            self.header = entry
+
+    def _group(self, entry: Group) -> None:
+        if entry.id in self.groups:
+            raise EntryError(f"repeats the group {entry.id}; the first one is used")
+        self.groups[entry.id] = group = GroupState(entry, len(self.groups))
+        self._by_position.append(group)
+        for name in group.images:
+            self._groups_of.setdefault(name, []).append(entry.id)
+        self._changed[entry.id] = None
+
+    def _vote(self, vote: Vote) -> None:
+        group = self.groups.get(vote.group)
+        if group is None or any(group.names.get(name[7:23]) != name for name in vote.pair):
+            raise EntryError(f"is a vote on pictures that are not in the group {vote.group}")
+        if vote.id in self.votes:
+            raise EntryError(f"repeats the vote {vote.id}; the first one is used")
+        self.votes[vote.id] = vote
+        self.history.append(vote)
+        group.votes.setdefault(vote.pair, []).append(vote)
+        if vote.client is not None:
+            self._by_client.setdefault(vote.client, []).append(vote)
+        self._changed[vote.group] = None
+        self._last = group.position
+
+    def _undo(self, undo: Undo) -> None:
+        vote = self.votes.get(undo.vote)
+        if vote is None:
+            raise EntryError(f"takes back the vote {undo.vote}, which is not above it")
+        self.undos[undo.id] = undo
+        if vote.id in self.undone:
+            return
+        self.undone.add(vote.id)
+        votes = self.groups[vote.group].votes
+        votes[vote.pair].remove(vote)
+        if not votes[vote.pair]:
+            del votes[vote.pair]
+        self._changed[vote.group] = None
+
+    def _removal(self, entry: Removal) -> None:
+        target = entry.image or entry.group or ""
+        if target not in self._groups_of and target not in self.groups:
+            raise EntryError(f"speaks of {target}, which is not in the set")
+        self.removals[entry.id] = entry
+        if entry.kind == "remove":
+            self._removed.add(target)
+        else:
+            self._removed.discard(target)
+        self._changed.update(dict.fromkeys(self._groups_of.get(target, [target])))
+
+    def settle(self) -> None:
+        """Bring open questions and counts up to date for the groups that changed."""
+        for name in self._changed:
+            group = self.groups[name]
+            was_waiting = bool(group.open)
+            before = group.tally
+            self._tally(group)
+            change = map(sub, group.tally, before)
+            self._totals = Tally(*map(add, self._totals, change))
+            if bool(group.open) != was_waiting:
+                place = bisect.bisect_left(self._waiting, group.position)
+                if group.open:
+                    self._waiting.insert(place, group.position)
+                else:
+                    del self._waiting[place]
+        self._changed.clear()
+
+    def _tally(self, group: GroupState) -> None:
+        entry, removed = group.entry, self._removed
+        present = group.images
+        answers = {pair: votes[-1] for pair, votes in group.votes.items()}
+        if removed:
+            present = () if entry.id in removed else [name for name in present if name not in removed]
+            answers = {pair: vote for pair, vote in answers.items() if not self.gone(entry.id, pair)}
+        seed = f"{self.header.seed if self.header else ''}.{entry.id}"
+        group.open = questions(entry.schedule, present, answers, seed)
+        outcomes = [vote.outcome for vote in answers.values()]
+        answered, waiting = len(answers), len(group.open)
+        planned = expected(entry.schedule, len(present)) if waiting else 0
+        total = max(planned, answered + waiting)
+        group.tally = Tally(answered, waiting, total, *map(outcomes.count, ("win", "tie", "skip")))
+
+    def _lacks(self, pair: Pair) -> bool:
+        return pair[0] in self._removed or pair[1] in self._removed
+
+    def removed(self, target: str) -> bool:
+        """Whether a picture or group, by its name, is out of the set at present."""
+        return target in self._removed
+
+    def knows(self, target: str) -> bool:
+        """Whether a picture or group of that name was ever in the set."""
+        return target in self.groups or target in self._groups_of
+
+    def gone(self, group: str, pair: Pair) -> bool:
+        return group in self._removed or self._lacks(pair)
+
+    def counting(self, group: str, pair: Pair) -> Vote | None:
+        """The vote that counts on a pair: the newest one that was not taken back."""
+        votes = self.groups[group].votes.get(pair)
+        return votes[-1] if votes else None
+
+    def status(self, vote: Vote) -> Status:
+        if vote.id in self.undone:
+            return "undone"
+        if self.gone(vote.group, vote.pair):
+            return "removed"
+        return "counts" if self.counting(vote.group, vote.pair) is vote else "replaced"
+
+    def last_of(self, client: str | None) -> Vote | None:
+        """The last vote of a client, or of anybody, that counts."""
+        votes = self.history if client is None else self._by_client.get(client, [])
+        return next((vote for vote in reversed(votes) if self.status(vote) == "counts"), None)
+
+    def upcoming(self, shown: Collection[str]) -> Iterator[tuple[GroupState, Pair]]:
+        """Open questions that are not being shown: one of each group in turn, from the group after the last vote's.
+
+        A group with questions on show has had its turn for as many rounds.
+        """
+        pending = Counter(name.split(".", 1)[0] for name in shown)
+        start = bisect.bisect_right(self._waiting, self._last)
+        turn = [self._by_position[place] for place in (*self._waiting[start:], *self._waiting[:start])]
+        level = 0
+        while turn:
+            deeper: list[GroupState] = []
+            for group in turn:
+                late = pending[group.entry.id]
+                free = [pair for pair in group.open if not late or pair_id(group.entry.id, pair) not in shown]
+                if late <= level < late + len(free):
+                    yield group, free[level - late]
+                if level + 1 < late + len(free):
+                    deeper.append(group)
+            turn, level = deeper, level + 1
+
+    def progress(self) -> Progress:
+        groups = {name: (group.tally.answered, group.tally.total) for name, group in self.groups.items()}
+        return Progress(*self._totals, groups)
+
+    def judged(self) -> Iterator[Judged]:
+        """Every pair with a win or a tie that counts, by group, in the order of the file."""
+        for name, group in self.groups.items():
+            for pair, votes in group.votes.items():
+                vote = votes[-1]
+                if vote.outcome != "skip" and not self.gone(name, pair):
+                    yield Judged(pair_id(name, pair), group.entry.prompt, pair, vote.winner, vote)

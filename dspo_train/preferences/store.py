@@ -1,0 +1,314 @@
+"""The append-only store of what a person collected and clicked: one set, one folder.
+
+store = PreferenceStore(Path("sets/my-taste"))
+store.add_group("a lighthouse at dusk", [NewPicture(png, seed=1), NewPicture(other_png, seed=2)])
+[question] = store.next(1)
+store.vote(question.pair, "win", question.left, id=id_made_by_the_page, client=tab)
+"""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+from ..exceptions import DatasetError
+from .entries import (
+    MAX_PROMPT,
+    VERSION,
+    EntryError,
+    Group,
+    Outcome,
+    Pair,
+    Removal,
+    Schedule,
+    Vote,
+    canonical,
+    encode,
+    new_id,
+    pair_id,
+    parse,
+)
+from .log import PreferenceLog
+from .pictures import store_picture
+from .state import GroupState, State
+from .types import Already, BrokenLine, Gone, Judged, NewPicture, Progress, Question, Recorded, Reviewed, Undone
+
+
+class PreferenceStore:
+    """Reads and extends one set. Any number of threads and processes may do so at once.
+
+    Whatever a method has returned as recorded is on the disk. Every method first takes in what other processes
+    wrote; every method may raise RunError where the folder cannot be written to, and DatasetError where it cannot be
+    read, another program keeps it locked, or a value is not allowed. After either the store stays usable.
+
+    Args:
+        folder: of the set; made, with an empty set, where there is none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._log = PreferenceLog(folder)
+        self._state = State()
+        self._lock = threading.RLock()
+        with self._current(write=True):
+            pass
+
+    @property
+    def id(self) -> str:
+        """The name that the set was given when it was made."""
+        with self._lock:
+            return self._state.header.id if self._state.header else ""
+
+    def add_group(
+        self,
+        prompt: str,
+        pictures: Sequence[NewPicture],
+        schedule: Schedule = "all",
+        settings: Mapping[str, Any] | None = None,
+        *,
+        id: str | None = None,
+    ) -> Group:
+        """Store candidates of one prompt, to be compared with each other. A picture given twice counts once.
+
+        Args:
+            id: of the group. One that the set has already is answered with the group that it has.
+
+        Raises:
+            DatasetError: fewer than two different pictures, too many, or one that is no picture.
+        """
+        with self._current():
+            if id is not None and id in self._state.groups:
+                return self._state.groups[id].entry
+        images: dict[str, NewPicture] = {}
+        for picture in pictures:
+            images.setdefault(store_picture(self.folder, picture.data), picture)
+        rows = [_row(image, picture) for image, picture in images.items()]
+        group = id or new_id()
+        values = {"prompt": _clean(prompt), "schedule": schedule, "images": rows, "settings": {**(settings or {})}}
+        with self._current(write=True):
+            if group not in self._state.groups:
+                self._write("group", id=group, **values)
+            return self._state.groups[group].entry
+
+    def next(self, count: int = 1, skip: Collection[str] = frozenset()) -> list[Question]:
+        """Up to `count` pairs to judge, each of another prompt where there is one.
+
+        The sides are drawn once for each pair, from a secret of the set: they stay the same over a reload, and tell
+        nothing about the order of files.
+
+        Args:
+            skip: `Question.pair` of those that are being shown and not answered yet.
+        """
+        skip = frozenset(skip)
+        with self._current():
+            upcoming = self._state.upcoming(skip)
+            return [self._question(group, pair) for _, (group, pair) in zip(range(count), upcoming, strict=False)]
+
+    def vote(
+        self,
+        pair: str,
+        outcome: Outcome,
+        winner: str | None = None,
+        *,
+        id: str | None = None,
+        client: str | None = None,
+        seconds: float | None = None,
+        source: str | None = None,
+        relabel: bool = False,
+    ) -> Recorded | Already | Gone:
+        """Record who won a pair.
+
+        Args:
+            pair: `Question.pair`.
+            winner: the path of the better picture, for a win.
+            id: made by the client, so that a vote sent again after a lost answer is recorded once.
+            client: the tab, for `undo`.
+            seconds: from showing the pair to the click.
+            source: where the vote comes from, if it is not a person's click.
+            relabel: replace the vote that counts, if there is one.
+
+        Raises:
+            DatasetError: a pair that was never in the set, or a winner that is not of the pair.
+        """
+        with self._current(write=True):
+            known = self._state.votes.get(id or "")
+            if known is not None:
+                return Recorded(known)
+            group, names = self._find(pair)
+            if self._state.gone(group, names):
+                return Gone(pair)
+            counting = self._state.counting(group, names)
+            if counting is not None and not relabel:
+                return Already(counting)
+            id = id or new_id()
+            values = {"group": group, "pair": names, "outcome": outcome, "winner": winner, "client": client}
+            values["left"] = None if source else self._sides(pair, names)[0]
+            values["seconds"] = None if seconds is None else round(seconds, 3)
+            self._write("vote", id=id, **values, source=source, relabel=relabel or None)
+            return Recorded(self._state.votes[id])
+
+    def relabel(
+        self,
+        pair: str,
+        outcome: Outcome,
+        winner: str | None = None,
+        *,
+        id: str | None = None,
+        client: str | None = None,
+    ) -> Recorded | Already | Gone:
+        """Judge a pair anew; as `vote`, but an earlier vote is replaced."""
+        return self.vote(pair, outcome, winner, id=id, client=client, relabel=True)
+
+    def undo(self, vote: str | None = None, *, client: str | None = None, id: str | None = None) -> Undone | None:
+        """Take back the vote with the given id, or the last one that counts: of a client, or of all.
+
+        Where the vote had replaced another one, that one counts again.
+
+        Args:
+            id: of the undo itself, so that it may be sent again after a lost answer.
+
+        Returns:
+            What was taken back, or None where there was nothing left to take back.
+
+        Raises:
+            DatasetError: no such vote.
+        """
+        with self._current(write=True):
+            done = self._state.undos.get(id or "")
+            if done is not None:
+                return Undone(done, self._state.votes[done.vote])
+            if vote is not None and vote not in self._state.votes:
+                raise DatasetError(f"{self._log.path}: there is no vote {vote!r}; look it up in the history")
+            found = self._state.last_of(client) if vote is None else self._state.votes[vote]
+            if found is None or found.id in self._state.undone:
+                return None
+            id = id or new_id()
+            self._write("undo", id=id, vote=found.id)
+            return Undone(self._state.undos[id], found)
+
+    def remove(self, target: str, *, id: str | None = None) -> Removal | None:
+        """Take a group (by its id), or a picture (by its name) out of all groups; None where it is out already.
+
+        Nothing is deleted. The votes on what is removed do not count until it is restored.
+
+        Raises:
+            DatasetError: no such picture or group.
+        """
+        return self._remove("remove", target, id)
+
+    def restore(self, target: str, *, id: str | None = None) -> Removal | None:
+        """Put back what `remove` took out; None where it is in."""
+        return self._remove("restore", target, id)
+
+    def progress(self) -> Progress:
+        with self._current():
+            return self._state.progress()
+
+    def history(self, offset: int = 0, limit: int = 50) -> list[Reviewed]:
+        """All votes, the newest first, with what became of each."""
+        with self._current():
+            state, end = self._state, len(self._state.history) - max(offset, 0)
+            page = state.history[max(0, end - max(limit, 0)) : max(0, end)]
+            return [
+                Reviewed(v, pair_id(v.group, v.pair), state.groups[v.group].entry.prompt, state.status(v))
+                for v in reversed(page)
+            ]
+
+    def find(self, vote: str) -> Vote | None:
+        """The vote of that id, whether it counts or not."""
+        with self._current():
+            return self._state.votes.get(vote)
+
+    def judged(self, *, ties: bool = False) -> list[Judged]:
+        """The pairs with a winner that counts, and on request the ties: what there is to train on."""
+        with self._current():
+            return [judged for judged in self._state.judged() if ties or judged.winner is not None]
+
+    def groups(self) -> list[Group]:
+        """All groups that were not removed, in the order in which they were added."""
+        with self._current():
+            return [group.entry for name, group in self._state.groups.items() if not self._state.removed(name)]
+
+    def broken(self) -> list[BrokenLine]:
+        """The lines of the log that say nothing. They stay where they are."""
+        with self._current():
+            return list(self._state.broken)
+
+    @contextmanager
+    def _current(self, *, write: bool = False) -> Iterator[None]:
+        """Hold this set still and up to date; with `write`, against other processes too."""
+        with self._lock:
+            if not write and self._state.header and not self._log.changed():
+                self._state.settle()
+                yield
+                return
+            with self._log.locked():
+                if self._log.changed():
+                    self._read()
+                if self._state.header is None:
+                    self._write("set", version=VERSION, seed=secrets.token_hex(16))
+                self._state.settle()
+                yield
+
+    def _read(self) -> None:
+        restarted, lines = self._log.take()
+        if restarted:
+            self._state = State()
+        self._state.feed(lines)
+
+    def _write(self, kind: Literal["set", "group", "vote", "undo", "remove", "restore"], **values: Any) -> None:
+        """Append one line and take it in as it was written, so that memory and disk cannot differ."""
+        line = encode(kind, **values)
+        try:
+            parse(line)
+        except EntryError as error:
+            raise DatasetError(f"{self._log.path}: this {kind} {error}") from error
+        self._state.feed([(self._log.append(line), line)])
+        self._state.settle()
+
+    def _find(self, pair: str) -> tuple[str, Pair]:
+        name, *ends = pair.split(".")
+        group = self._state.groups.get(name)
+        if group is None or len(ends) != 2 or ends[0] == ends[1] or not all(end in group.names for end in ends):
+            raise DatasetError(f"{self._log.path}: there is no pair {pair!r}; ask for the next question")
+        return name, canonical(group.names[ends[0]], group.names[ends[1]])
+
+    def _question(self, group: GroupState, pair: Pair) -> Question:
+        name = pair_id(group.entry.id, pair)
+        return Question(name, group.entry.id, group.entry.prompt, *self._sides(name, pair))
+
+    def _sides(self, name: str, pair: Pair) -> Pair:
+        """(left, right)"""
+        seed = self._state.header.seed if self._state.header else ""
+        turned = hmac.digest(seed.encode(), name.encode(), "sha256")[0] & 1
+        return (pair[1], pair[0]) if turned else pair
+
+    def _remove(self, kind: Literal["remove", "restore"], target: str, id: str | None) -> Removal | None:
+        with self._current(write=True):
+            known = self._state.removals.get(id or "")
+            if known is not None:
+                return known
+            if not self._state.knows(target):
+                raise DatasetError(f"{self._log.path}: there is no picture or group {target!r} to {kind}")
+            if self._state.removed(target) == (kind == "remove"):
+                return None
+            id = id or new_id()
+            self._write(kind, id=id, **{"group" if target in self._state.groups else "image": target})
+            return self._state.removals[id]
+
+
+def _row(image: str, picture: NewPicture) -> dict[str, Any]:
+    row: dict[str, Any] = {"image": image, "seed": picture.seed, "arm": picture.arm}
+    return {name: value for name, value in row.items() if value is not None}
+
+
+def _clean(prompt: str) -> str:
+    """Zero bytes are no text in any caption file; everything else is kept as it was typed."""
+    if len(prompt) > MAX_PROMPT:
+        raise DatasetError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT} are kept with a picture")
+    return prompt.replace("\0", "").strip()

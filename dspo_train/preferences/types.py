@@ -1,0 +1,114 @@
+"""What a preference store answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .entries import Pair, Undo, Vote
+
+Status = Literal["counts", "undone", "replaced", "removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class NewPicture:
+    """A picture to add: the bytes of a PNG, JPEG or WebP file, the noise seed, and the arm that drew it."""
+
+    data: bytes = field(repr=False)
+    seed: int | None = None
+    arm: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One pair to judge. `left` and `right` are paths below the folder of the set; `pair` names it in a vote."""
+
+    pair: str
+    group: str
+    prompt: str
+    left: str
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The vote is on the disk. A vote sent twice under one id gets the same answer twice."""
+
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Already:
+    """Nothing was written: `vote` counts on this pair, and the new one was not meant to replace it."""
+
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Nothing was written: the pair, its group or a picture of it was taken out of the set."""
+
+    pair: str
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """`vote` does not count any more."""
+
+    undo: Undo
+    vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Reviewed:
+    """A vote as the review shows it. `replaced`: a newer vote on the pair counts; `removed`: the pair is gone."""
+
+    vote: Vote
+    pair: str
+    prompt: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Counts of pairs that are in the set; removed ones are left out.
+
+    Attributes:
+        open: how many can be asked now; a Swiss round opens when the one before is answered.
+        total: all that were and will be asked.
+        groups: group id -> (answered, total).
+    """
+
+    answered: int
+    open: int
+    total: int
+    wins: int
+    ties: int
+    skips: int
+    groups: Mapping[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A pair with the vote that counts: a win, or a tie, whose `winner` is None. Names are paths below the folder."""
+
+    pair: str
+    prompt: str
+    images: Pair
+    winner: str | None
+    vote: Vote
+
+    @property
+    def loser(self) -> str | None:
+        if self.winner is None:
+            return None
+        return self.images[1] if self.winner == self.images[0] else self.images[0]
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenLine:
+    """A line of `preferences.jsonl`, counted from 1, that says nothing; it stays in the file."""
+
+    line: int
+    message: str
