@@ -1,0 +1,9 @@
+"""DSPO Studio for ComfyUI. Nothing is imported until ComfyUI asks for the nodes."""
+
+WEB_DIRECTORY = "./web"
+
+
+async def comfy_entrypoint():
+    from .nodes.extension import DspoStudio
+
+    return DspoStudio()

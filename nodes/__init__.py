@@ -1,0 +1,1 @@
+"""ComfyUI's side: schemas and translation. What is computed is computed in `dspo_train`."""

@@ -1,0 +1,68 @@
+"""DSPO A/B Grid: one captioned picture to keep and to post."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.v0_0_2 import io, ui
+
+from ..dspo_train.confine import parts_of
+from ..dspo_train.side_by_side import Captions, batches_grid
+from . import pictures
+from .sockets import CATEGORY
+
+
+class ABGrid(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DSPOABGrid",
+            display_name="DSPO A/B Grid",
+            category=CATEGORY,
+            description="Sets pictures without and with the LoRA side by side, with captions, and saves the sheet.",
+            is_output_node=True,
+            inputs=[
+                io.Image.Input("base", tooltip="Pictures without the LoRA: one for each row."),
+                io.Image.Input("aligned", tooltip="Pictures with it: every row at the first strength, then the next."),
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    tooltip="One prompt a line. Fewer lines than rows: each is for as many rows in turn.",
+                ),
+                io.String.Input(
+                    "strengths", default="1.0", tooltip="The strengths of the columns, separated by commas."
+                ),
+                io.String.Input("title", default="", tooltip="Heading of the sheet; may stay empty."),
+                io.Combo.Input("theme", options=["light", "dark"], default="light", tooltip="Colours of the sheet."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="dspo/ab_grid",
+                    tooltip="Where the sheet is saved below ComfyUI's output folder.",
+                ),
+                io.String.Input(
+                    "seeds",
+                    default="",
+                    optional=True,
+                    tooltip="Seeds of the rows, separated by commas; written small under the pictures.",
+                ),
+            ],
+            outputs=[io.Image.Output("grid", display_name="grid", tooltip="The sheet.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        base: torch.Tensor,
+        aligned: torch.Tensor,
+        prompts: str,
+        strengths: str,
+        title: str,
+        theme: str,
+        filename_prefix: str,
+        seeds: str = "",
+    ) -> io.NodeOutput:
+        parts_of(filename_prefix, "the sheet's filename_prefix")
+        captions = Captions(prompts=prompts, strengths=strengths, seeds=seeds, title=title)
+        sheet = batches_grid(pictures.to_pictures(base), pictures.to_pictures(aligned), captions, theme)
+        image = pictures.to_tensor([sheet])
+        return io.NodeOutput(image, ui=ui.ImageSaveHelper.get_save_images_ui(image, filename_prefix, cls))

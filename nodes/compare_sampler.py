@@ -1,0 +1,134 @@
+"""DSPO Compare Sampler: the same noise without the LoRA and with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import comfy.samplers
+import comfy.sd
+import torch
+from comfy_api.v0_0_2 import io, ui
+
+from nodes import common_ksampler  # ComfyUI's own nodes.py
+
+from ..dspo_train.side_by_side import read_strengths
+from .apply_lora import chosen, lora_stamp
+from .sockets import CATEGORY, LoraModel
+
+_ARM = "DSPO_compare_"
+
+
+class CompareSampler(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DSPOCompareSampler",
+            display_name="DSPO Compare Sampler",
+            category=CATEGORY,
+            description="Samples the same seeds without the LoRA and with it, each exactly as KSampler would.",
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="The model without the LoRA."),
+                io.Vae.Input("vae", tooltip="Turns latents into pictures."),
+                io.Conditioning.Input("positive", tooltip="What the pictures shall show."),
+                io.Conditioning.Input("negative", tooltip="What they shall not show."),
+                io.Latent.Input("latent_image", tooltip="Sets the size; the first of a batch is taken."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    tooltip="Seed of the first picture; the others count up from it.",
+                ),
+                io.Int.Input("pictures", default=4, min=1, max=64, tooltip="How many seeds are compared."),
+                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps, as in KSampler."),
+                io.Float.Input(
+                    "cfg",
+                    default=7.0,
+                    min=0.0,
+                    max=100.0,
+                    step=0.1,
+                    round=0.01,
+                    tooltip="Classifier-free guidance, as in KSampler.",
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="dpmpp_2m",
+                    tooltip="The sampler, as in KSampler.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.KSampler.SCHEDULERS,
+                    default="karras",
+                    tooltip="The spacing of the noise levels, as in KSampler.",
+                ),
+                io.Float.Input(
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Below 1 the latent is kept in part, as in KSampler.",
+                ),
+                io.String.Input(
+                    "strengths",
+                    default="1.0",
+                    tooltip="Strengths of the LoRA to compare, separated by commas, such as 0.5, 1.0, 1.5.",
+                ),
+                LoraModel.Input("lora", optional=True, tooltip="A LoRA from DSPO Train LoRA. Goes before the name."),
+                io.String.Input(
+                    "lora_name",
+                    default="",
+                    optional=True,
+                    tooltip="Name of a LoRA as ComfyUI lists it, such as dspo/my-taste-01.safetensors.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("base", display_name="without LoRA", tooltip="One picture for each seed."),
+                io.Image.Output(
+                    "aligned", display_name="with LoRA", tooltip="The same seeds, for each strength in turn."
+                ),
+                io.String.Output("seeds_used", display_name="seeds", tooltip="The seeds, for DSPO A/B Grid."),
+                io.String.Output(
+                    "strengths_used", display_name="strengths", tooltip="The strengths, for DSPO A/B Grid."
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, lora_name: str | None = None, **_: object) -> str:
+        return lora_stamp(lora_name)
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        vae: Any,
+        latent_image: dict[str, torch.Tensor],
+        seed: int,
+        pictures: int,
+        strengths: str,
+        lora: dict | None = None,
+        lora_name: str = "",
+        **sampling: Any,
+    ) -> io.NodeOutput:
+        tensors, wanted = chosen(lora, lora_name), read_strengths(strengths)
+        seeds = [(seed + n) % 2**64 for n in range(pictures)]
+        latent = {key: value[:1] if torch.is_tensor(value) else value for key, value in latent_image.items()}
+
+        def draw(patched: Any) -> torch.Tensor:
+            drawn = [common_ksampler(patched, each, latent=latent, **sampling)[0]["samples"] for each in seeds]
+            return torch.cat([vae.decode(samples) for samples in drawn])
+
+        base = draw(model)
+        aligned = torch.cat(
+            [draw(comfy.sd.load_lora_for_models(model, None, tensors, strength, 0)[0]) for strength in wanted]
+        )
+        save = ui.ImageSaveHelper.save_images
+        shown = {
+            "a_images": save(base, _ARM + "base", io.FolderType.temp, cls, 1),
+            "b_images": save(aligned, _ARM + "lora", io.FolderType.temp, cls, 1),
+        }
+        texts = [", ".join(map(str, seeds)), ", ".join(f"{strength:g}" for strength in wanted)]
+        return io.NodeOutput(base, aligned, *texts, ui=shown)

@@ -1,0 +1,21 @@
+"""Between ComfyUI's IMAGE, float (N, H, W, 3) in [0, 1], and Pillow's pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+
+def to_tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
+    """Pictures of one size -> (N, H, W, 3)."""
+    arrays = [np.asarray(picture.convert("RGB"), dtype=np.float32) / 255.0 for picture in pictures]
+    return torch.from_numpy(np.stack(arrays))
+
+
+def to_pictures(images: torch.Tensor) -> list[Image.Image]:
+    """(N, H, W, 3) -> N RGB pictures, rounded as ComfyUI's own saving does: down."""
+    levels = (images[..., :3].float() * 255.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
+    return [Image.fromarray(level) for level in levels]

@@ -1,0 +1,89 @@
+"""Where things lie in ComfyUI, and the only ways to name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfy.sd1_clip
+import folder_paths
+
+from ..dspo_train.confine import inside, parts_of
+from ..dspo_train.exceptions import ConfigError, DatasetError, LoraFileError
+from ..dspo_train.pairs.discover import find_sets
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "example_pairs"
+DATASETS_KEY = "dspo_datasets"  # in extra_model_paths.yaml
+LORA_FOLDER = "dspo"  # below output/loras, which ComfyUI lists
+NO_DATASETS = "no pair folders in ComfyUI's input folder"
+NO_LORA = "none"
+
+
+def dataset_roots() -> list[Path]:
+    """ComfyUI's input folder, the administrator's folders, and the pack's example."""
+    named = folder_paths.get_folder_paths(DATASETS_KEY) if DATASETS_KEY in folder_paths.folder_names_and_paths else []
+    return [Path(folder_paths.get_input_directory()), *map(Path, named), EXAMPLES]
+
+
+def datasets() -> list[str]:
+    """Names for the combo; where two roots hold the same name, the first root's is meant."""
+    names = [name for root in dataset_roots() for name in find_sets(root)]
+    return list(dict.fromkeys(names)) or [NO_DATASETS]
+
+
+def dataset(name: str) -> Path:
+    """The folder of a set.
+
+    Raises:
+        DatasetError: there is none of that name.
+        ConfigError: the name leads out of the roots.
+    """
+    for root in dataset_roots():
+        folder = inside(root, name, "the set's name")
+        if folder.is_dir():
+            return folder
+    raise DatasetError(f"there is no preference set {name!a}; put its folder into ComfyUI's input folder and refresh")
+
+
+def runs() -> Path:
+    return Path(folder_paths.get_output_directory()) / "dspo" / "runs"
+
+
+def encodings() -> Path:
+    """One cache for every set: it is keyed by content."""
+    return Path(folder_paths.get_output_directory()) / "dspo" / "encodings"
+
+
+def new_lora(stem: str) -> tuple[str, Path]:
+    """The name by which ComfyUI will list a LoRA, and its file."""
+    name = f"{LORA_FOLDER}/{stem}.safetensors"
+    return name, Path(folder_paths.get_output_directory()) / "loras" / name
+
+
+def loras() -> list[str]:
+    return folder_paths.get_filename_list("loras")
+
+
+def lora(name: str) -> Path:
+    """The file of a LoRA that ComfyUI lists, whichever separator the name was written with.
+
+    Raises:
+        LoraFileError: it does not list such a file.
+        ConfigError: the name leads out of the LoRA folders.
+    """
+    wanted = parts_of(name, "the LoRA's name")
+    listed = {tuple(known.replace("\\", "/").split("/")): known for known in loras()}
+    if wanted not in listed:
+        raise LoraFileError(f"ComfyUI lists no LoRA {name!a}; choose one of its LoRA list, or wire the LoRA in")
+    return Path(folder_paths.get_full_path_or_raise("loras", listed[wanted]))
+
+
+def checkpoint(name: str) -> Path:
+    return Path(folder_paths.get_full_path_or_raise("checkpoints", name))
+
+
+def tokenizer() -> Path:
+    """CLIP's vocabulary as ComfyUI ships it; checkpoints come without."""
+    folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
+    if not folder.is_dir():
+        raise ConfigError(f"this ComfyUI has no {folder.name} folder; update ComfyUI")
+    return folder

@@ -1,0 +1,63 @@
+"""DSPO Preference Set: choose labelled pairs, and see them."""
+
+from __future__ import annotations
+
+from comfy_api.v0_0_2 import io, ui
+
+from ..dspo_train.pairs.discover import stamp
+from . import pictures, places
+from .sockets import CATEGORY, Pairs, PairSet
+
+
+class PreferenceSet(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DSPOPreferenceSet",
+            display_name="DSPO Preference Set",
+            category=CATEGORY,
+            description="Reads a folder of preference pairs: which of two pictures of one prompt is the better one.",
+            inputs=[
+                io.Combo.Input(
+                    "dataset",
+                    options=places.datasets(),
+                    tooltip="A folder of pairs in ComfyUI's input folder, or below a folder listed under dspo_datasets "
+                    "in extra_model_paths.yaml.",
+                ),
+                io.Int.Input(
+                    "shown",
+                    default=12,
+                    min=1,
+                    max=200,
+                    tooltip="How many pairs the contact sheet shows, spread evenly over the set.",
+                ),
+                io.Boolean.Input(
+                    "allow_empty_captions",
+                    default=False,
+                    tooltip="Keep pairs that have no prompt and train them with an empty one. Off: they are left out.",
+                ),
+            ],
+            outputs=[
+                Pairs.Output("pairs", display_name="pairs", tooltip="The pairs, for DSPO Train LoRA."),
+                io.String.Output("report", display_name="report", tooltip="Counts, sizes and every defect, as text."),
+                io.Image.Output("sheet", display_name="sheet", tooltip="A contact sheet; the better one has the mark."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, dataset: str, **_: object) -> str:
+        return stamp(places.dataset(dataset))
+
+    @classmethod
+    def execute(cls, dataset: str, shown: int, allow_empty_captions: bool) -> io.NodeOutput:
+        from ..dspo_train.contact_sheet import scan_sheet
+        from ..dspo_train.pairs import format_report, scan_pairs
+
+        folder = places.dataset(dataset)
+        before = stamp(folder)
+        scan = scan_pairs(folder, allow_empty_captions=allow_empty_captions)
+        scan.usable()
+        sheet = scan_sheet(scan, shown, title=dataset)
+        image = pictures.to_tensor([sheet])
+        found = PairSet(dataset, scan, before)
+        return io.NodeOutput(found, format_report(scan), image, ui=ui.PreviewImage(image, cls=cls))

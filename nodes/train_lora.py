@@ -1,0 +1,148 @@
+"""DSPO Train LoRA: from pairs to a LoRA, in the graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.v0_0_2 import io, ui
+
+from ..dspo_train.objectives import OBJECTIVES
+from ..dspo_train.presets import PRESETS
+from . import pictures, places
+from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet
+
+FROM_PRESET = "from preset"
+TARGETS = [FROM_PRESET, "attention", "attention+mlp", "attention+mlp+proj"]
+
+
+class TrainLora(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DSPOTrainLora",
+            display_name="DSPO Train LoRA",
+            category=CATEGORY,
+            description="Trains a LoRA from preference pairs. Stopped runs go on where they stopped; a finished one "
+            "is not trained again.",
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[*_first_inputs(), *_sockets(), *_expert_inputs()],
+            outputs=[
+                LoraModel.Output("lora", display_name="lora", tooltip="The LoRA, for a loader."),
+                io.String.Output("lora_name", display_name="lora name", tooltip="Its name in ComfyUI's LoRA list."),
+                LossMap.Output("losses", display_name="loss map", tooltip="The loss of every step, for core's plot."),
+                io.Image.Output("curve", display_name="curve", tooltip="Margin, accuracy and errors over the steps."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, ckpt_name: str, pairs: PairSet, name: str, **settings: Any) -> io.NodeOutput:
+        from .training import Order, train
+
+        order = Order(ckpt_name, pairs, name, settings, node_id=cls.hidden.unique_id)
+        with torch.inference_mode(False), torch.enable_grad():
+            done = train(order)
+        curve = pictures.to_tensor([done.curve])
+        shown = ui.PreviewImage(curve, cls=cls)
+        return io.NodeOutput(done.lora, done.name, {"loss": done.losses}, curve, ui=shown)
+
+
+def _first_inputs() -> list[io.Input]:
+    return [
+        io.Combo.Input(
+            "ckpt_name",
+            options=folder_paths.get_filename_list("checkpoints"),
+            tooltip="The model to align: an SD 1.x, SD 2.x or SDXL checkpoint.",
+        ),
+        Pairs.Input("pairs", tooltip="From DSPO Preference Set."),
+        io.String.Input(
+            "name",
+            default="my-taste",
+            tooltip="Name of the LoRA. A number is added; changed settings make a new one, and none is written over.",
+        ),
+        io.Combo.Input(
+            "preset",
+            options=[name.capitalize() for name in PRESETS],
+            default="Balanced",
+            tooltip="Gentle: strength 3, rank 8, learning rate 5e-5. Balanced: 10, 16, 1e-4. "
+            "Strong: 30, rank 32 and the MLP layers too, 2e-4.",
+        ),
+        io.Int.Input(
+            "steps", default=400, min=1, max=1_000_000, tooltip="Training steps; each sees 4 pairs by default."
+        ),
+        io.String.Input(
+            "preview_prompt",
+            default="",
+            multiline=True,
+            tooltip="Prompt of the previews, drawn by the base and by the LoRA so far. Empty: the first pair's.",
+        ),
+        io.Int.Input(
+            "preview_every", default=50, min=0, max=100_000, tooltip="Steps between two previews. 0: no previews."
+        ),
+    ]
+
+
+def _sockets() -> list[io.Input]:
+    return [
+        io.Model.Input(
+            "model",
+            optional=True,
+            tooltip="Trains on this model as it is wired, merges and LoRAs included, in place of the checkpoint's own. "
+            "Text encoder and VAE still come from the checkpoint.",
+        ),
+        io.Combo.Input(
+            "refine_lora",
+            options=[places.NO_LORA, *places.loras()],
+            default=places.NO_LORA,
+            optional=True,
+            tooltip="A LoRA to go on from: it is the reference, and the new LoRA contains it.",
+        ),
+    ]
+
+
+def _expert_inputs() -> list[io.Input]:
+    def number(name: str, tooltip: str, **limits: Any) -> io.Input:
+        kind = io.Float if isinstance(limits["default"], float) else io.Int
+        return kind.Input(name, optional=True, tooltip=tooltip, **limits)
+
+    def choice(name: str, options: list[str], tooltip: str) -> io.Input:
+        return io.Combo.Input(name, options=options, default=options[0], optional=True, tooltip=tooltip)
+
+    return [
+        choice("objective", list(OBJECTIVES), "What is minimised. dspo is the default; the others are for comparison."),
+        number(
+            "objective_value",
+            "The objective's number: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. 0: preset's.",
+            **{"default": 0.0, "min": 0.0, "max": 1e7, "step": 0.001},
+        ),
+        number(
+            "learning_rate",
+            "0: the preset's. Cosine schedule with a warm-up of 5% of the steps.",
+            **{"default": 0.0, "min": 0.0, "max": 1.0, "step": 1e-6, "round": 1e-9},
+        ),
+        number("rank", "Size of the LoRA. 0: the preset's.", default=0, min=0, max=1024),
+        choice("targets", TARGETS, "Which layers of the UNet are trained."),
+        number(
+            "resolution",
+            "Side of the square whose area no training picture exceeds, in pixels. 0: 512 for SD 1.x, 768 for SD 2.x, "
+            "1024 for SDXL.",
+            **{"default": 0, "min": 0, "max": 4096, "step": 64},
+        ),
+        number("pairs_at_once", "Pairs in one pass: more is faster and needs more memory.", default=1, min=1, max=256),
+        number("accumulate", "Passes in one step; a step sees passes times pairs.", default=4, min=1, max=4096),
+        io.Boolean.Input(
+            "flip", default=False, optional=True, tooltip="Mirror half of the pairs, both pictures alike."
+        ),
+        number("training_seed", "Of the LoRA's start, the noise and the order.", default=0, min=0, max=2**53),
+        number("save_every", "Steps between two checkpoints; a stop writes one too.", default=50, min=1, max=100_000),
+        choice(
+            "precision", ["auto", "bf16", "fp16", "fp32"], "auto: bf16 where the device has it, else fp16; fp32 on CPU."
+        ),
+        choice(
+            "gradient_checkpointing",
+            ["auto", "on", "off"],
+            "Less memory for about a third more time. auto: on where the run would not fit the device otherwise.",
+        ),
+    ]
