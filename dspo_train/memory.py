@@ -255,7 +255,19 @@ def auto_checkpointing(
     return need_of(without).total > (1 - MARGIN) * total_memory
 
 
-def advice(need: MemoryNeed, available: int, *, accumulate: int = 1) -> list[str]:
+@dataclass(frozen=True)
+class Names:
+    """What the settings are called where the person changes them; None for one that cannot be changed there."""
+
+    batch_size: str = "batch_size"
+    accumulate: str = "accumulate"
+    optimizer: str | None = "optim.name"
+    resolution: str = "data.resolution"
+    targets: str = "lora.targets"
+    rank: str = "lora.rank"
+
+
+def advice(need: MemoryNeed, available: int, *, accumulate: int = 1, names: Names = Names()) -> list[str]:
     """What to change, mildest first, so that the run needs at most `available` bytes; nothing if it does already.
 
     Each line stands for itself, with the run's peak if only that is changed. Where no line is enough, the last tells
@@ -264,7 +276,7 @@ def advice(need: MemoryNeed, available: int, *, accumulate: int = 1) -> list[str
     if need.peak <= available:
         return []
     lines, together, enough = [], need.setup, False
-    for text, changes in _changes(need.setup, available, accumulate):
+    for text, changes in _changes(need.setup, available, accumulate, names):
         changed = need_of(replace(need.setup, **changes))
         if need.peak - changed.peak < WORTH * need.peak:
             continue
@@ -285,7 +297,7 @@ def gib(size: int) -> str:
 _Change = tuple[str, dict[str, object]]
 
 
-def _changes(setup: Setup, available: int, accumulate: int) -> Iterator[_Change]:
+def _changes(setup: Setup, available: int, accumulate: int, names: Names) -> Iterator[_Change]:
     """What could be changed, mildest first: first what alters the speed alone, last what alters the LoRA."""
     if not setup.checkpointing:
         yield "turn gradient checkpointing on", {"checkpointing": True}
@@ -294,20 +306,21 @@ def _changes(setup: Setup, available: int, accumulate: int) -> Iterator[_Change]
     smaller = [n for n in range(setup.batch_size - 1, 0, -1) if setup.batch_size % n == 0]
     if smaller:
         batch = _first_that_fits(setup, available, "batch_size", smaller)
-        text = f"lower batch_size to {batch} and raise accumulate to {accumulate * setup.batch_size // batch}"
+        passes = accumulate * setup.batch_size // batch
+        text = f"lower {names.batch_size} to {batch} and raise {names.accumulate} to {passes}"
         yield f"{text}, which trains the same", {"batch_size": batch}
-    if setup.optimizer == "adamw":
-        yield "use optim.name adamw8bit", {"optimizer": "adamw8bit"}
+    if setup.optimizer == "adamw" and names.optimizer is not None:
+        yield f"use {names.optimizer} adamw8bit", {"optimizer": "adamw8bit"}
     sides = list(range((setup.resolution - 1) // 64 * 64, max(64, setup.resolution // 2) - 1, -64))
     if sides:
         side = _first_that_fits(setup, available, "resolution", sides)
-        yield f"lower data.resolution to {side}", {"resolution": side}
+        yield f"lower {names.resolution} to {side}", {"resolution": side}
     if setup.targets != "attention":
-        yield "use lora.targets attention", {"targets": "attention"}
+        yield f"use {names.targets} attention", {"targets": "attention"}
     ranks = [rank for rank in (64, 32, 16, 8) if rank < setup.rank]
     if ranks:
         rank = _first_that_fits(setup, available, "rank", ranks)
-        yield f"lower lora.rank to {rank}", {"rank": rank}
+        yield f"lower {names.rank} to {rank}", {"rank": rank}
 
 
 def _first_that_fits(setup: Setup, available: int, name: str, values: list[int]) -> int:

@@ -75,11 +75,12 @@ def needs_checkpointing(file: SingleFile, config: TrainConfig, total: int) -> bo
     return not memory.fits(memory.need_of(without), _as_if(file, total))
 
 
-def check_memory(file: SingleFile, config: TrainConfig, total: int) -> list[str]:
+def check_memory(file: SingleFile, config: TrainConfig, total: int, names: memory.Names) -> list[str]:
     """Does the run fit the device? -> what to change where it may not
 
     Args:
         total: bytes that the device has, free or not.
+        names: of the settings, where they are changed.
 
     Raises:
         RunError: it needs more than there is; the message says what to lower.
@@ -87,17 +88,17 @@ def check_memory(file: SingleFile, config: TrainConfig, total: int) -> list[str]
     need = memory.need_of(setup_of(file.family, config))
     available = _as_if(file, total)
     if need.peak > available:
-        raise RunError(too_large(file, config, total))
+        raise RunError(too_large(file, config, total, names))
     if memory.fits(need, available):
         return []
     return [f"the device's {memory.gib(total)} GiB may just do, if nothing else uses them"]
 
 
-def too_large(file: SingleFile, config: TrainConfig, total: int) -> str:
+def too_large(file: SingleFile, config: TrainConfig, total: int, names: memory.Names) -> str:
     """What to lower where the memory does not do, or turned out not to."""
     need = memory.need_of(setup_of(file.family, config))
     available = _as_if(file, total)
-    ways = memory.advice(need, min(available, need.peak - 1), accumulate=config.accumulate)
+    ways = memory.advice(need, min(available, need.peak - 1), accumulate=config.accumulate, names=names)
     known = f"this run needs about {memory.gib(round(need.peak * total / available))} GiB; the device has"
     return "\n".join([f"out of memory: {known} {memory.gib(total)} GiB. What helps:", *(f"- {way}" for way in ways)])
 

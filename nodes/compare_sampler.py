@@ -34,7 +34,7 @@ class CompareSampler(io.ComfyNode):
                 io.Conditioning.Input("negative", tooltip="What they shall not show."),
                 io.Latent.Input("latent_image", tooltip="Sets the size; the first of a batch is taken."),
                 io.Int.Input(
-                    "seed",
+                    "first_seed",
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
@@ -106,7 +106,7 @@ class CompareSampler(io.ComfyNode):
         model: Any,
         vae: Any,
         latent_image: dict[str, torch.Tensor],
-        seed: int,
+        first_seed: int,
         pictures: int,
         strengths: str,
         lora: dict | None = None,
@@ -114,7 +114,7 @@ class CompareSampler(io.ComfyNode):
         **sampling: Any,
     ) -> io.NodeOutput:
         tensors, wanted = chosen(lora, lora_name), read_strengths(strengths)
-        seeds = [(seed + n) % 2**64 for n in range(pictures)]
+        seeds = [(first_seed + n) % 2**64 for n in range(pictures)]
         latent = {key: value[:1] if torch.is_tensor(value) else value for key, value in latent_image.items()}
 
         def draw(patched: Any) -> torch.Tensor:

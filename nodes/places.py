@@ -87,3 +87,22 @@ def tokenizer() -> Path:
     if not folder.is_dir():
         raise ConfigError(f"this ComfyUI has no {folder.name} folder; update ComfyUI")
     return folder
+
+
+def blind_tests() -> Path:
+    return Path(folder_paths.get_output_directory()) / "dspo" / "blind"
+
+
+def exports() -> Path:
+    return Path(folder_paths.get_output_directory()) / "dspo" / "exports"
+
+
+def prompt_files() -> list[str]:
+    """Names of the .txt files that lie directly in ComfyUI's input folder."""
+    folder = Path(folder_paths.get_input_directory())
+    found = [path.name for path in folder.glob("*.txt") if path.is_file()] if folder.is_dir() else []
+    return sorted(found, key=str.casefold)
+
+
+def prompt_file(name: str) -> Path:
+    return inside(Path(folder_paths.get_input_directory()), name, "the prompt file's name")

@@ -114,7 +114,8 @@ def _expert_inputs() -> list[io.Input]:
         choice("objective", list(OBJECTIVES), "What is minimised. dspo is the default; the others are for comparison."),
         number(
             "objective_value",
-            "The objective's number: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. 0: preset's.",
+            "The objective's number: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. "
+            "0: the preset's for dspo, its own default for the others.",
             **{"default": 0.0, "min": 0.0, "max": 1e7, "step": 0.001},
         ),
         number(
@@ -143,6 +144,6 @@ def _expert_inputs() -> list[io.Input]:
         choice(
             "gradient_checkpointing",
             ["auto", "on", "off"],
-            "Less memory for about a third more time. auto: on where the run would not fit the device otherwise.",
+            "Less memory for one more forward pass a step. auto: on where the run would not fit otherwise.",
         ),
     ]

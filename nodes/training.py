@@ -20,6 +20,7 @@ from ..dspo_train import files, preflight
 from ..dspo_train.config import TrainConfig
 from ..dspo_train.devices import resolve_precision
 from ..dspo_train.exceptions import RunError
+from ..dspo_train.memory import Names
 from ..dspo_train.presets import Changes, configure
 from ..dspo_train.previews import Previewer
 from ..dspo_train.run_names import claim
@@ -29,6 +30,8 @@ from ..dspo_train.single_file import SingleFile, open_single_file
 from ..dspo_train.trainer import StepReport
 from . import places, wired
 from .sockets import PairSet
+
+NAMES = Names("pairs_at_once", "accumulate", None, "resolution", "targets", "rank")  # of the node's inputs
 
 log = logging.getLogger("dspo")
 
@@ -139,7 +142,7 @@ def _job(order: Order, config: TrainConfig, folder: RunFolder) -> Job:
 def _preflight(order: Order, config: TrainConfig, file: SingleFile, folder: RunFolder) -> list[str]:
     """Refuse what cannot work; -> what may not"""
     scan = order.pairs.scan
-    notes = preflight.check_pairs(scan, config) + preflight.check_memory(file, config, _total_memory())
+    notes = preflight.check_pairs(scan, config) + preflight.check_memory(file, config, _total_memory(), NAMES)
     preflight.check_disk(folder.folder, places.encodings(), scan, file.family, config)
     return notes
 
@@ -158,7 +161,7 @@ def _run(job: Job, order: Order, teller: Teller) -> None:
             log.exception("out of memory")
             out_of_memory = True
     if out_of_memory:  # raised here, where no frame holds the tensors any more
-        raise RunError(preflight.too_large(open_single_file(job.base), job.config, _total_memory()))
+        raise RunError(preflight.too_large(open_single_file(job.base), job.config, _total_memory(), NAMES))
 
 
 def _steps(session: Session, order: Order, teller: Teller) -> None:

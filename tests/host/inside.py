@@ -1,0 +1,157 @@
+"""Runs in ComfyUI's own Python, from its checkout: `python inside.py CHECK ARGUMENTS...`; prints one line of JSON.
+
+A server answers over HTTP alone; what its UNet predicts and which of its weights a LoRA patches is seen from inside.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+PACK = HERE.parents[1]
+PACKAGE = "dspo_studio_pack"
+
+
+def main() -> None:
+    check, *arguments = sys.argv[1:]
+    sys.path[0] = os.getcwd()  # the checkout's own modules, as main.py sees them
+    sys.argv = ["main.py", "--cpu"]
+    boot = _module("boot", HERE / "boot.py")
+    boot.declare_vision_operators()
+    boot.stub_audio()
+    import comfy.options  # pyright: ignore[reportMissingImports]
+
+    comfy.options.enable_args_parsing()
+    sys.stdout.write(json.dumps(CHECKS[check](*arguments)) + "\n")
+
+
+def _module(name: str, path: Path, **options: Any) -> Any:
+    spec = importlib.util.spec_from_file_location(name, path, **options)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _pack() -> Any:
+    """The pack as ComfyUI loads it: a package whose name is not `dspo_train`."""
+    return _module(PACKAGE, PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+
+
+def _library(name: str) -> Any:
+    _pack()
+    return importlib.import_module(f"{PACKAGE}.dspo_train.{name}")
+
+
+def noise(checkpoint: str, lora: str) -> dict[str, Any]:
+    """The same latents, timesteps and conditioning through ComfyUI's UNet with the LoRA file and the trainer's."""
+    import comfy.model_management  # pyright: ignore[reportMissingImports]
+    import comfy.sd  # pyright: ignore[reportMissingImports]
+    import comfy.utils  # pyright: ignore[reportMissingImports]
+    import torch
+
+    draw = torch.Generator().manual_seed(7)
+    with torch.inference_mode():
+        model = comfy.sd.load_checkpoint_guess_config(checkpoint, output_clip=False, output_vae=False)[0]
+        tensors = comfy.utils.load_torch_file(lora)
+        patched = comfy.sd.load_lora_for_models(model, None, tensors, 1.0, 0)[0]
+        sdxl = model.model.model_config.unet_config.get("adm_in_channels") is not None
+        context = torch.randn(2, 77, model.model.model_config.unet_config["context_dim"], generator=draw)
+        latents = torch.randn(2, 4, 8, 8, generator=draw)
+        timesteps = torch.tensor([100, 700])
+        pooled, sizes = torch.randn(2, 1280, generator=draw), torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2)
+        adm = None
+        if sdxl:
+            embedded = model.model.embedder(sizes.flatten()).view(2, -1)
+            adm = torch.cat([pooled, embedded], dim=1)
+        predictions = []
+        for each in (model, patched):
+            comfy.model_management.load_models_gpu([each], force_full_load=True)
+            unet = each.model.diffusion_model.float()
+            predictions.append(unet(latents, timesteps, context=context, y=adm).float().clone())
+            comfy.model_management.unload_all_models()
+    theirs_bare, theirs = predictions
+    with torch.inference_mode(False), torch.no_grad():
+        tokenizer = Path(comfy.sd.__file__).parent / "sd1_tokenizer"
+        base = _library("base").load_base(checkpoint, tokenizer=tokenizer)
+        conditioning = _library("conditioning").Conditioning(
+            context.clone(), pooled.clone() if sdxl else None, sizes.clone() if sdxl else None
+        )
+        predict, lora_tools = _library("diffusers_unet").predict, _library("lora")
+        ours_bare = predict(base.unet, latents.clone(), timesteps.clone(), conditioning)
+        weights = _library("lora_file").load_lora(Path(lora), base.unet).weights
+        with lora_tools.applied(base.unet, weights):
+            ours = predict(base.unet, latents.clone(), timesteps.clone(), conditioning)
+    return {
+        "bare": (theirs_bare - ours_bare).abs().max().item(),
+        "with_lora": (theirs - ours).abs().max().item(),
+        "effect": (theirs - theirs_bare).abs().max().item(),
+        "spread": theirs.std().item(),
+        "patched": len(patched.patches),
+        "in_file": sum(key.endswith(".lora_up.weight") for key in tensors),
+    }
+
+
+def imports() -> dict[str, Any]:
+    """Which slow packages the pack loads when its nodes are registered."""
+    import asyncio
+
+    import nodes  # noqa: F401  # pyright: ignore[reportMissingImports] - core's, which is there before any pack
+
+    before = set(sys.modules)
+    extension = asyncio.run(_pack().comfy_entrypoint())
+    listed = asyncio.run(extension.get_node_list())
+    for node in listed:
+        node.GET_SCHEMA()
+    new = {name.partition(".")[0] for name in set(sys.modules) - before}
+    return {"nodes": [node.__name__ for node in listed], "new": sorted(new)}
+
+
+def wired(checkpoint: str) -> dict[str, Any]:
+    """What `nodes/wired.py` copies from a patched model, and what it leaves of it."""
+    import comfy.sd  # pyright: ignore[reportMissingImports]
+    import torch
+
+    with torch.inference_mode():
+        model = comfy.sd.load_checkpoint_guess_config(checkpoint, output_clip=False, output_vae=False)[0]
+        key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+        before = {name: value.clone() for name, value in model.model.state_dict().items()}
+        kinds = {name: value.is_inference() for name, value in model.model.state_dict().items()}
+        patched = model.clone()
+        patched.add_patches({key: (torch.ones_like(before[key]),)}, 0.5)
+    wired_module = _module(f"{PACKAGE}_wired", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
+    assert wired_module is not None
+    wired_nodes = importlib.import_module(f"{PACKAGE}_wired.nodes.wired")
+    with torch.inference_mode(False):
+        plain, changed = wired_nodes.fingerprint(model), wired_nodes.fingerprint(patched)
+        weights = wired_nodes.copy(patched)
+        again = wired_nodes.fingerprint(model)
+    comfy.model_management.unload_all_models()
+    after = model.model.state_dict()
+    copied = weights.tensors["model." + key]
+    own = {f"model.{name}": value.data_ptr() for name, value in after.items()}
+    return {
+        "difference": (copied.float() - before[key].float() - 0.5).abs().max().item(),
+        "inference": sum(value.is_inference() for value in weights.tensors.values()),
+        "shared": sum(value.data_ptr() == own[name] for name, value in weights.tensors.items()),
+        "prediction": weights.prediction,
+        "zero_snr": weights.zero_snr,
+        "told_apart": plain != changed,
+        "stable": plain == again,
+        "unchanged": all(torch.equal(before[name], after[name]) for name in before),
+        "same_kind": kinds == {name: value.is_inference() for name, value in after.items()},
+        "tensors": len(weights.tensors),
+        "of": sum(name.startswith("diffusion_model.") for name in before),
+    }
+
+
+CHECKS = {"noise": noise, "imports": imports, "wired": wired}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""ComfyUI's own view of what the trainer made and read: predictions, patches, imports."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from checkpoints import cached
+from comfy_server import Core
+from safetensors import safe_open
+
+from dspo_train.base import load_base
+from dspo_train.config import LoraSpec
+from dspo_train.lora import attached
+from dspo_train.lora_file import save_lora
+
+pytestmark = pytest.mark.comfy
+INSIDE = Path(__file__).with_name("inside.py")
+
+
+def inside(core: Core, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [core.python, str(INSIDE), *arguments],
+        cwd=core.path,
+        env=core.env(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_the_same_noise_is_predicted_and_every_targeted_weight_patched(core: Core, tmp_path: Path, family) -> None:
+    """A random LoRA on every target: the largest difference between both UNets' predictions in float32."""
+    checkpoint = cached(family)
+    base = load_base(checkpoint, tokenizer=core.path / "comfy" / "sd1_tokenizer")
+    generator = torch.Generator().manual_seed(1)
+    with attached(base.unet, LoraSpec(rank=4, alpha=4, targets="attention+mlp+proj"), seed=0) as adapter:
+        for parameter in adapter.parameters.values():
+            with torch.no_grad():
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
+        weights = adapter.weights()
+        lora = tmp_path / "random.safetensors"
+        save_lora(lora, weights, family=family, unet_config=base.unet.config, metadata={}, dtype=torch.float32)
+    del base
+    seen = inside(core, "noise", str(checkpoint), str(lora))
+    assert seen["patched"] == seen["in_file"] == len(weights)
+    assert seen["bare"] < 1e-3
+    assert seen["with_lora"] < 1e-3
+    assert seen["effect"] > 100 * max(seen["with_lora"], 1e-6), "the LoRA does something, or the test shows nothing"
+    with safe_open(str(lora), framework="pt") as file:
+        assert len(list(file.keys())) == 3 * len(weights)
+
+
+def test_registering_the_nodes_loads_no_slow_package(core: Core) -> None:
+    seen = inside(core, "imports")
+    assert len(seen["nodes"]) >= 5
+    slow = {"diffusers", "peft", "accelerate", "pyarrow", "scipy", "pandas", "sklearn", "matplotlib"}
+    assert not slow & set(seen["new"])
+
+
+def test_a_wired_model_is_copied_patched_and_left_as_it_was(core: Core) -> None:
+    seen = inside(core, "wired", str(cached("sd15")))
+    assert seen["difference"] < 2e-3, "half precision rounds the patched weight"
+    assert seen["tensors"] == seen["of"] > 100
+    assert (seen["inference"], seen["shared"]) == (0, 0)
+    assert (seen["prediction"], seen["zero_snr"]) == ("epsilon", False)
+    assert seen["told_apart"] and seen["stable"] and seen["unchanged"] and seen["same_kind"]

@@ -1,0 +1,260 @@
+"""Training inside ComfyUI: it trains, saves, is used at once, can be cancelled and killed, and is found again."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from checkpoints import Kind, cached
+from comfy_events import PROGRESS_TEXT, Events
+from comfy_server import ComfyServer, link
+from graphs import CHECKPOINT, SEED, applied_by_name, put_pairs, train_graph, whole_graph
+from PIL import Image
+from safetensors.torch import load_file
+
+pytestmark = pytest.mark.comfy
+LONG = 400  # seconds
+
+
+def pictures(server: ComfyServer, entries: list[dict[str, Any]]) -> list[np.ndarray]:
+    return [np.asarray(Image.open(io.BytesIO(server.view(**entry))).convert("RGB")).astype(int) for entry in entries]
+
+
+def lora_file(server: ComfyServer, name: str) -> Path:
+    return server.base / "output" / "loras" / "dspo" / f"{name}.safetensors"
+
+
+def run_folder(server: ComfyServer, name: str) -> Path:
+    return server.base / "output" / "dspo" / "runs" / name
+
+
+def steps(server: ComfyServer, name: str) -> list[int]:
+    lines = (run_folder(server, name) / "reports.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["step"] for line in lines]
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = load_file(one), load_file(other)
+    return first.keys() == second.keys() and all(bool((first[k] == second[k]).all()) for k in first)
+
+
+def until_step(events: Events, step: int) -> None:
+    events.until(lambda e: any(f"Step {n} of" in text for text in texts(e) for n in range(step, step + 5)), LONG)
+
+
+def texts(events: Events) -> list[str]:
+    return [b.payload.decode() for b in events.binary if b.kind == PROGRESS_TEXT]
+
+
+def test_the_whole_workflow(server: ComfyServer) -> None:
+    """Trains, saves and samples; core's loader and ours make the same picture, which is not the base's."""
+    before = len(server.log())
+    with server.listen() as events:
+        graph = whole_graph(put_pairs(server.base), "whole", steps=4, preview_every=2, preview_prompt="red dog")
+        entry = server.wait(server.queue(graph, events.client_id), LONG)
+        assert entry["status"]["status_str"] == "success", entry["status"]
+        outputs = entry["outputs"]
+        saved = events.until(lambda e: e.of("dspo.lora_saved"))
+    by_core, by_us, base = (pictures(server, outputs[f"{n}-save"]["images"])[0] for n in ("by-core", "by-us", "base"))
+    assert np.abs(by_core - by_us).max() == 0
+    assert np.abs(by_core - base).max() > 8
+    log = server.log()[before:]
+    assert "not loaded" not in log
+    assert "Traceback" not in log
+    # What the page was told while it ran
+    told = [text for text in texts(events) if text.startswith("Step ")]
+    assert [text.split(" · ")[0] for text in told] == [f"Step {n} of 4" for n in range(1, 5)]
+    assert all(part in told[-1] for part in ("margin", "accuracy", "pairs/s", "left"))
+    assert any("few" in text for text in texts(events)), "four pairs are few, and it is said"
+    previews = [b for b in events.binary if b.kind in (1, 4)]
+    sizes = {Image.open(io.BytesIO(b.payload)).size for b in previews}
+    assert any(width > height for width, height in sizes), "base beside LoRA"
+    assert len(list((run_folder(server, "whole-01") / "previews").glob("*.png"))) == 2
+    # The LoRA is in core's list at once
+    assert saved[0]["name"] == "dspo/whole-01.safetensors"
+    known = server.get("/object_info/LoraLoader")["LoraLoader"]["input"]["required"]["lora_name"][0]
+    assert saved[0]["name"] in [name.replace("\\", "/") for name in known]
+    # The comparison: the same seeds as KSampler, at both strengths
+    compared = pictures(server, outputs["7"]["a_images"]), pictures(server, outputs["7"]["b_images"])
+    assert [len(arm) for arm in compared] == [2, 4]
+    assert np.array_equal(compared[0][0], base)
+    assert np.array_equal(compared[1][2], by_core)
+    assert not np.array_equal(compared[0][0], compared[0][1])
+    (sheet,) = pictures(server, outputs["8"]["images"])
+    assert sheet.shape[1] > sheet.shape[0] * 0.8
+    assert sheet.std() > 10
+
+
+def test_a_lora_by_its_name_is_the_same_by_core_and_by_us(server: ComfyServer) -> None:
+    server.run(train_graph(put_pairs(server.base), "named"), LONG)
+    name = "dspo/named-01.safetensors"
+    drawn = [
+        pictures(server, server.run(applied_by_name(CHECKPOINT, name, kind))["named-save"]["images"])[0]
+        for kind in ("core", "ours")
+    ]
+    assert np.array_equal(drawn[0], drawn[1])
+
+
+def test_a_finished_run_is_found_and_not_trained_again(server: ComfyServer) -> None:
+    dataset = put_pairs(server.base)
+    server.run(train_graph(dataset, "again", steps=2), LONG)
+    written = lora_file(server, "again-01").read_bytes()
+    server.free()
+    lora_file(server, "again-01").unlink()
+    graph = train_graph(dataset, "again", steps=2)
+    graph["1"]["inputs"]["shown"] = 3  # so that the core's own cache does not answer
+    with server.listen() as events:
+        server.wait(server.queue(graph, events.client_id), LONG)
+    assert not [text for text in texts(events) if text.startswith("Step ")]
+    assert lora_file(server, "again-01").read_bytes() == written
+    server.run(train_graph(dataset, "again", steps=3), LONG)
+    assert steps(server, "again-02") == [1, 2, 3]
+    assert lora_file(server, "again-01").read_bytes() == written
+
+
+def test_cancelled_and_queued_again_it_ends_with_the_same_weights(server: ComfyServer) -> None:
+    dataset = put_pairs(server.base)
+    graph = train_graph(dataset, "cancelled", steps=12, training_seed=1)
+    with server.listen() as events:
+        prompt = server.queue(graph, events.client_id)
+        until_step(events, 4)
+        server.interrupt()
+        entry = server.wait(prompt, LONG)
+    assert not entry["status"]["completed"]
+    assert entry["status"]["messages"][-1][0] == "execution_interrupted"
+    reached = steps(server, "cancelled-01")
+    told = [int(text.split()[1]) for text in texts(events) if text.startswith("Step ")]
+    assert 4 <= reached[-1] < 12
+    assert reached[-1] <= told[-1] + 1, "stopped within one step"
+    assert (run_folder(server, "cancelled-01") / "checkpoints" / f"step-{reached[-1]:06d}").is_dir()
+    server.run(graph, LONG)
+    assert steps(server, "cancelled-01") == list(range(1, 13))
+    server.run(train_graph(dataset, "straight", steps=12, training_seed=1), LONG)
+    assert same_weights(lora_file(server, "cancelled-01"), lora_file(server, "straight-01"))
+
+
+def test_killed_and_queued_again_it_ends_with_the_same_weights(fresh_server: Callable[..., ComfyServer]) -> None:
+    server = fresh_server()
+    dataset = put_pairs(server.base)
+    graph = train_graph(dataset, "killed", steps=10, save_every=3)
+    with server.listen() as events:
+        server.queue(graph, events.client_id)
+        until_step(events, 5)
+        server.kill()
+    server.restart()
+    server.run(graph, LONG)
+    assert steps(server, "killed-01") == list(range(1, 11))
+    server.run(train_graph(dataset, "straight", steps=10, save_every=50), LONG)
+    assert same_weights(lora_file(server, "killed-01"), lora_file(server, "straight-01"))
+
+
+def test_two_prompts_run_one_after_the_other(server: ComfyServer) -> None:
+    dataset = put_pairs(server.base)
+    queued = [server.queue(train_graph(dataset, f"both{n}", steps=2, training_seed=n)) for n in (1, 2)]
+    spans = []
+    for prompt in queued:
+        messages = {name: value["timestamp"] for name, value in server.wait(prompt, LONG)["status"]["messages"]}
+        spans.append((messages["execution_start"], messages["execution_success"]))
+    assert spans[0][1] <= spans[1][0]
+    assert not same_weights(lora_file(server, "both1-01"), lora_file(server, "both2-01"))
+
+
+def test_memory_is_given_back(server: ComfyServer) -> None:
+    """Resident memory after a run, against that after an earlier one (the first loads libraries), in bytes."""
+    dataset, after = put_pairs(server.base), []
+    for n in range(3):
+        server.run(train_graph(dataset, f"memory{n}", steps=2, training_seed=n), LONG)
+        server.free()
+        server.get("/queue")
+        after.append(_settled(server))
+    assert after[2] - after[0] < 200e6, [round(value / 1e6) for value in after]  # the UNet alone takes 430e6
+
+
+def _settled(server: ComfyServer) -> int:
+    import time
+
+    time.sleep(3)  # the server frees when it is next idle
+    return server.rss()
+
+
+def test_a_wired_model_is_trained_as_it_is_and_stays_as_it_is(server: ComfyServer) -> None:
+    """A model with a LoRA on it is wired in: what is trained is another base, and the model draws as before."""
+    dataset = put_pairs(server.base)
+    server.run(train_graph(dataset, "first", steps=3), LONG)
+    graph = whole_graph(dataset, "wired", steps=2)
+    graph["stack"] = {
+        "class_type": "LoraLoaderModelOnly",
+        "inputs": {"model": ["3", 0], "lora_name": "dspo/first-01.safetensors", "strength_model": 4.0},
+    }
+    del graph["7"], graph["8"]
+    before = server.run({k: v for k, v in graph.items() if k in ("3", "4", "5", "6") or k.startswith("base")}, LONG)
+    graph["2"]["inputs"]["model"] = ["stack", 0]
+    after = server.run(graph, LONG)
+    shown = [
+        pictures(server, outputs["base-save"]["images"])[0] for outputs in (before, after) if "base-save" in outputs
+    ]
+    graph["base-sample"]["inputs"]["seed"] = SEED + 1
+    other = server.run(graph, LONG)
+    graph["base-sample"]["inputs"]["seed"] = SEED
+    shown.append(pictures(server, server.run(graph, LONG)["base-save"]["images"])[0])
+    assert np.array_equal(shown[0], shown[-1])
+    assert not np.array_equal(shown[0], pictures(server, other["base-save"]["images"])[0])
+    info = json.loads((run_folder(server, "wired-01") / "run.json").read_text(encoding="utf-8"))
+    plain = json.loads((run_folder(server, "first-01") / "run.json").read_text(encoding="utf-8"))
+    assert info["base"]["unet"] != plain["base"]["unet"]
+    assert info["base"]["vae"] == plain["base"]["vae"]
+
+
+def put_checkpoint(server: ComfyServer, kind: Kind, dtype: torch.dtype) -> str:
+    """One more checkpoint for a running server; its name in the combo."""
+    name = f"{kind}-{str(dtype).removeprefix('torch.')}.safetensors"
+    place = server.base / "models" / "checkpoints" / name
+    if not place.exists():
+        link(cached(kind, dtype), place)
+    return name
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("sd15", torch.float32), ("sdxl", torch.float16)])
+def test_other_checkpoints_wired_in(server: ComfyServer, kind: Kind, dtype: torch.dtype) -> None:
+    """SDXL's layout; and float32 trained in float32: nothing is cast, so that an inference tensor would show."""
+    ckpt = put_checkpoint(server, kind, dtype)
+    graph = whole_graph(put_pairs(server.base), f"other-{kind}", ckpt, steps=2, precision="fp32")
+    graph["2"]["inputs"]["model"] = ["3", 0]
+    before = len(server.log())
+    outputs = server.run(graph, LONG)
+    by_core, by_us, base = (pictures(server, outputs[f"{n}-save"]["images"])[0] for n in ("by-core", "by-us", "base"))
+    assert np.array_equal(by_core, by_us)
+    assert not np.array_equal(by_core, base)
+    assert "not loaded" not in server.log()[before:]
+    server.free()
+
+
+def test_refining_starts_from_the_chosen_lora(server: ComfyServer) -> None:
+    dataset = put_pairs(server.base)
+    server.run(train_graph(dataset, "start", steps=2), LONG)
+    server.run(train_graph(dataset, "refined", steps=2, refine_lora="dspo/start-01.safetensors"), LONG)
+    info = json.loads((run_folder(server, "refined-01") / "run.json").read_text(encoding="utf-8"))
+    assert info["refine"]["name"] == "start-01"
+    assert same_weights(run_folder(server, "refined-01") / "reference.safetensors", lora_file(server, "start-01"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "../up"}, "the LoRA's name"),
+        ({"steps": 3, "resolution": 4096, "pairs_at_once": 256, "targets": "attention+mlp"}, "out of memory"),
+        ({"objective": "diffusion_dpo", "objective_value": 1e7, "learning_rate": 1.0, "steps": 40}, "finite"),
+    ],
+)
+def test_what_will_not_work_is_said_in_words(server: ComfyServer, changes: dict[str, Any], message: str) -> None:
+    graph = train_graph(put_pairs(server.base), "wrong", **changes) if "name" not in changes else None
+    graph = graph or train_graph(put_pairs(server.base), **changes)
+    entry = server.wait(server.queue(graph), LONG)
+    (error,) = [value for name, value in entry["status"]["messages"] if name == "execution_error"]
+    assert message in error["exception_message"]

@@ -1,0 +1,213 @@
+"""Every text around the nodes fits the nodes as they are. Needs no ComfyUI: their schemas are read as source."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HELP = ROOT / "web" / "docs"
+LANGUAGES = ("en", "de", "zh")
+TRANSLATED = ("de", "zh")
+CATEGORY = "DSPO"
+NODE_IDS = ("DSPOABGrid", "DSPOApplyLora", "DSPOCompareSampler", "DSPOPreferenceSet", "DSPOTrainLora")
+COMPILED = re.compile(r"[{}@|]")  # vue-i18n gives these a meaning of its own, and the text breaks
+PLACES = {"number": 1, "choice": 2}  # the trainer's short forms of `io.X.Input`: where their tooltip stands
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a schema says; inputs and outputs as {id: tooltip} in their order, None where no literal text is found."""
+
+    id: str
+    display_name: str
+    description: str | None
+    inputs: dict[str, str | None]
+    outputs: dict[str, str | None]
+    output_names: list[str]
+
+
+def literal(node: ast.expr | None) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def keyword(call: ast.Call, name: str) -> ast.expr | None:
+    return next((found.value for found in call.keywords if found.arg == name), None)
+
+
+def tooltip(call: ast.Call, short: str | None) -> str | None:
+    found = keyword(call, "tooltip")
+    if found is None and short is not None and len(call.args) > PLACES[short]:
+        found = call.args[PLACES[short]]
+    return literal(found)
+
+
+def calls(tree: ast.AST) -> Iterator[ast.Call]:
+    """In the order of the source."""
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    yield from sorted(found, key=lambda call: (call.lineno, call.col_offset))
+
+
+def sockets(tree: ast.AST, kind: str) -> Iterator[tuple[str, ast.Call, str | None]]:
+    """`io.X.Input("id", ...)`, `Pairs.Input("id", ...)`, and the short forms; a helper's own body names no id."""
+    for call in calls(tree):
+        name = literal(call.args[0]) if call.args else None
+        short = call.func.id if isinstance(call.func, ast.Name) and call.func.id in PLACES else None
+        called = isinstance(call.func, ast.Attribute) and call.func.attr == kind
+        if name is not None and (called or (short and kind == "Input")):
+            yield name, call, short
+
+
+def read(path: Path) -> Node | None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    schemas = [c for c in calls(tree) if isinstance(c.func, ast.Attribute) and c.func.attr == "Schema"]
+    if not schemas:
+        return None
+    assert len(schemas) == 1, f"{path.name}: one node a file"
+    outputs = list(sockets(tree, "Output"))
+    return Node(
+        id=literal(keyword(schemas[0], "node_id")) or "",
+        display_name=literal(keyword(schemas[0], "display_name")) or "",
+        description=literal(keyword(schemas[0], "description")),
+        inputs={name: tooltip(call, short) for name, call, short in sockets(tree, "Input")},
+        outputs={name: tooltip(call, None) for name, call, _ in outputs},
+        output_names=[literal(keyword(call, "display_name")) or name for name, call, _ in outputs],
+    )
+
+
+NODES = {node.id: node for path in sorted((ROOT / "nodes").glob("*.py")) if (node := read(path))}
+each_node = pytest.mark.parametrize("node", NODES.values(), ids=NODES)
+
+
+def locale(language: str, name: str = "nodeDefs") -> dict[str, Any]:
+    return json.loads((ROOT / "locales" / language / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for part in value.values():
+            yield from strings(part)
+    else:
+        assert isinstance(value, str)
+        yield value
+
+
+def help_page(node: str, language: str) -> str:
+    path = HELP / f"{node}.md" if language == "en" else HELP / node / f"{language}.md"
+    return path.read_text(encoding="utf-8")
+
+
+def tables(text: str) -> list[list[str]]:
+    """The first column of each table, without its heading."""
+    blocks = re.findall(r"(?:^\|.*\n)+", text + "\n", flags=re.MULTILINE)
+    return [[line.split("|")[1].strip() for line in block.splitlines()[2:]] for block in blocks]
+
+
+def names(node: Node, language: str) -> list[str]:
+    """What the node shows beside its inputs; a translation's help adds the name that workflows use."""
+    shown = {key: entry["name"] for key, entry in locale(language)[node.id]["inputs"].items()}
+    return [shown[key] if language == "en" else f"{shown[key]} (`{key}`)" for key in node.inputs]
+
+
+def test_the_source_was_understood():
+    """Counted by hand, once: a node that is added or an input that is written in a new way is to be noticed here."""
+    assert sorted(NODES) == sorted(NODE_IDS)
+    assert list(NODES["DSPOPreferenceSet"].inputs) == ["dataset", "shown", "allow_empty_captions"]
+    assert NODES["DSPOPreferenceSet"].output_names == ["pairs", "report", "sheet"]
+    trainer = list(NODES["DSPOTrainLora"].inputs)
+    assert trainer[:2] == ["ckpt_name", "pairs"]
+    assert {"model", "objective", "learning_rate", "gradient_checkpointing"} < set(trainer)
+
+
+@each_node
+def test_every_socket_has_a_tooltip_in_the_schema(node: Node):
+    assert node.display_name and node.description
+    assert node.inputs and node.outputs
+    empty = [key for key, text in (node.inputs | node.outputs).items() if not (text and text.strip())]
+    assert not empty
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_locale_has_exactly_the_nodes_and_inputs_there_are(language: str):
+    found = {node: set(entry["inputs"]) for node, entry in locale(language).items()}
+    assert found == {node.id: set(node.inputs) for node in NODES.values()}
+
+
+@pytest.mark.parametrize("language", TRANSLATED)
+def test_a_translation_has_all_texts_and_no_other(language: str):
+    for key, entry in locale(language).items():
+        assert entry.keys() == {"display_name", "description", "inputs", "outputs"}, key
+        assert list(entry["outputs"]) == [str(n) for n in range(len(NODES[key].outputs))], key
+        for socket in (*entry["inputs"].values(), *entry["outputs"].values()):
+            assert socket.keys() == {"name", "tooltip"}, key
+
+
+def test_english_texts_stand_in_the_schema_only():
+    for key, entry in locale("en").items():
+        assert entry.keys() == {"inputs"}, key
+        assert all(socket.keys() == {"name"} for socket in entry["inputs"].values()), key
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("name", ["nodeDefs", "main"])
+def test_a_locale_says_something_everywhere(language: str, name: str):
+    for text in strings(locale(language, name)):
+        assert text.strip() == text and text
+        assert not COMPILED.search(text), text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_category_is_named(language: str):
+    assert list(locale(language, "main")["nodeCategories"]) == [CATEGORY]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@each_node
+def test_names_on_a_node_differ(node: Node, language: str):
+    assert len(set(names(node, language))) == len(node.inputs)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@each_node
+def test_help_names_every_input_and_output(node: Node, language: str):
+    """The first two tables are the inputs and the outputs, by the names that the node shows, in its order."""
+    inputs, outputs, *_ = tables(help_page(node.id, language))
+    assert inputs == names(node, language)
+    shown = locale(language)[node.id].get("outputs")
+    assert outputs == ([entry["name"] for entry in shown.values()] if shown else node.output_names)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@each_node
+def test_help_is_headed_by_the_node(node: Node, language: str):
+    entry = locale(language)[node.id]
+    assert help_page(node.id, language).startswith(f"# {entry.get('display_name', node.display_name)}\n")
+
+
+def test_no_help_page_is_left_over():
+    expected = {HELP / f"{node}.md" for node in NODES}
+    expected |= {HELP / node / f"{language}.md" for node in NODES for language in TRANSLATED}
+    assert set(HELP.rglob("*.md")) == expected
+
+
+def test_the_manual_names_every_node():
+    manual = (ROOT / "docs" / "comfyui.md").read_text(encoding="utf-8")
+    assert [node.display_name for node in NODES.values() if node.display_name not in manual] == []
+
+
+def test_the_manual_gives_the_presets_as_they_are():
+    """A row of its table: the name as the node offers it, strength, learning rate, rank, layers."""
+    from dspo_train.presets import PRESETS
+
+    manual = (ROOT / "docs" / "comfyui.md").read_text(encoding="utf-8")
+    for name, preset in PRESETS.items():
+        rate = f"{preset.lr:.0e}".replace("e-0", "e-")
+        row = f"| {name.capitalize()} | {preset.strength:g} | {rate} | {preset.rank} | `{preset.targets}` |"
+        assert row in manual, row
