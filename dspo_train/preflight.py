@@ -94,6 +94,15 @@ def check_memory(file: SingleFile, config: TrainConfig, total: int, names: memor
     return [f"the device's {memory.gib(total)} GiB may just do, if nothing else uses them"]
 
 
+def check_free(file: SingleFile, config: TrainConfig, free: int) -> list[str]:
+    """Are `free` bytes of the device enough? -> what to do if they may not be"""
+    need = memory.need_of(setup_of(file.family, config))
+    if need.peak <= _as_if(file, free):
+        return []
+    wanted = memory.gib(round(need.peak * free / _as_if(file, free)))
+    return [f"only {memory.gib(free)} GiB are free and about {wanted} are needed: close other programs that use them"]
+
+
 def too_large(file: SingleFile, config: TrainConfig, total: int, names: memory.Names) -> str:
     """What to lower where the memory does not do, or turned out not to."""
     need = memory.need_of(setup_of(file.family, config))

@@ -33,6 +33,8 @@ from .sockets import PairSet
 
 NAMES = Names("pairs_at_once", "accumulate", None, "resolution", "targets", "rank")  # of the node's inputs
 
+SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "pairs_per_second")  # to an open page
+
 log = logging.getLogger("dspo")
 
 
@@ -61,10 +63,10 @@ def train(order: Order) -> Done:
     Raises:
         DspoError: what will not work, in plain words, before the device is touched.
     """
-    teller = Teller(order.node_id)
     file = open_single_file(places.checkpoint(order.ckpt_name))
     config = _config(order, file)
     folder = claim(places.runs(), order.name, _request(order, config))
+    teller = Teller(order.node_id, folder.folder.name, config.steps)
     if not folder.completed(config.steps):
         for note in _preflight(order, config, file, folder):
             teller.note(note)
@@ -154,6 +156,8 @@ def _total_memory() -> int:
 def _run(job: Job, order: Order, teller: Teller) -> None:
     out_of_memory = False
     with _device_to_ourselves():
+        for note in _free_memory(job):
+            teller.note(note)
         try:
             with open_session(job, teller.encoding) as session:
                 _steps(session, order, teller)
@@ -162,6 +166,11 @@ def _run(job: Job, order: Order, teller: Teller) -> None:
             out_of_memory = True
     if out_of_memory:  # raised here, where no frame holds the tensors any more
         raise RunError(preflight.too_large(open_single_file(job.base), job.config, _total_memory(), NAMES))
+
+
+def _free_memory(job: Job) -> list[str]:
+    """Other programs use the device too; ComfyUI itself has left it."""
+    return preflight.check_free(open_single_file(job.base), job.config, int(mm.get_free_memory(mm.get_torch_device())))
 
 
 def _steps(session: Session, order: Order, teller: Teller) -> None:
@@ -175,7 +184,7 @@ def _steps(session: Session, order: Order, teller: Teller) -> None:
     with contextlib.closing(session.reports()) as reports:
         for report in reports:
             wanted = previewer is not None and (report.step % every == 0 or report.step == total)
-            teller.step(report, total, previewer.draw() if previewer is not None and wanted else None)
+            teller.step(report, previewer.draw() if previewer is not None and wanted else None)
 
 
 @contextlib.contextmanager
@@ -205,8 +214,8 @@ def _done(folder: RunFolder) -> Done:
 class Teller:
     """Tells the page how far we are, and hears of Cancel: each call raises core's exception for it."""
 
-    def __init__(self, node_id: str) -> None:
-        self.node_id = node_id
+    def __init__(self, node_id: str, run: str, steps: int) -> None:
+        self.node_id, self.run, self.steps = node_id, run, steps
         self.bar: comfy.utils.ProgressBar | None = None
         self.notes: list[str] = []
         self.pace: float | None = None  # seconds a step, smoothed
@@ -221,13 +230,22 @@ class Teller:
     def check_cancel(self, done: int, total: int) -> None:
         mm.throw_exception_if_processing_interrupted()
 
-    def step(self, report: StepReport, total: int, preview: Image.Image | None) -> None:
+    def step(self, report: StepReport, preview: Image.Image | None) -> None:
+        """One line of text and one event; a preview where there is one."""
         self.pace = report.seconds if self.pace is None else 0.9 * self.pace + 0.1 * report.seconds
+        left = self.pace * (self.steps - report.step)
         line = (
-            f"Step {report.step} of {total} · margin {report.margin:+.2e} · accuracy {report.accuracy:.0%} · "
-            f"{report.pairs_per_second:.2g} pairs/s · {_clock(self.pace * (total - report.step))} left"
+            f"Step {report.step} of {self.steps} · margin {report.margin:+.2e} · accuracy {report.accuracy:.0%} · "
+            f"{report.pairs_per_second:.2g} pairs/s · {_clock(left)} left"
         )
-        self._show(line, report.step, total, preview)
+        shown = {name: getattr(report, name) for name in SHOWN}
+        self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown})
+        if preview is not None:
+            self._send("preview", {"file": f"step-{report.step:06d}.png"})
+        self._show(line, report.step, self.steps, preview)
+
+    def _send(self, event: str, values: dict[str, Any]) -> None:
+        PromptServer.instance.send_sync(f"dspo.{event}", {"run": self.run, **values})
 
     def _show(self, line: str, done: int, total: int, preview: Image.Image | None = None) -> None:
         if self.bar is None or self.bar.total != total:

@@ -27,6 +27,8 @@ def main() -> None:
     import comfy.options  # pyright: ignore[reportMissingImports]
 
     comfy.options.enable_args_parsing()
+    import utils.extra_config  # noqa: F401  # pyright: ignore[reportMissingImports] - before another `utils` is found
+
     sys.stdout.write(json.dumps(CHECKS[check](*arguments)) + "\n")
 
 
@@ -151,7 +153,43 @@ def wired(checkpoint: str) -> dict[str, Any]:
     }
 
 
-CHECKS = {"noise": noise, "imports": imports, "wired": wired}
+def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
+    """What the trainer says, and keeps, when the device runs out of memory in the middle of a step."""
+    import folder_paths  # pyright: ignore[reportMissingImports]
+    import server  # pyright: ignore[reportMissingImports]
+    import torch
+
+    folder_paths.set_output_directory(str(Path(base) / "output"))
+    folder_paths.set_input_directory(str(Path(base) / "input"))
+    folder_paths.add_model_folder_path("checkpoints", str(Path(checkpoint).parent))
+    server.PromptServer.instance = _Silent()
+    _pack()
+    training = importlib.import_module(f"{PACKAGE}.nodes.training")
+    sockets = importlib.import_module(f"{PACKAGE}.nodes.sockets")
+    scan = _library("pairs").scan_pairs(Path(base) / "input" / "tiny")
+
+    def full(*_: Any) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    training._steps = full
+    settings = {"preset": "Balanced", "steps": 4, "preview_every": 0, "preview_prompt": "", "resolution": 256}
+    pairs = sockets.PairSet("tiny", scan, "x")
+    try:
+        training.train(training.Order(Path(checkpoint).name, pairs, "full", {**settings, "pairs_at_once": 2}, "1"))
+    except Exception as error:
+        return {"kind": type(error).__name__, "text": str(error), "context": error.__context__ is None}
+    return {}
+
+
+class _Silent:
+    """A server that nobody listens to."""
+
+    def send_sync(self, *_: Any, **__: Any) -> None: ...
+
+    def send_progress_text(self, *_: Any, **__: Any) -> None: ...
+
+
+CHECKS = {"noise": noise, "imports": imports, "wired": wired, "out_of_memory": out_of_memory}
 
 if __name__ == "__main__":
     main()

@@ -11,6 +11,7 @@ import pytest
 import torch
 from checkpoints import cached
 from comfy_server import Core
+from graphs import put_pairs
 from safetensors import safe_open
 
 from dspo_train.base import load_base
@@ -72,3 +73,15 @@ def test_a_wired_model_is_copied_patched_and_left_as_it_was(core: Core) -> None:
     assert (seen["inference"], seen["shared"]) == (0, 0)
     assert (seen["prediction"], seen["zero_snr"]) == ("epsilon", False)
     assert seen["told_apart"] and seen["stable"] and seen["unchanged"] and seen["same_kind"]
+
+
+def test_running_out_of_memory_is_one_message_with_what_to_lower(core: Core, tmp_path: Path) -> None:
+    put_pairs(tmp_path)
+    seen = inside(core, "out_of_memory", str(cached("sd15")), str(tmp_path))
+    assert seen["kind"] == "RunError"
+    first, *ways = seen["text"].splitlines()
+    assert first.startswith("out of memory: this run needs about")
+    assert any(way.startswith("- turn gradient checkpointing on") for way in ways)
+    assert any(way.startswith("- lower pairs_at_once to 1 and raise accumulate to 8") for way in ways)
+    assert "optim" not in seen["text"], "the words are the node's"
+    assert seen["context"], "nothing holds on to the tensors of the failed step"
