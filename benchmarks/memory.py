@@ -212,8 +212,8 @@ def counted_saves(model: nn.Module) -> Iterator[dict[int, int]]:
         yield saved
 
 
-def measure_encoding(family: Family, *, side: int, precision: str) -> int:
-    """The most that is alive while the VAE encodes one picture, beyond its weights. Bytes"""
+def measure_vae(family: Family, *, side: int, precision: str, decode: bool = False) -> int:
+    """The most that is alive while the VAE encodes (or decodes) one picture, beyond its weights. Bytes"""
     dtype = DTYPES[precision]
     with torch.device("meta"):
         vae = AutoencoderKL.from_config(read_config(family, "vae"))
@@ -221,10 +221,12 @@ def measure_encoding(family: Family, *, side: int, precision: str) -> int:
     nn.Module.to(vae, dtype).eval().requires_grad_(False)
     with FakeTensorMode(), LiveBytes() as live, torch.no_grad():
         fill(vae)
-        pixels = torch.empty(1, 3, side, side)
+        pixels, latents = torch.empty(1, 3, side, side), torch.empty(1, 4, side // 8, side // 8)
         base, live.peak = live.live, live.live
-        moments = vae.encode(pixels.to(dtype), return_dict=False)[0].parameters
-        assert moments.shape[-1] == side // 8
+        if decode:
+            assert vae.decode(latents.to(dtype), return_dict=False)[0].shape[-1] == side
+        else:
+            assert vae.encode(pixels.to(dtype), return_dict=False)[0].parameters.shape[-1] == side // 8
         assert not any("softmax" in name for name in live.operations), "attention kept its whole matrix"
         return live.peak - base
 
@@ -277,13 +279,15 @@ def write_tables(families: list[Family]) -> None:
                 key = f'("{family}", "{targets}", {half}, {checkpointing})'
                 sys.stdout.write(f"    {key}: Activations{tuple(row)},\n")
                 sys.stdout.flush()
-    rows = ", ".join(f"{element}: {vae_pixel(name)}" for name, element in (("bf16", 2), ("fp32", 4)))
-    sys.stdout.write(f"VAE_PIXEL = {{{rows}}}\n")
+    for table, decode in (("VAE_PIXEL", False), ("DECODED_PIXEL", True)):
+        rows = ", ".join(f"{element}: {vae_pixel(name, decode)}" for name, element in (("bf16", 2), ("fp32", 4)))
+        sys.stdout.write(f"{table} = {{{rows}}}\n")
 
 
-def vae_pixel(precision: str) -> int:
+def vae_pixel(precision: str, decode: bool = False) -> int:
     """Bytes a latent pixel, at 1024 pixels; every family has the same VAE."""
-    return round(measure_encoding("sd15", side=1024, precision=precision) / (1024 // memory.PATCH) ** 2)
+    alive = measure_vae("sd15", side=1024, precision=precision, decode=decode)
+    return round(alive / (1024 // memory.PATCH) ** 2)
 
 
 # Shapes that the tables were not fitted to: (side, pairs, rank, precision, checkpointing).

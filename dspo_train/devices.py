@@ -25,10 +25,18 @@ def resolve_precision(asked: Precision, device: torch.device) -> str:
     if asked == "auto":
         if device.type != "cuda":
             return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if _computes_bf16() else "fp16"
     if asked == "fp16" and device.type == "cpu":
         raise ConfigError("precision fp16 does not train on a CPU; use fp32 or bf16")
     return asked
+
+
+def _computes_bf16() -> bool:
+    """In hardware: torch counts cards that only emulate it, slowly, unless told not to."""
+    try:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    except TypeError:  # before torch 2.5
+        return torch.version.hip is not None or torch.cuda.get_device_capability()[0] >= 8
 
 
 @contextlib.contextmanager

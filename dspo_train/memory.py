@@ -9,8 +9,8 @@ and goes beside it. The text encoders and the VAE are on the device before that,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from . import objectives
@@ -29,7 +29,6 @@ MARGIN = 0.1
 ELEMENT = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes
 MOMENTS: Mapping[Optimizer, float] = {"adamw": 8, "adamw8bit": 2 + 2 * 4 / 256}  # bytes: two, 8-bit with block scales
 PATCH = 8  # pixels a latent, each way
-WORTH = 0.02  # share of the peak: a saving below this is not worth a suggestion
 
 
 class Sizes(NamedTuple):
@@ -118,6 +117,7 @@ ACTIVATIONS: Mapping[tuple[Family, Targets, bool, bool], Activations] = {
     ("sdxl", "attention+mlp+proj", False, True): Activations(67120, 639232, 0, 20192),
 }
 VAE_PIXEL = {2: 82304, 4: 163840}  # bytes a latent pixel while one picture is encoded, by an element's bytes
+DECODED_PIXEL = {2: 98320, 4: 196624}  # the same while one is decoded
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,8 @@ class Setup:
         batch_size: pairs in a forward pass; each is two pictures.
         precision: `fp32`, `bf16` or `fp16`: what `auto` came to.
         refine: is there a frozen LoRA to go on from? Its rank and targets are the ones that count.
+        previews: are pictures drawn while it trains?
+        share: of the family's published UNet that this one is, by parameters; a reduced model is counted in proportion.
     """
 
     family: Family
@@ -141,11 +143,13 @@ class Setup:
     optimizer: Optimizer = "adamw"
     objective: str = "dspo"
     refine: bool = False
+    previews: bool = False
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes at the height of a training step, and of the encoding before it.
+    """Bytes at the height of a training step, of the encoding before it and of the previews between.
 
     Attributes:
         weights: the UNet's.
@@ -153,6 +157,7 @@ class MemoryNeed:
         activations: what the graph keeps for the backward pass.
         workspace: what comes and goes in a forward or backward pass, and `ALLOWANCE`.
         encoding: VAE and text encoders together, encoding one picture, and `ALLOWANCE`; the UNet is not there yet.
+        preview: UNet and adapter beside the text encoders, or beside the VAE decoding one picture, and `ALLOWANCE`.
     """
 
     setup: Setup
@@ -161,6 +166,7 @@ class MemoryNeed:
     activations: int
     workspace: int
     encoding: int
+    preview: int = 0
 
     @property
     def total(self) -> int:
@@ -170,7 +176,7 @@ class MemoryNeed:
     @property
     def peak(self) -> int:
         """Of the whole run."""
-        return max(self.total, self.encoding)
+        return max(self.total, self.encoding, self.preview)
 
 
 def estimate(
@@ -205,13 +211,17 @@ def need_of(setup: Setup) -> MemoryNeed:
     with_graph = pictures if objectives.find(setup.objective).trains_loser else setup.batch_size
     kept = (step.pixel + step.rank * setup.rank) * pixels + step.picture
     in_vae = 4 if setup.family == "sdxl" and setup.precision == "fp16" else element  # SDXL's overflows in fp16
+    weights = round(setup.share * sizes.unet * element)
+    adapter = adapter_bytes(round(setup.share * setup.rank * sizes.widths[setup.targets]), setup)
+    drawn = max(sizes.text * element, sizes.vae * in_vae + DECODED_PIXEL[in_vae] * pixels)
     return MemoryNeed(
         setup=setup,
-        weights=sizes.unet * element,
-        adapter=adapter_bytes(setup.rank * sizes.widths[setup.targets], setup),
-        activations=with_graph * kept,
-        workspace=pictures * step.transient * pixels + ALLOWANCE,
+        weights=weights,
+        adapter=adapter,
+        activations=round(setup.share * with_graph * kept),
+        workspace=round(setup.share * pictures * step.transient * pixels) + ALLOWANCE,
         encoding=sizes.vae * in_vae + sizes.text * element + VAE_PIXEL[in_vae] * pixels + ALLOWANCE,
+        preview=weights + adapter + drawn + ALLOWANCE if setup.previews else 0,
     )
 
 
@@ -255,77 +265,9 @@ def auto_checkpointing(
     return need_of(without).total > (1 - MARGIN) * total_memory
 
 
-@dataclass(frozen=True)
-class Names:
-    """What the settings are called where the person changes them; None for one that cannot be changed there."""
-
-    batch_size: str = "batch_size"
-    accumulate: str = "accumulate"
-    optimizer: str | None = "optim.name"
-    resolution: str = "data.resolution"
-    targets: str = "lora.targets"
-    rank: str = "lora.rank"
-
-
-def advice(need: MemoryNeed, available: int, *, accumulate: int = 1, names: Names = Names()) -> list[str]:
-    """What to change, mildest first, so that the run needs at most `available` bytes; nothing if it does already.
-
-    Each line stands for itself, with the run's peak if only that is changed. Where no line is enough, the last tells
-    what all of them come to.
-    """
-    if need.peak <= available:
-        return []
-    lines, together, enough = [], need.setup, False
-    for text, changes in _changes(need.setup, available, accumulate, names):
-        changed = need_of(replace(need.setup, **changes))
-        if need.peak - changed.peak < WORTH * need.peak:
-            continue
-        lines.append(f"{text}: about {gib(changed.peak)} GiB instead of {gib(need.peak)}")
-        together, enough = replace(together, **changes), enough or changed.peak <= available
-    if len(lines) > 1 and not enough:
-        peak = need_of(together).peak
-        short = "" if peak <= available else f", still more than the {gib(available)} GiB there are"
-        lines.append(f"all of these together: about {gib(peak)} GiB{short}")
-    return lines
-
-
 def gib(size: int) -> str:
     """Bytes as GiB with one decimal."""
     return f"{size / GIB:.1f}"
-
-
-_Change = tuple[str, dict[str, object]]
-
-
-def _changes(setup: Setup, available: int, accumulate: int, names: Names) -> Iterator[_Change]:
-    """What could be changed, mildest first: first what alters the speed alone, last what alters the LoRA."""
-    if not setup.checkpointing:
-        yield "turn gradient checkpointing on", {"checkpointing": True}
-    if setup.precision == "fp32":
-        yield "use precision bf16 (fp16 on cards before 2020)", {"precision": "bf16"}
-    smaller = [n for n in range(setup.batch_size - 1, 0, -1) if setup.batch_size % n == 0]
-    if smaller:
-        batch = _first_that_fits(setup, available, "batch_size", smaller)
-        passes = accumulate * setup.batch_size // batch
-        text = f"lower {names.batch_size} to {batch} and raise {names.accumulate} to {passes}"
-        yield f"{text}, which trains the same", {"batch_size": batch}
-    if setup.optimizer == "adamw" and names.optimizer is not None:
-        yield f"use {names.optimizer} adamw8bit", {"optimizer": "adamw8bit"}
-    sides = list(range((setup.resolution - 1) // 64 * 64, max(64, setup.resolution // 2) - 1, -64))
-    if sides:
-        side = _first_that_fits(setup, available, "resolution", sides)
-        yield f"lower {names.resolution} to {side}", {"resolution": side}
-    if setup.targets != "attention":
-        yield f"use {names.targets} attention", {"targets": "attention"}
-    ranks = [rank for rank in (64, 32, 16, 8) if rank < setup.rank]
-    if ranks:
-        rank = _first_that_fits(setup, available, "rank", ranks)
-        yield f"lower {names.rank} to {rank}", {"rank": rank}
-
-
-def _first_that_fits(setup: Setup, available: int, name: str, values: list[int]) -> int:
-    """The first value with which the run fits; the last if none does."""
-    return next((v for v in values if need_of(replace(setup, **{name: v})).peak <= available), values[-1])
 
 
 def _check(setup: Setup) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from . import memory
 from .config import TrainConfig
 from .exceptions import DatasetError, RunError
+from .memory_advice import Names, advice
 from .pairs import PairScan
 
 if TYPE_CHECKING:  # that module loads diffusers
@@ -53,10 +54,10 @@ def check_pairs(scan: PairScan, config: TrainConfig) -> list[str]:
     return notes
 
 
-def setup_of(family: Family, config: TrainConfig, *, refine: bool = False) -> memory.Setup:
+def setup_of(file: SingleFile, config: TrainConfig, *, refine: bool = False, previews: bool = False) -> memory.Setup:
     """What the memory of a run depends on; its precision is settled, not `auto`."""
     return memory.Setup(
-        family=family,
+        family=file.family,
         resolution=config.data.resolution,
         batch_size=config.batch_size,
         precision=config.precision,
@@ -66,17 +67,19 @@ def setup_of(family: Family, config: TrainConfig, *, refine: bool = False) -> me
         optimizer=config.optim.name,
         objective=config.objective,
         refine=refine,
+        previews=previews,
+        share=min(1.0, file.unet_parameters / memory.SIZES[file.family].unet),
     )
 
 
-def needs_checkpointing(file: SingleFile, config: TrainConfig, total: int) -> bool:
-    """Does a step fit into `total` bytes only with gradient checkpointing?"""
-    without = replace(setup_of(file.family, config), checkpointing=False)
-    return not memory.fits(memory.need_of(without), _as_if(file, total))
+def needs_checkpointing(setup: memory.Setup, total: int) -> bool:
+    """Does a step fit into `total` bytes only with gradient checkpointing? Previews do not count: they can be left."""
+    without = replace(setup, checkpointing=False, previews=False)
+    return not memory.fits(memory.need_of(without), total)
 
 
-def check_memory(file: SingleFile, config: TrainConfig, total: int, names: memory.Names) -> list[str]:
-    """Does the run fit the device? -> what to change where it may not
+def check_memory(setup: memory.Setup, total: int, accumulate: int, names: Names) -> list[str]:
+    """Does the run fit the device? -> what its owner should know
 
     Args:
         total: bytes that the device has, free or not.
@@ -85,37 +88,29 @@ def check_memory(file: SingleFile, config: TrainConfig, total: int, names: memor
     Raises:
         RunError: it needs more than there is; the message says what to lower.
     """
-    need = memory.need_of(setup_of(file.family, config))
-    available = _as_if(file, total)
-    if need.peak > available:
-        raise RunError(too_large(file, config, total, names))
-    if memory.fits(need, available):
+    need = memory.need_of(setup)
+    if need.peak > total:
+        raise RunError(too_large(setup, total, accumulate, names))
+    if memory.fits(need, total):
         return []
     return [f"the device's {memory.gib(total)} GiB may just do, if nothing else uses them"]
 
 
-def check_free(file: SingleFile, config: TrainConfig, free: int) -> list[str]:
+def check_free(setup: memory.Setup, free: int) -> list[str]:
     """Are `free` bytes of the device enough? -> what to do if they may not be"""
-    need = memory.need_of(setup_of(file.family, config))
-    if need.peak <= _as_if(file, free):
+    need = memory.need_of(setup)
+    if need.peak <= free:
         return []
-    wanted = memory.gib(round(need.peak * free / _as_if(file, free)))
+    wanted = memory.gib(need.peak)
     return [f"only {memory.gib(free)} GiB are free and about {wanted} are needed: close other programs that use them"]
 
 
-def too_large(file: SingleFile, config: TrainConfig, total: int, names: memory.Names) -> str:
+def too_large(setup: memory.Setup, total: int, accumulate: int, names: Names) -> str:
     """What to lower where the memory does not do, or turned out not to."""
-    need = memory.need_of(setup_of(file.family, config))
-    available = _as_if(file, total)
-    ways = memory.advice(need, min(available, need.peak - 1), accumulate=config.accumulate, names=names)
-    known = f"this run needs about {memory.gib(round(need.peak * total / available))} GiB; the device has"
-    return "\n".join([f"out of memory: {known} {memory.gib(total)} GiB. What helps:", *(f"- {way}" for way in ways)])
-
-
-def _as_if(file: SingleFile, total: int) -> int:
-    """A smaller relative of a family leaves room: the device counts as that much larger, in proportion."""
-    share = min(1.0, file.unet_parameters / memory.SIZES[file.family].unet)
-    return round(total / share)
+    need = memory.need_of(setup)
+    ways = advice(need, min(total, need.peak - 1), accumulate=accumulate, names=names)
+    known = f"this run needs about {memory.gib(need.peak)} GiB; the device has {memory.gib(total)} GiB. What helps:"
+    return "\n".join([f"out of memory: {known}", *(f"- {way}" for way in ways)])
 
 
 def check_disk(out: Path, cache: Path, scan: PairScan, family: Family, config: TrainConfig) -> None:

@@ -12,26 +12,38 @@ from . import files
 from .confine import file_name
 from .runs import RunFolder
 
+WHAT = "the LoRA's name"
 
-def claim(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder:
-    """The run that was asked for in the same words before, else a new one: `name-01`, `name-02`, ...
 
-    Settings that were changed make another run, so nothing that was trained is ever trained over.
+def find(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | None:
+    """The run that was asked for in the same words before, if there is one.
 
     Args:
         request: plain values that settle what the run will be, known without loading a model.
 
     Raises:
         ConfigError: `name` is no plain name.
+    """
+    wanted = json.loads(json.dumps(request))
+    runs = _numbered(parent, file_name(name, WHAT))
+    return next((RunFolder(path) for _, path in runs if _request(RunFolder(path)) == wanted), None)
+
+
+def claim(parent: Path, name: str, request: Mapping[str, Any], results: Path) -> RunFolder:
+    """A new run: `name-01`, `name-02`, ...
+
+    Settings that were changed make another run, so nothing that was trained is ever trained over.
+
+    Args:
+        results: folder where the LoRAs are kept; the number of one that is there is not given again, though its run
+            may have been removed.
+
+    Raises:
+        ConfigError: `name` is no plain name.
         RunError: the folder cannot be made.
     """
-    name = file_name(name, "the LoRA's name")
-    wanted = json.loads(json.dumps(request))
-    taken = 0
-    for number, folder in _runs(parent, name):
-        taken = max(taken, number)
-        if _request(folder) == wanted:
-            return folder
+    name = file_name(name, WHAT)
+    taken = max((number for place in (parent, results) for number, _ in _numbered(place, name)), default=0)
     while True:
         taken += 1
         folder = RunFolder(parent / f"{name}-{taken:02d}")
@@ -41,15 +53,26 @@ def claim(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder:
             continue
         except OSError as error:
             raise files.cannot_write(folder.folder, error) from error
-        files.write_json(folder.request, wanted)
+        files.write_json(folder.request, json.loads(json.dumps(request)))
         return folder
 
 
-def _runs(parent: Path, name: str) -> Iterator[tuple[int, RunFolder]]:
-    numbered = re.compile(re.escape(name) + r"-(\d{2,6})")
+def _numbered(parent: Path, name: str) -> Iterator[tuple[int, Path]]:
+    """Folders and files of that name and a number, newest first."""
+    numbered = re.compile(re.escape(name) + r"-(\d{2,6})(\.safetensors)?")
     for path in sorted(parent.iterdir(), reverse=True) if parent.is_dir() else ():
-        if (match := numbered.fullmatch(path.name)) and path.is_dir():
-            yield int(match[1]), RunFolder(path)
+        if match := numbered.fullmatch(path.name):
+            yield int(match[1]), path
+
+
+def undelivered(parent: Path, name: str, results: Path) -> list[str]:
+    """Finished runs of that name whose LoRA is not where it belongs, or of another size."""
+    found = []
+    for _, path in _numbered(parent, name):
+        result, delivered = RunFolder(path).result, results / RunFolder(path).result.name
+        if result.is_file() and not (delivered.is_file() and delivered.stat().st_size == result.stat().st_size):
+            found.append(path.name)
+    return found
 
 
 def _request(folder: RunFolder) -> Any:

@@ -20,7 +20,7 @@ from .cache import EncodedPair, EncodingCache, empty_caption, encode_pairs
 from .config import TrainConfig
 from .curves import training_curve
 from .diffusers_unet import DiffusersDenoiser
-from .exceptions import RunError
+from .exceptions import DspoError, RunError
 from .lora import Adapter, LoraWeights, attached
 from .lora_file import load_lora, save_lora, storage_dtype
 from .lora_metadata import LoraFacts, looks_like_a_path, lora_metadata
@@ -106,6 +106,11 @@ class Session:
                     yield report
             except GeneratorExit:  # cancelled between two steps: nothing that was computed is lost
                 self.checkpoint()
+                raise
+            except Exception:  # out of memory, a gradient that is not finite, a full disk
+                if self.training.step and self.training.sound:
+                    with contextlib.suppress(DspoError):  # the first error is the one to tell
+                        self.checkpoint()
                 raise
         self.finish()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,12 +27,18 @@ class Captions:
 
 
 def read_strengths(text: str) -> tuple[float, ...]:
-    """`0.5, 1, 1.5` -> numbers.
+    """`0.5, 1, 1.5` -> numbers; also `0,5; 1; 1,5` with decimal commas.
 
     Raises:
         ConfigError: none, or something that is not a finite number.
     """
-    parts = [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
+    if ";" in text:
+        text = text.replace(",", ".").replace(";", ",")
+    elif re.search(r"\d,\d", text) and "." not in text:
+        raise ConfigError(
+            f"strengths {text!r}: is that a list or decimal commas? Write 0.5, 1.0 with a space, or 0,5; 1,0"
+        )
+    parts = [part.strip() for part in text.split(",") if part.strip()]
     if not parts:
         raise ConfigError("no strengths are given; write one or more numbers separated by commas, such as 0.5, 1.0")
     try:

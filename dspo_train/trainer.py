@@ -59,6 +59,7 @@ class Training:
         parameters: the adapter's, by a stable name, float32.
         optimiser: over those parameters, in that order, prepared by the accelerator.
         step: optimiser steps done.
+        torn: the optimiser is in the middle of changing the parameters.
         skipped: steps in a row that fp16's gradient scaler left out, as it does until it has found its scale.
     """
 
@@ -67,6 +68,12 @@ class Training:
     accelerator: Accelerator
     step: int = 0
     skipped: int = 0
+    torn: bool = False
+
+    @property
+    def sound(self) -> bool:
+        """Could the training go on from here?"""
+        return not self.torn and all(bool(p.isfinite().all()) for p in self.parameters.values())
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, as tensors on the CPU."""
@@ -174,16 +181,18 @@ def _apply_gradients(training: Training, config: TrainConfig) -> float:
     # With fp16 the scaler skips such a step by itself and lowers its scale.
     if accelerator.scaler is None and not math.isfinite(grad_norm):
         raise RunError(
-            f"step {training.step + 1}: the gradient is not finite ({grad_norm}). Lower optim.lr or the objective's "
-            "strength; the last checkpoint is from before this step"
+            f"step {training.step + 1}: the gradient is not finite ({grad_norm}). Lower the learning rate or the "
+            "objective's strength; the weights as they were before this step are kept"
         )
+    training.torn = True
     training.optimiser.step()
+    training.torn = False
     training.optimiser.zero_grad()
     training.skipped = training.skipped + 1 if accelerator.optimizer_step_was_skipped else 0
     if training.skipped >= _MOST_SKIPPED:
         raise RunError(
             f"step {training.step + 1}: the gradient overflowed fp16 in {training.skipped} steps in a row. "
-            "Use precision bf16 or fp32, or lower optim.lr"
+            "Use precision bf16 or fp32, or lower the learning rate"
         )
     return grad_norm
 

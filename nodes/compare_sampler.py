@@ -115,7 +115,8 @@ class CompareSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         tensors, wanted = chosen(lora, lora_name), read_strengths(strengths)
         seeds = [(first_seed + n) % 2**64 for n in range(pictures)]
-        latent = {key: value[:1] if torch.is_tensor(value) else value for key, value in latent_image.items()}
+        # The first of a batch, without the place in it that core would draw other noise for.
+        latent = {key: latent_image[key][:1] for key in ("samples", "noise_mask") if key in latent_image}
 
         def draw(patched: Any) -> torch.Tensor:
             drawn = [common_ksampler(patched, each, latent=latent, **sampling)[0]["samples"] for each in seeds]

@@ -7,9 +7,10 @@ from pathlib import Path
 import comfy.sd1_clip
 import folder_paths
 
-from ..dspo_train.confine import inside, parts_of
+from ..dspo_train.confine import file_name, inside, parts_of
 from ..dspo_train.exceptions import ConfigError, DatasetError, LoraFileError
 from ..dspo_train.pairs.discover import find_sets
+from ..dspo_train.run_names import undelivered
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_pairs"
 DATASETS_KEY = "dspo_datasets"  # in extra_model_paths.yaml
@@ -37,9 +38,12 @@ def dataset(name: str) -> Path:
         DatasetError: there is none of that name.
         ConfigError: the name leads out of the roots.
     """
+    parts_of(name, "the set's name")
     for root in dataset_roots():
-        folder = inside(root, name, "the set's name")
-        if folder.is_dir():
+        if name in find_sets(root):  # as the combo was made: a folder of that name without pairs hides no set
+            return inside(root, name, "the set's name")
+    for root in dataset_roots():
+        if (folder := inside(root, name, "the set's name")).is_dir():
             return folder
     raise DatasetError(f"there is no preference set {name!a}; put its folder into ComfyUI's input folder and refresh")
 
@@ -53,10 +57,14 @@ def encodings() -> Path:
     return Path(folder_paths.get_output_directory()) / "dspo" / "encodings"
 
 
+def lora_folder() -> Path:
+    """Where our LoRAs go; ComfyUI lists it."""
+    return Path(folder_paths.get_output_directory()) / "loras" / LORA_FOLDER
+
+
 def new_lora(stem: str) -> tuple[str, Path]:
     """The name by which ComfyUI will list a LoRA, and its file."""
-    name = f"{LORA_FOLDER}/{stem}.safetensors"
-    return name, Path(folder_paths.get_output_directory()) / "loras" / name
+    return f"{LORA_FOLDER}/{stem}.safetensors", lora_folder() / f"{stem}.safetensors"
 
 
 def loras() -> list[str]:
@@ -79,6 +87,15 @@ def lora(name: str) -> Path:
 
 def checkpoint(name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise("checkpoints", name))
+
+
+def train_stamp(ckpt_name: str | None, name: str | None, refine_lora: str | None) -> str:
+    """Of the files that a training reads by name and of the results that are missing; a wired value is None."""
+    read = [checkpoint(ckpt_name)] if ckpt_name else []
+    read += [lora(refine_lora)] if refine_lora and refine_lora != NO_LORA else []
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in read]
+    missing = undelivered(runs(), file_name(name, "the LoRA's name"), lora_folder()) if name else []
+    return f"{stamps} {missing}"
 
 
 def tokenizer() -> Path:

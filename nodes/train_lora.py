@@ -38,6 +38,13 @@ class TrainLora(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(
+        cls, ckpt_name: str | None = None, name: str | None = None, refine_lora: str | None = None, **_: object
+    ) -> str:
+        """Changes when a file behind a name does, or when a finished LoRA has to be put into its place again."""
+        return places.train_stamp(ckpt_name, name, refine_lora)
+
+    @classmethod
     def execute(cls, ckpt_name: str, pairs: PairSet, name: str, **settings: Any) -> io.NodeOutput:
         from .training import Order, train
 

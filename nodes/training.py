@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import comfy.model_management as mm
 import comfy.utils
@@ -20,20 +21,24 @@ from ..dspo_train import files, preflight
 from ..dspo_train.config import TrainConfig
 from ..dspo_train.devices import resolve_precision
 from ..dspo_train.exceptions import RunError
-from ..dspo_train.memory import Names
+from ..dspo_train.memory import Setup
+from ..dspo_train.memory_advice import Names
+from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.presets import Changes, configure
 from ..dspo_train.previews import Previewer
-from ..dspo_train.run_names import claim
+from ..dspo_train.run_names import claim, find
 from ..dspo_train.runs import RunFolder
-from ..dspo_train.session import Job, Session, open_session
+from ..dspo_train.session import Job, Session, open_session, write_curve
 from ..dspo_train.single_file import SingleFile, open_single_file
-from ..dspo_train.trainer import StepReport
 from . import places, wired
 from .sockets import PairSet
+from .telling import Teller
 
-NAMES = Names("pairs_at_once", "accumulate", None, "resolution", "targets", "rank")  # of the node's inputs
+NAMES = Names(
+    "pairs_at_once", "accumulate", None, "resolution", "targets", "rank", "preview_every"
+)  # of the node's inputs
 
-SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "pairs_per_second")  # to an open page
+T = TypeVar("T")
 
 log = logging.getLogger("dspo")
 
@@ -65,10 +70,13 @@ def train(order: Order) -> Done:
     """
     file = open_single_file(places.checkpoint(order.ckpt_name))
     config = _config(order, file)
-    folder = claim(places.runs(), order.name, _request(order, config))
-    teller = Teller(order.node_id, folder.folder.name, config.steps)
-    if not folder.completed(config.steps):
-        for note in _preflight(order, config, file, folder):
+    request = _request(order, config)
+    folder = find(places.runs(), order.name, request)
+    if folder is None or not folder.completed(config.steps):
+        notes = _preflight(order, config, file)
+        folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
+        teller = Teller(order.node_id, folder.folder.name, config.steps)
+        for note in notes:
             teller.note(note)
         _run(_job(order, config, folder), order, teller)
     return _done(folder)
@@ -94,7 +102,8 @@ def _config(order: Order, file: SingleFile) -> TrainConfig:
     )
     config = configure(given["preset"].lower(), file.family, given["steps"], changes)
     asked = given.get("gradient_checkpointing", "auto")
-    on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(file, config, _total_memory()))
+    setup = preflight.setup_of(file, config, refine=_refine(order) is not None)
+    on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(setup, _total_memory()))
     return replace(config, gradient_checkpointing=on)
 
 
@@ -112,7 +121,7 @@ def _request(order: Order, config: TrainConfig) -> dict[str, Any]:
         "checkpoint": [order.ckpt_name, *_stat(places.checkpoint(order.ckpt_name))],
         "model": None if model is None else wired.fingerprint(model),
         "refine": None if refine is None else [refine.name, *_stat(refine)],
-        "pairs": [order.pairs.name, order.pairs.stamp, len(order.pairs.scan.pairs)],
+        "pairs": [order.pairs.name, pairs_stamp(order.pairs.scan)],
     }
 
 
@@ -141,12 +150,18 @@ def _job(order: Order, config: TrainConfig, folder: RunFolder) -> Job:
     )
 
 
-def _preflight(order: Order, config: TrainConfig, file: SingleFile, folder: RunFolder) -> list[str]:
+def _preflight(order: Order, config: TrainConfig, file: SingleFile) -> list[str]:
     """Refuse what cannot work; -> what may not"""
     scan = order.pairs.scan
-    notes = preflight.check_pairs(scan, config) + preflight.check_memory(file, config, _total_memory(), NAMES)
-    preflight.check_disk(folder.folder, places.encodings(), scan, file.family, config)
+    notes = preflight.check_pairs(scan, config)
+    notes += preflight.check_memory(_setup(order, config, file), _total_memory(), config.accumulate, NAMES)
+    preflight.check_disk(places.runs(), places.encodings(), scan, file.family, config)
     return notes
+
+
+def _setup(order: Order, config: TrainConfig, file: SingleFile) -> Setup:
+    previews = order.settings["preview_every"] > 0
+    return preflight.setup_of(file, config, refine=_refine(order) is not None, previews=previews)
 
 
 def _total_memory() -> int:
@@ -154,9 +169,9 @@ def _total_memory() -> int:
 
 
 def _run(job: Job, order: Order, teller: Teller) -> None:
-    out_of_memory = False
+    out_of_memory, setup = False, _setup(order, job.config, open_single_file(job.base))
     with _device_to_ourselves():
-        for note in _free_memory(job):
+        for note in preflight.check_free(setup, int(mm.get_free_memory(mm.get_torch_device()))):
             teller.note(note)
         try:
             with open_session(job, teller.encoding) as session:
@@ -165,26 +180,43 @@ def _run(job: Job, order: Order, teller: Teller) -> None:
             log.exception("out of memory")
             out_of_memory = True
     if out_of_memory:  # raised here, where no frame holds the tensors any more
-        raise RunError(preflight.too_large(open_single_file(job.base), job.config, _total_memory(), NAMES))
-
-
-def _free_memory(job: Job) -> list[str]:
-    """Other programs use the device too; ComfyUI itself has left it."""
-    return preflight.check_free(open_single_file(job.base), job.config, int(mm.get_free_memory(mm.get_torch_device())))
+        raise RunError(preflight.too_large(setup, _total_memory(), job.config.accumulate, NAMES))
 
 
 def _steps(session: Session, order: Order, teller: Teller) -> None:
     if session.finished:
         return
     every, total = order.settings["preview_every"], session.job.config.steps
-    previewer = None
-    if every:
-        prompt = order.settings["preview_prompt"].strip() or session.scan.pairs[0].prompt
-        previewer = Previewer(session, prompt, session.job.config.seed, teller.check_cancel)
+    previews = _Previews(session, order, teller) if every else None
     with contextlib.closing(session.reports()) as reports:
         for report in reports:
-            wanted = previewer is not None and (report.step % every == 0 or report.step == total)
-            teller.step(report, previewer.draw() if previewer is not None and wanted else None)
+            wanted = previews is not None and (report.step % every == 0 or report.step == total)
+            teller.step(report, previews.draw() if previews is not None and wanted else None)
+
+
+class _Previews:
+    """Previews as long as the memory does for them; the training goes on without."""
+
+    def __init__(self, session: Session, order: Order, teller: Teller) -> None:
+        self.teller = teller
+        prompt = order.settings["preview_prompt"].strip() or session.scan.pairs[0].prompt
+        seed = session.job.config.seed
+        self.previewer = self._try(lambda: Previewer(session, prompt, seed, teller.check_cancel))
+
+    def draw(self) -> Image.Image | None:
+        previewer = self.previewer
+        return None if previewer is None else self._try(previewer.draw)
+
+    def _try(self, work: Callable[[], T]) -> T | None:
+        try:
+            return work()
+        except mm.OOM_EXCEPTION:
+            pass
+        self.previewer = None
+        gc.collect()
+        mm.soft_empty_cache()
+        self.teller.note("no previews: the memory does not do for them beside the training")
+        return None
 
 
 @contextlib.contextmanager
@@ -202,59 +234,30 @@ def _device_to_ourselves() -> Iterator[None]:
 def _done(folder: RunFolder) -> Done:
     """Put the result where ComfyUI lists it, and say so to the page."""
     name, path = places.new_lora(folder.folder.name)
-    if not path.exists():
-        files.write_bytes(path, folder.result.read_bytes())
+    _deliver(folder.result.read_bytes(), path)
     PromptServer.instance.send_sync("dspo.lora_saved", {"name": name})
     losses = [report["loss"] for report in folder.reports()]
+    return Done(comfy.utils.load_torch_file(str(path), safe_load=True), name, losses, _curve(folder))
+
+
+def _deliver(result: bytes, path: Path) -> None:
+    """Put the LoRA into its place; another file of its name is kept under another."""
+    if path.exists():
+        there = path.read_bytes()
+        if there == result:
+            return
+        kept = path.with_name(f"{path.stem}.replaced-{hashlib.sha256(there).hexdigest()[:8]}{path.suffix}")
+        log.warning("%s is not what its run made: it is kept as %s", path.name, kept.name)
+        path.replace(kept)
+    files.write_bytes(path, result)
+
+
+def _curve(folder: RunFolder) -> Image.Image:
+    """As the run drew it; drawn again where somebody tidied it away."""
+    try:
+        with Image.open(folder.curve) as picture:
+            return picture.convert("RGB")
+    except OSError:
+        write_curve(folder, folder.result.stem)
     with Image.open(folder.curve) as picture:
-        curve = picture.convert("RGB")
-    return Done(comfy.utils.load_torch_file(str(path), safe_load=True), name, losses, curve)
-
-
-class Teller:
-    """Tells the page how far we are, and hears of Cancel: each call raises core's exception for it."""
-
-    def __init__(self, node_id: str, run: str, steps: int) -> None:
-        self.node_id, self.run, self.steps = node_id, run, steps
-        self.bar: comfy.utils.ProgressBar | None = None
-        self.notes: list[str] = []
-        self.pace: float | None = None  # seconds a step, smoothed
-
-    def note(self, text: str) -> None:
-        log.warning(text)
-        self.notes.append(f"Note: {text}")
-
-    def encoding(self, stage: str, done: int, total: int) -> None:
-        self._show(f"Encoding pictures: {done} of {total} pairs", done, total)
-
-    def check_cancel(self, done: int, total: int) -> None:
-        mm.throw_exception_if_processing_interrupted()
-
-    def step(self, report: StepReport, preview: Image.Image | None) -> None:
-        """One line of text and one event; a preview where there is one."""
-        self.pace = report.seconds if self.pace is None else 0.9 * self.pace + 0.1 * report.seconds
-        left = self.pace * (self.steps - report.step)
-        line = (
-            f"Step {report.step} of {self.steps} · margin {report.margin:+.2e} · accuracy {report.accuracy:.0%} · "
-            f"{report.pairs_per_second:.2g} pairs/s · {_clock(left)} left"
-        )
-        shown = {name: getattr(report, name) for name in SHOWN}
-        self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown})
-        if preview is not None:
-            self._send("preview", {"file": f"step-{report.step:06d}.png"})
-        self._show(line, report.step, self.steps, preview)
-
-    def _send(self, event: str, values: dict[str, Any]) -> None:
-        PromptServer.instance.send_sync(f"dspo.{event}", {"run": self.run, **values})
-
-    def _show(self, line: str, done: int, total: int, preview: Image.Image | None = None) -> None:
-        if self.bar is None or self.bar.total != total:
-            self.bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
-        PromptServer.instance.send_progress_text("\n".join([line, *self.notes]), self.node_id)
-        self.bar.update_absolute(done, total, None if preview is None else ("JPEG", preview, None))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+        return picture.convert("RGB")

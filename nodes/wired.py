@@ -40,6 +40,8 @@ def copy(model: Any) -> UnetWeights:
         empty = torch.empty(value.shape, dtype=value.dtype, device="cpu")
         with torch.no_grad():
             tensors[key] = empty.copy_(value)
+    mm.unload_all_models()  # reading brought the model onto the device, which the training has to itself
+    mm.soft_empty_cache()
     return UnetWeights(tensors, _prediction(model), _zero_snr(model))
 
 

@@ -16,7 +16,8 @@ import torch
 from dspo_train import memory
 from dspo_train.config import Targets
 from dspo_train.exceptions import ConfigError
-from dspo_train.memory import ALLOWANCE, GIB, Setup, adapter_bytes, advice, auto_checkpointing, fits, need_of
+from dspo_train.memory import ALLOWANCE, GIB, Setup, adapter_bytes, auto_checkpointing, fits, need_of
+from dspo_train.memory_advice import Names, advice
 from dspo_train.single_file import Family
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -190,3 +191,34 @@ def test_the_table_holds_against_a_new_count(benchmark, checkpointing):
     assert found.saved == pytest.approx(found.kept, rel=1e-3)  # two ways to count the graph
     assert need.activations == pytest.approx(found.saved, rel=0.15)
     assert benchmark.expected_peak(need) == pytest.approx(found.peak, rel=0.15)
+
+
+def test_previews_count_beside_the_weights_and_come_first_in_the_advice():
+    """SDXL in half precision, 1024 pixels: UNet and adapter, beside the larger of text encoders and decoding VAE."""
+    setup = replace(XL, checkpointing=True, previews=True)
+    need, sizes = need_of(setup), memory.SIZES["sdxl"]
+    decoding = 2 * sizes.vae + 128 * 128 * memory.DECODED_PIXEL[2]
+    assert need.preview == need.weights + need.adapter + max(2 * sizes.text, decoding) + ALLOWANCE
+    assert need_of(replace(setup, previews=False)).preview == 0
+    assert need.peak == max(need.total, need.preview, need.encoding)
+    full = replace(setup, precision="fp16")  # SDXL's VAE works in float32 then
+    assert need_of(full).preview - need.preview > 128 * 128 * memory.DECODED_PIXEL[2]
+    assert need_of(full).peak == need_of(full).preview
+    lines = advice(need_of(full), need_of(full).peak - 1, names=Names(previews="preview_every"))
+    assert lines[0].startswith("set preview_every to 0")
+
+
+def test_a_reduced_model_counts_in_proportion():
+    whole, half = need_of(XL), need_of(replace(XL, share=0.5))
+    assert half.weights == whole.weights // 2
+    assert abs(half.activations - whole.activations / 2) <= 1
+    assert half.encoding == whole.encoding
+    for line in advice(half, half.peak - 1):
+        assert f"instead of {memory.gib(half.peak)}" in line
+
+
+def test_advice_speaks_the_words_of_the_place():
+    names = Names("pairs_at_once", "passes", None, "size", "layers", "rank")
+    text = " ".join(advice(need_of(replace(XL, batch_size=4, targets="attention+mlp")), 0, names=names))
+    assert all(word in text for word in ("pairs_at_once to 1", "passes to 4", "size to", "layers attention"))
+    assert "optim" not in text and "data." not in text

@@ -15,9 +15,9 @@ from dspo_train.config import LoraSpec
 from dspo_train.exceptions import ConfigError, DatasetError, RunError
 from dspo_train.objectives import OBJECTIVES, bind
 from dspo_train.pairs import scan_pairs
-from dspo_train.pairs.discover import find_sets, stamp
+from dspo_train.pairs.discover import find_sets, pairs_stamp, stamp
 from dspo_train.presets import ARGUMENT, PRESETS, Changes, configure
-from dspo_train.run_names import claim
+from dspo_train.run_names import claim, find, undelivered
 
 # Presets
 
@@ -60,35 +60,57 @@ def test_a_short_run_has_a_warm_up_that_ends():
 # Names
 
 
+def run(parent, name, request):
+    return find(parent, name, request) or claim(parent, name, request, parent / "loras")
+
+
 def test_the_same_request_finds_its_run_and_another_makes_a_new_one(tmp_path):
-    first = claim(tmp_path, "cats", {"steps": 4, "size": (1, 2)})
+    first = run(tmp_path, "cats", {"steps": 4, "size": (1, 2)})
     assert first.folder.name == "cats-01"
-    assert claim(tmp_path, "cats", {"size": [1, 2], "steps": 4}).folder == first.folder
-    assert claim(tmp_path, "cats", {"steps": 5, "size": [1, 2]}).folder.name == "cats-02"
-    assert claim(tmp_path, "dogs", {"steps": 4, "size": [1, 2]}).folder.name == "dogs-01"
-    assert claim(tmp_path, "cats", {"steps": 4, "size": [1, 2]}).folder == first.folder
+    assert run(tmp_path, "cats", {"size": [1, 2], "steps": 4}).folder == first.folder
+    assert run(tmp_path, "cats", {"steps": 5, "size": [1, 2]}).folder.name == "cats-02"
+    assert run(tmp_path, "dogs", {"steps": 4, "size": [1, 2]}).folder.name == "dogs-01"
+    assert run(tmp_path, "cats", {"steps": 4, "size": [1, 2]}).folder == first.folder
 
 
 def test_a_removed_run_does_not_give_its_number_to_an_older_name(tmp_path):
-    claim(tmp_path, "cats", {"n": 1})
-    second = claim(tmp_path, "cats", {"n": 2})
+    run(tmp_path, "cats", {"n": 1})
+    second = run(tmp_path, "cats", {"n": 2})
     shutil.rmtree(tmp_path / "cats-01")
-    assert claim(tmp_path, "cats", {"n": 3}).folder.name == "cats-03"
-    assert claim(tmp_path, "cats", {"n": 2}).folder == second.folder
+    assert run(tmp_path, "cats", {"n": 3}).folder.name == "cats-03"
+    assert run(tmp_path, "cats", {"n": 2}).folder == second.folder
+
+
+def test_the_number_of_a_lora_whose_run_is_gone_is_not_given_again(tmp_path):
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "cats-04.safetensors").write_bytes(b"trained before")
+    assert run(tmp_path, "cats", {}).folder.name == "cats-05"
+
+
+def test_a_finished_run_whose_lora_was_removed_or_changed_is_told(tmp_path):
+    folder = run(tmp_path, "cats", {})
+    assert undelivered(tmp_path, "cats", tmp_path / "loras") == []  # nothing is finished
+    folder.result.write_bytes(b"LoRA")
+    assert undelivered(tmp_path, "cats", tmp_path / "loras") == ["cats-01"]
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / folder.result.name).write_bytes(b"LoRA")
+    assert undelivered(tmp_path, "cats", tmp_path / "loras") == []
+    (tmp_path / "loras" / folder.result.name).write_bytes(b"LoR")
+    assert undelivered(tmp_path, "cats", tmp_path / "loras") == ["cats-01"]
 
 
 def test_a_torn_request_is_no_match_and_is_left_alone(tmp_path):
-    first = claim(tmp_path, "cats", {"n": 1})
+    first = run(tmp_path, "cats", {"n": 1})
     first.request.write_text('{"n": ', encoding="utf-8")
-    assert claim(tmp_path, "cats", {"n": 1}).folder.name == "cats-02"
+    assert run(tmp_path, "cats", {"n": 1}).folder.name == "cats-02"
     assert first.request.read_text(encoding="utf-8") == '{"n": '
 
 
 def test_names_with_special_characters_are_no_patterns(tmp_path):
-    assert claim(tmp_path, "a+(b)", {}).folder.name == "a+(b)-01"
-    assert claim(tmp_path, "a+(b)", {}).folder.name == "a+(b)-01"
+    assert run(tmp_path, "a+(b)", {}).folder.name == "a+(b)-01"
+    assert run(tmp_path, "a+(b)", {}).folder.name == "a+(b)-01"
     with pytest.raises(ConfigError, match="the LoRA's name"):
-        claim(tmp_path, "../a", {})
+        run(tmp_path, "../a", {})
 
 
 # Finding sets
@@ -131,6 +153,19 @@ def test_the_stamp_changes_with_the_files_and_not_with_our_cache(tmp_path):
     assert touched != before
     caption.unlink()
     assert stamp(folder) not in (before, touched)
+
+
+def test_what_is_trained_has_a_stamp_that_strays_do_not_change(tmp_path):
+    folder = write_pairs(tmp_path / "set", 3)
+    before = pairs_stamp(scan_pairs(folder))
+    (folder / "Thumbs.db").write_bytes(b"x")
+    (folder / "notes.md").write_text("x", encoding="utf-8")
+    os.utime(folder / "pair0.txt", ns=(1, 1))
+    assert pairs_stamp(scan_pairs(folder)) == before
+    (folder / "pair0.txt").write_text("another prompt", encoding="utf-8")
+    told = pairs_stamp(scan_pairs(folder))
+    os.utime(folder / "pair1_w.png", ns=(1, 1))
+    assert len({before, told, pairs_stamp(scan_pairs(folder))}) == 3
 
 
 # Before a run

@@ -32,9 +32,11 @@ def same(one: Image.Image, other: Image.Image) -> bool:
 def test_strengths_are_read_as_people_write_them():
     assert read_strengths("0.5, 1.0,1.5") == (0.5, 1.0, 1.5)
     assert read_strengths(" 1 ; -0.5 ;") == (1.0, -0.5)
+    assert read_strengths("0,5; 1,0") == (0.5, 1.0)
+    assert read_strengths("0.5,1") == (0.5, 1.0)
 
 
-@pytest.mark.parametrize("text", ["", " , ", "a", "1 2", "nan", "inf", "1e9"])
+@pytest.mark.parametrize("text", ["", " , ", "a", "1 2", "nan", "inf", "1e9", "0,5", "1,2,3"])
 def test_other_strengths_are_refused(text):
     with pytest.raises(ConfigError, match="strengths"):
         read_strengths(text)

@@ -20,8 +20,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_runs import config, flags, write_base, write_pairs
 
-from dspo_train import files
+from dspo_train import files, trainer
+from dspo_train.config import TrainConfig
 from dspo_train.exceptions import ConfigError, DatasetError, RunError
+from dspo_train.runs import RunFolder
 from dspo_train.session import Job, open_session
 from dspo_train.trainer import StepReport
 
@@ -349,10 +351,38 @@ class TestRefusals:
         with pytest.raises(DatasetError):
             run(dataclasses.replace(job(inputs, tmp_path / "run"), pairs=tmp_path / "none"))
 
+    def test_an_error_in_a_step_keeps_the_steps_before_it(self, inputs, whole, tmp_path, monkeypatch):
+        """Step 4 of 6 fails once, as when another program takes the device's memory; no checkpoint was due yet."""
+        task = job(inputs, tmp_path / "taste", save_every=50)
+        apply, calls = trainer._apply_gradients, []
+
+        def failing(training: trainer.Training, settings: TrainConfig) -> float:
+            calls.append(1)
+            if len(calls) == 4:
+                raise MemoryError("the device is full")
+            return apply(training, settings)
+
+        monkeypatch.setattr(trainer, "_apply_gradients", failing)
+        with pytest.raises(MemoryError):
+            run(task)
+        assert [step for step, _ in RunFolder(tmp_path / "taste").checkpoints()] == [3]
+        monkeypatch.undo()
+        assert [report.step for report in run(task)] == [4, 5, 6]
+        assert same(result(tmp_path / "taste"), result(whole[0]))
+
+    def test_weights_that_are_not_finite_are_no_checkpoint(self, inputs, tmp_path, monkeypatch):
+        task = job(inputs, tmp_path / "taste", save_every=50)
+        with open_session(task) as session, contextlib.closing(session.reports()) as reports:
+            next(reports)
+            next(iter(session.training.parameters.values())).data.fill_(float("nan"))
+            with pytest.raises(RunError, match="not finite"):
+                next(reports)
+        assert RunFolder(tmp_path / "taste").checkpoints() == []
+
     def test_weights_that_break_up(self, inputs, tmp_path):
         """A weight turns into NaN after step 3; the checkpoints from before stay good."""
         task = job(inputs, tmp_path / "taste", steps=40, save_every=1)
-        refused = pytest.raises(RunError, match=r"the gradient is not finite .* Lower optim.lr")
+        refused = pytest.raises(RunError, match=r"the gradient is not finite .* Lower the learning rate")
         with refused, open_session(task) as session:
             for report in session.reports():
                 if report.step == 3:

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..confine import parts_of
 from ..exceptions import ConfigError
 from .listing import CACHE_FOLDER, IMAGE_SUFFIXES, TABLE_SUFFIXES
+from .types import PairScan
 
 DEPTH = 3
 ENTRIES = 2000  # of one folder that are looked at; a set shows itself sooner
@@ -65,6 +66,15 @@ def _plain(name: str) -> bool:
     except ConfigError:
         return False
     return True
+
+
+def pairs_stamp(scan: PairScan) -> str:
+    """Changes when what would be trained does: pairs, prompts, or their pictures' sizes and times; nothing else."""
+    digest = hashlib.sha256()
+    for pair in scan.pairs:
+        times = [(path.stat().st_size, path.stat().st_mtime_ns) for path in (pair.winner, pair.loser)]
+        digest.update(f"{pair.key}\0{pair.prompt}\0{times}\n".encode(errors="surrogatepass"))
+    return digest.hexdigest()
 
 
 def stamp(folder: Path) -> str:

@@ -133,6 +133,7 @@ def wired(checkpoint: str) -> dict[str, Any]:
     with torch.inference_mode(False):
         plain, changed = wired_nodes.fingerprint(model), wired_nodes.fingerprint(patched)
         weights = wired_nodes.copy(patched)
+        left = len(comfy.model_management.current_loaded_models)
         again = wired_nodes.fingerprint(model)
     comfy.model_management.unload_all_models()
     after = model.model.state_dict()
@@ -148,6 +149,7 @@ def wired(checkpoint: str) -> dict[str, Any]:
         "stable": plain == again,
         "unchanged": all(torch.equal(before[name], after[name]) for name in before),
         "same_kind": kinds == {name: value.is_inference() for name, value in after.items()},
+        "left_on_the_device": left,
         "tensors": len(weights.tensors),
         "of": sum(name.startswith("diffusion_model.") for name in before),
     }
@@ -175,7 +177,7 @@ def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
     settings = {"preset": "Balanced", "steps": 4, "preview_every": 0, "preview_prompt": "", "resolution": 256}
     pairs = sockets.PairSet("tiny", scan, "x")
     try:
-        training.train(training.Order(Path(checkpoint).name, pairs, "full", {**settings, "pairs_at_once": 2}, "1"))
+        training.train(training.Order(Path(checkpoint).name, pairs, "full", {**settings, "pairs_at_once": 32}, "1"))
     except Exception as error:
         return {"kind": type(error).__name__, "text": str(error), "context": error.__context__ is None}
     return {}

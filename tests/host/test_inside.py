@@ -71,6 +71,7 @@ def test_a_wired_model_is_copied_patched_and_left_as_it_was(core: Core) -> None:
     assert seen["difference"] < 2e-3, "half precision rounds the patched weight"
     assert seen["tensors"] == seen["of"] > 100
     assert (seen["inference"], seen["shared"]) == (0, 0)
+    assert seen["left_on_the_device"] == 0, "the training has the device to itself"
     assert (seen["prediction"], seen["zero_snr"]) == ("epsilon", False)
     assert seen["told_apart"] and seen["stable"] and seen["unchanged"] and seen["same_kind"]
 
@@ -82,6 +83,6 @@ def test_running_out_of_memory_is_one_message_with_what_to_lower(core: Core, tmp
     first, *ways = seen["text"].splitlines()
     assert first.startswith("out of memory: this run needs about")
     assert any(way.startswith("- turn gradient checkpointing on") for way in ways)
-    assert any(way.startswith("- lower pairs_at_once to 1 and raise accumulate to 8") for way in ways)
+    assert any(way.startswith("- lower pairs_at_once to ") for way in ways)
     assert "optim" not in seen["text"], "the words are the node's"
     assert seen["context"], "nothing holds on to the tensors of the failed step"

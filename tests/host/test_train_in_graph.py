@@ -14,7 +14,7 @@ import torch
 from checkpoints import Kind, cached
 from comfy_events import PROGRESS_TEXT, Events
 from comfy_server import ComfyServer, link
-from graphs import CHECKPOINT, SEED, applied_by_name, put_pairs, train_graph, whole_graph
+from graphs import CHECKPOINT, SEED, applied_by_name, compared, put_pairs, train_graph, whole_graph, with_model
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -264,3 +264,55 @@ def test_what_will_not_work_is_said_in_words(server: ComfyServer, changes: dict[
     entry = server.wait(server.queue(graph), LONG)
     (error,) = [value for name, value in entry["status"]["messages"] if name == "execution_error"]
     assert message in error["exception_message"]
+
+
+def test_what_was_tidied_away_comes_back(server: ComfyServer) -> None:
+    """The LoRA and the curve are deleted and the same workflow is queued: the core's cache must not answer for them."""
+    graph = train_graph(put_pairs(server.base), "tidy", steps=2)
+    server.run(graph, LONG)
+    server.run(graph, LONG)  # from here on the core would answer from its cache
+    written = lora_file(server, "tidy-01").read_bytes()
+    lora_file(server, "tidy-01").unlink()
+    (run_folder(server, "tidy-01") / "curve.png").unlink()
+    with server.listen() as events:
+        entry = server.wait(server.queue(graph, events.client_id), LONG)
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    assert not [text for text in texts(events) if text.startswith("Step ")]
+    assert lora_file(server, "tidy-01").read_bytes() == written
+    assert Image.open(run_folder(server, "tidy-01") / "curve.png").size == (1200, 900)
+
+
+def test_a_lora_that_a_run_did_not_make_is_kept(server: ComfyServer) -> None:
+    graph = train_graph(put_pairs(server.base), "kept", steps=2)
+    server.run(graph, LONG)
+    written = lora_file(server, "kept-01").read_bytes()
+    lora_file(server, "kept-01").write_bytes(b"somebody's own")
+    server.run(graph, LONG)
+    assert lora_file(server, "kept-01").read_bytes() == written
+    (other,) = lora_file(server, "kept-01").parent.glob("kept-01.replaced-*.safetensors")
+    assert other.read_bytes() == b"somebody's own"
+
+
+def test_one_picture_a_seed_whatever_the_latent_is_part_of(server: ComfyServer) -> None:
+    server.run(train_graph(put_pairs(server.base), "latent", steps=1), LONG)
+    graph = with_model({}) | compared("dspo/latent-01.safetensors")
+    graph["6"]["inputs"]["batch_size"] = 4
+    graph["part"] = {
+        "class_type": "LatentFromBatch",
+        "inputs": {"samples": ["6", 0], "batch_index": 1, "length": 2},
+    }
+    whole = server.run(graph, LONG)
+    graph["7"]["inputs"]["latent_image"] = ["part", 0]
+    part = server.run(graph, LONG)
+    assert [len(part["7"][arm]) for arm in ("a_images", "b_images")] == [2, 4]
+    for arm in ("a_images", "b_images"):
+        for one, other in zip(pictures(server, whole["7"][arm]), pictures(server, part["7"][arm]), strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_a_folder_without_pairs_hides_no_set_of_its_name(server: ComfyServer) -> None:
+    (server.base / "input" / "shapes-large-and-dark").mkdir()
+    graph = train_graph("shapes-large-and-dark", "unused")
+    del graph["2"]
+    graph["report"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}}
+    assert "24 usable" in str(server.run(graph, LONG)["report"])

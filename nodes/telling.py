@@ -1,0 +1,66 @@
+"""What a training tells the page while it runs."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.utils
+from PIL import Image
+from server import PromptServer
+
+from ..dspo_train.trainer import StepReport
+
+SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "pairs_per_second")  # to an open page
+
+log = logging.getLogger("dspo")
+
+
+class Teller:
+    """Tells the page how far we are, and hears of Cancel: each call raises core's exception for it."""
+
+    def __init__(self, node_id: str, run: str, steps: int) -> None:
+        self.node_id, self.run, self.steps = node_id, run, steps
+        self.bar: comfy.utils.ProgressBar | None = None
+        self.notes: list[str] = []
+        self.pace: float | None = None  # seconds a step, smoothed
+
+    def note(self, text: str) -> None:
+        log.warning(text)
+        self.notes.append(f"Note: {text}")
+
+    def encoding(self, stage: str, done: int, total: int) -> None:
+        self._show(f"Encoding pictures: {done} of {total} pairs", done, total)
+
+    def check_cancel(self, done: int, total: int) -> None:
+        mm.throw_exception_if_processing_interrupted()
+
+    def step(self, report: StepReport, preview: Image.Image | None) -> None:
+        """One line of text and one event; a preview where there is one."""
+        self.pace = report.seconds if self.pace is None else 0.9 * self.pace + 0.1 * report.seconds
+        left = self.pace * (self.steps - report.step)
+        line = (
+            f"Step {report.step} of {self.steps} · margin {report.margin:+.2e} · accuracy {report.accuracy:.0%} · "
+            f"{report.pairs_per_second:.2g} pairs/s · {_clock(left)} left"
+        )
+        shown = {name: getattr(report, name) for name in SHOWN}
+        self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown})
+        if preview is not None:
+            self._send("preview", {"file": f"step-{report.step:06d}.png"})
+        self._show(line, report.step, self.steps, preview)
+
+    def _send(self, event: str, values: dict[str, Any]) -> None:
+        PromptServer.instance.send_sync(f"dspo.{event}", {"run": self.run, **values})
+
+    def _show(self, line: str, done: int, total: int, preview: Image.Image | None = None) -> None:
+        if self.bar is None or self.bar.total != total:
+            self.bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
+        PromptServer.instance.send_progress_text("\n".join([line, *self.notes]), self.node_id)
+        self.bar.update_absolute(done, total, None if preview is None else ("JPEG", preview, None))
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
