@@ -21,7 +21,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
@@ -31,7 +31,9 @@ from torch import Tensor
 
 from . import files
 from .exceptions import RunError
-from .trainer import StepReport
+
+if TYPE_CHECKING:  # that module loads accelerate
+    from .trainer import StepReport
 
 # Settings that may change between the parts of a run: they do not touch the weights.
 _FREE = ("save_every", "keep_checkpoints")

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from comfy_api.v0_0_2 import ComfyExtension, io
+from server import PromptServer
 
+from . import routes
 from .ab_grid import ABGrid
 from .apply_lora import ApplyLora
+from .blind_test import BlindTest
+from .candidates import DrawCandidates
+from .collect_pairs import CollectPairs
 from .compare_sampler import CompareSampler
 from .preference_set import PreferenceSet
 from .train_lora import TrainLora
 
-NODES: list[type[io.ComfyNode]] = [PreferenceSet, TrainLora, ApplyLora, CompareSampler, ABGrid]
+NODES: list[type[io.ComfyNode]] = [
+    PreferenceSet,
+    TrainLora,
+    ApplyLora,
+    CompareSampler,
+    ABGrid,
+    CollectPairs,
+    DrawCandidates,
+    BlindTest,
+]
 
 
 class DspoStudio(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        if getattr(PromptServer, "instance", None):
+            routes.register(PromptServer.instance)
         return NODES

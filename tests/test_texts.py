@@ -17,9 +17,19 @@ HELP = ROOT / "web" / "docs"
 LANGUAGES = ("en", "de", "zh")
 TRANSLATED = ("de", "zh")
 CATEGORY = "DSPO"
-NODE_IDS = ("DSPOABGrid", "DSPOApplyLora", "DSPOCompareSampler", "DSPOPreferenceSet", "DSPOTrainLora")
+NODE_IDS = (
+    "DSPOABGrid",
+    "DSPOApplyLora",
+    "DSPOBlindTest",
+    "DSPOCandidates",
+    "DSPOCollectPairs",
+    "DSPOCompareSampler",
+    "DSPOPreferenceSet",
+    "DSPOTrainLora",
+)
+WITHOUT_OUTPUTS = {"DSPOCollectPairs"}
 COMPILED = re.compile(r"[{}@|]")  # vue-i18n gives these a meaning of its own, and the text breaks
-PLACES = {"number": 1, "choice": 2}  # the trainer's short forms of `io.X.Input`: where their tooltip stands
+PLACES = {"number": 1, "choice": 2, "size": 1}  # the nodes' short forms of `io.X.Input`: where their tooltip stands
 
 
 @dataclass(frozen=True)
@@ -124,12 +134,17 @@ def test_the_source_was_understood():
     trainer = list(NODES["DSPOTrainLora"].inputs)
     assert trainer[:2] == ["ckpt_name", "pairs"]
     assert {"model", "objective", "learning_rate", "gradient_checkpointing"} < set(trainer)
+    candidates = list(NODES["DSPOCandidates"].inputs)
+    assert candidates[:3] == ["model", "clip", "vae"] and candidates[7:10] == ["width", "height", "batch_size"]
+    assert len(candidates) == 15
+    assert list(NODES["DSPOCandidates"].outputs) == ["images", "candidates", "prompts_used"]
+    assert {node.id for node in NODES.values() if not node.outputs} == WITHOUT_OUTPUTS
 
 
 @each_node
 def test_every_socket_has_a_tooltip_in_the_schema(node: Node):
     assert node.display_name and node.description
-    assert node.inputs and node.outputs
+    assert node.inputs
     empty = [key for key, text in (node.inputs | node.outputs).items() if not (text and text.strip())]
     assert not empty
 
@@ -143,9 +158,10 @@ def test_a_locale_has_exactly_the_nodes_and_inputs_there_are(language: str):
 @pytest.mark.parametrize("language", TRANSLATED)
 def test_a_translation_has_all_texts_and_no_other(language: str):
     for key, entry in locale(language).items():
-        assert entry.keys() == {"display_name", "description", "inputs", "outputs"}, key
-        assert list(entry["outputs"]) == [str(n) for n in range(len(NODES[key].outputs))], key
-        for socket in (*entry["inputs"].values(), *entry["outputs"].values()):
+        outputs = entry.get("outputs", {})
+        assert entry.keys() - {"outputs"} == {"display_name", "description", "inputs"}, key
+        assert list(outputs) == [str(n) for n in range(len(NODES[key].outputs))], key
+        for socket in (*entry["inputs"].values(), *outputs.values()):
             assert socket.keys() == {"name", "tooltip"}, key
 
 
@@ -177,11 +193,12 @@ def test_names_on_a_node_differ(node: Node, language: str):
 @pytest.mark.parametrize("language", LANGUAGES)
 @each_node
 def test_help_names_every_input_and_output(node: Node, language: str):
-    """The first two tables are the inputs and the outputs, by the names that the node shows, in its order."""
-    inputs, outputs, *_ = tables(help_page(node.id, language))
+    """The first tables are the inputs and, if there are any, the outputs, by the names that the node shows."""
+    inputs, *further = tables(help_page(node.id, language))
     assert inputs == names(node, language)
-    shown = locale(language)[node.id].get("outputs")
-    assert outputs == ([entry["name"] for entry in shown.values()] if shown else node.output_names)
+    if node.outputs:
+        shown = locale(language)[node.id].get("outputs")
+        assert further[0] == ([entry["name"] for entry in shown.values()] if shown else node.output_names)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -200,6 +217,33 @@ def test_no_help_page_is_left_over():
 def test_the_manual_names_every_node():
     manual = (ROOT / "docs" / "comfyui.md").read_text(encoding="utf-8")
     assert [node.display_name for node in NODES.values() if node.display_name not in manual] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_help_counts_the_questions_of_each_schedule_as_they_are_asked(language: str):
+    """4 pictures: 6 pairs of all, 3 of neighbours, and with swiss 2 rounds of 2."""
+    from dspo_train.preferences.schedule import expected
+
+    page = help_page("DSPOCollectPairs", language)
+    assert "| 4 | 6 | 3 | 4 |" in page
+    for pictures in (2, 4, 8, 16):
+        row = [pictures, *(expected(schedule, pictures) for schedule in ("all", "neighbours", "swiss"))]
+        assert f"| {' | '.join(map(str, row))} |" in page
+
+
+def test_the_manual_gives_the_panels_keys():
+    """What the page listens to, each action by one of its keys at least."""
+    source = (ROOT / "web" / "core" / "keymap.js").read_text(encoding="utf-8")
+    table = re.search(r"const KEYS = \{(.*?)\}", source, re.DOTALL)
+    assert table
+    keys: dict[str, list[str]] = {}
+    for key, action in re.findall(r'"?([^\s"]+?)"?: "(\w+)"', table[1]):
+        name = "Esc" if key == "Escape" else key.removeprefix("Arrow")
+        keys.setdefault(action, []).append(name.upper() if len(name) == 1 else name)
+    assert keys["left"] == ["Left"] and keys["skip"] == ["S"] and keys["help"] == ["?"]
+    manual = (ROOT / "docs" / "comfyui.md").read_text(encoding="utf-8")
+    told = set(re.findall("`([^`]+)`", manual[manual.index("| key | |") :].split("\n\n")[0]))
+    assert [action for action, its in keys.items() if not told & set(its)] == []
 
 
 def test_the_manual_gives_the_presets_as_they_are():

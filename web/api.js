@@ -1,7 +1,68 @@
-/** The only file that knows how ComfyUI's page reaches its server. */
+/** The only file that knows URLs, and how ComfyUI's page reaches its server. */
 import { api } from "../../scripts/api.js";
 
-/** Call `heard(detail)` for every event of ours with this name, such as "lora_saved". */
+const SECONDS = 20;
+const LONG = 600; // an import or export of a large set
+
+/** The server's refusal. `permanent`: the same request would be refused again. */
+export class Refused extends Error {
+  constructor(status, message) {
+    super(message || `HTTP ${status}`);
+    this.status = status;
+    this.permanent = status >= 400 && status < 500 && ![408, 425, 429].includes(status);
+  }
+}
+
+const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value != null)).toString();
+
+async function ask(path, { seconds = SECONDS, ...options } = {}) {
+  const timeout = AbortSignal.timeout(seconds * 1000);
+  const response = await api.fetchApi(`/dspo/${path}`, { cache: "no-store", signal: timeout, ...options });
+  const body = await response.json().catch(() => null);
+  if (!response.ok) throw new Refused(response.status, body?.error);
+  if (!body) throw new Error("The answer is not JSON.");
+  return body;
+}
+
+const post = (path, body, seconds) =>
+  ask(path, {
+    seconds,
+    method: "POST",
+    headers: { "Content-Type": "application/json", "X-DSPO": "1" },
+    body: JSON.stringify(body),
+  });
+
+export const sets = () => ask("sets");
+export const next = (place, set, count, skip) => ask(`next?${query({ place, set, count, skip: skip.join(",") })}`);
+export const history = (place, set, offset, limit) => ask(`history?${query({ place, set, offset, limit })}`);
+export const result = (set) => ask(`result?${query({ place: "blind", set })}`);
+export const runs = () => ask("runs");
+export const run = (name, since) => ask(`run?${query({ run: name, since })}`);
+
+/** Deliver a queue's entry; `path` is "vote" or "undo". */
+export const deliver = ({ path, body }) => post(path, body);
+export const remove = (place, set, target) => post("remove", { place, set, target });
+export const restore = (place, set, target) => post("restore", { place, set, target });
+export const importSet = (set, into) => post("import", { set, into }, LONG);
+export const exportSet = (place, set, layout) => post("export", { place, set, layout }, LONG);
+
+export const imageUrl = (place, set, image, size) => api.apiURL(`/dspo/image?${query({ place, set, image, size })}`);
+export const previewUrl = (name, file) => api.apiURL(`/dspo/preview?${query({ run: name, file })}`);
+/** The result as a picture that is not taken from a cache: an object URL, to be revoked by who asked. */
+export async function resultPicture(set, theme) {
+  const path = `/dspo/result.png?${query({ place: "blind", set, theme })}`;
+  const response = await api.fetchApi(path, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
+  if (!response.ok) throw new Refused(response.status);
+  return URL.createObjectURL(await response.blob());
+}
+
+/** A picture that a node has shown: {filename, subfolder, type}. */
+export const viewUrl = ({ filename, subfolder, type }) => api.apiURL(`/view?${query({ filename, subfolder, type })}`);
+export const styleUrl = () => new URL("./dspo.css", import.meta.url).href;
+
+/** Call `heard(detail)` for every event of ours with this name, such as "lora_saved"; returns how to stop that. */
 export function listen(name, heard) {
-  api.addEventListener(`dspo.${name}`, (event) => heard(event.detail));
+  const handler = (event) => heard(event.detail);
+  api.addEventListener(`dspo.${name}`, handler);
+  return () => api.removeEventListener(`dspo.${name}`, handler);
 }

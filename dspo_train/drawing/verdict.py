@@ -1,0 +1,92 @@
+"""The result of a blind test as a picture to post: the win rate, its interval, and what was counted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw
+
+from .themes import LIGHT, Colour, Theme
+from .tiles import Page, paste_pill
+from .typography import clip, draw_lines, draw_text, wrap
+
+BODY = (1120, 372)  # with margins, heading and footer about the 1200 x 630 that previews of links have
+_BAR = 24  # height of the interval's bar
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the picture shows.
+
+    Attributes:
+        rate, low, high: the share that preferred the second name, and its interval; None without votes.
+        counts: wins, ties and losses of the second name.
+        names: of the two that were compared.
+        text: one sentence.
+    """
+
+    title: str
+    rate: float | None
+    low: float | None
+    high: float | None
+    counts: tuple[int, int, int]
+    names: tuple[str, str]
+    text: str
+
+
+def draw_verdict(verdict: Verdict, theme: Theme = LIGHT) -> Image.Image:
+    """RGB, the same size whatever the numbers are, but for the lines that a long title takes."""
+    page = Page(theme, 1.25, verdict.title, "Blind test: which picture is better, not knowing which is which", _FOOTER)
+    sheet, (left, top) = page.canvas(BODY)
+    _draw_rate(sheet, (left, top), verdict, page)
+    _draw_scale(sheet, (left, top + page.px(148)), verdict, page)
+    style = page.style(17, theme.ink)
+    draw_lines(sheet, (left, top + page.px(232)), wrap(verdict.text, style, BODY[0], 2), style)
+    return sheet
+
+
+_FOOTER = "Ties count one half. The interval treats the prompt, not the picture, as the independent unit. DSPO Studio"
+
+
+def _draw_rate(sheet: Image.Image, corner: tuple[int, int], verdict: Verdict, page: Page) -> None:
+    """The number, large, and beside it what was counted."""
+    theme, (left, top) = page.theme, corner
+    style = page.style(84, _colour(verdict, theme), bold=True)
+    text = "–" if verdict.rate is None else f"{verdict.rate:.0%}"  # noqa: RUF001
+    draw_text(sheet, (left, top), text, style)
+    words = page.style(20, theme.ink, bold=True)
+    lines = page.style(17, theme.muted)
+    x, width = left + page.px(250), BODY[0] - page.px(250)
+    draw_text(sheet, (x, top + page.px(18)), clip(f"preferred {verdict.names[1]}", words, width), words)
+    draw_text(sheet, (x, top + page.px(48)), clip(f"over {verdict.names[0]}", lines, width), lines)
+    wins, ties, losses = verdict.counts
+    draw_text(sheet, (x, top + page.px(76)), f"{wins:,} better · {ties:,} the same · {losses:,} worse", lines)
+
+
+def _draw_scale(sheet: Image.Image, corner: tuple[int, int], verdict: Verdict, page: Page) -> None:
+    """A bar from 0 to 100% with a mark at one half, the interval on it, and the rate as a line."""
+    theme, (left, top) = page.theme, corner
+    width, height = BODY[0], page.px(_BAR)
+    paste_pill(sheet, (left, top), (width, height), theme.mat, height // 2)
+    draw = ImageDraw.Draw(sheet)
+    if verdict.rate is not None and verdict.low is not None and verdict.high is not None:
+        start, end = (left + round(share * width) for share in (verdict.low, verdict.high))
+        paste_pill(sheet, (start, top), (max(height, end - start), height), _colour(verdict, theme), height // 2)
+        x = min(left + width - 3, left + round(verdict.rate * width))
+        draw.line((x, top - page.px(5), x, top + height + page.px(4)), fill=theme.ink, width=page.px(3))
+    middle = left + width // 2
+    draw.line((middle, top - page.px(10), middle, top + height + page.px(10)), fill=theme.muted, width=page.px(1))
+    style = page.style(14, theme.muted)
+    y = top + height + page.px(12)
+    ends = ((left, "100% base", "left"), (middle, "no difference", "center"), (left + width, "100% LoRA", "right"))
+    for x, text, anchor in ends:
+        draw_text(sheet, (x, y), text, style, anchor)
+
+
+def _colour(verdict: Verdict, theme: Theme) -> Colour:
+    """Good or bad once the interval has left one half, before that neither."""
+    if verdict.low is not None and verdict.low > 0.5:
+        return theme.good
+    if verdict.high is not None and verdict.high < 0.5:
+        return theme.bad
+    return theme.accent

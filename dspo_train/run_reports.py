@@ -1,0 +1,105 @@
+"""The reports of a run, read from where they are wanted: a long run has a hundred thousand of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_NEAR = 16 * 1024  # bytes; a stretch this short is read through
+_LATEST = 20  # reports that the warning looks at
+
+Report = dict[str, Any]
+
+
+def reports_after(path: Path, step: int, limit: int) -> list[Report]:
+    """The first `limit` reports of steps after `step`, oldest first; steps ascend, so the place is found by halving."""
+    try:
+        with path.open("rb") as file:
+            file.seek(_line_start(file, step))
+            return _read(file, step, limit)
+    except FileNotFoundError:
+        return []
+
+
+def latest_reports(path: Path, count: int = _LATEST) -> list[Report]:
+    """The last `count` reports, oldest first."""
+    length = 1024 * max(1, count)  # bytes; a report has about 400
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            while True:
+                start = max(0, size - length)
+                file.seek(start)
+                if start:
+                    file.readline()
+                found = _read(file, -1, length)
+                if len(found) >= count or start == 0:
+                    return found[-count:]
+                length *= 4
+    except FileNotFoundError:
+        return []
+
+
+def winning_by_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the model tells winners from losers by predicting both worse.
+
+    True where over the last 20 reports the winner's error is above the reference's on average, at an accuracy of
+    95% or more.
+    """
+    if len(reports) < _LATEST:
+        return False
+    last = reports[-_LATEST:]
+    change, accuracy = (_mean(last, name) for name in ("winner_change", "accuracy"))
+    return change > 0 and accuracy >= 0.95
+
+
+def plain(report: Mapping[str, Any]) -> Report:
+    """For JSON, which knows no NaN and no infinity: they become None."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in report.items()
+    }
+
+
+def _mean(reports: Sequence[Mapping[str, Any]], name: str) -> float:
+    return math.fsum(report.get(name, math.nan) for report in reports) / len(reports)
+
+
+def _line_start(file: BinaryIO, step: int) -> int:
+    """Where to read from: no report after `step` begins before it, and few up to `step` come after it."""
+    low, high = 0, file.seek(0, os.SEEK_END)
+    while step > 0 and high - low > _NEAR:
+        file.seek((low + high) // 2)
+        file.readline()
+        start = file.tell()
+        found = _parsed(file.readline())
+        if start >= high or found is None:
+            break
+        if found["step"] <= step:
+            low = start
+        else:
+            high = start
+    return low
+
+
+def _read(file: BinaryIO, step: int, limit: int) -> list[Report]:
+    found: list[Report] = []
+    while len(found) < limit:
+        report = _parsed(file.readline())
+        if report is None:
+            break
+        if report["step"] > step:
+            found.append(report)
+    return found
+
+
+def _parsed(line: bytes) -> Report | None:
+    """None at the end, and for a line that a crash cut short."""
+    try:
+        report = json.loads(line)
+    except ValueError:
+        return None
+    return report if isinstance(report, dict) and type(report.get("step")) is int else None

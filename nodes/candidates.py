@@ -1,0 +1,265 @@
+"""DSPO Candidates: several pictures of each of many prompts, to choose among."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.sample
+import comfy.samplers
+import comfy.utils
+import latent_preview
+import torch
+from comfy_api.v0_0_2 import io
+
+from ..dspo_train.batch_size import in_batches, largest
+from ..dspo_train.preferences.entries import MAX_IMAGES
+from ..dspo_train.prompt_lists import load_prompts, read_prompts
+from . import places
+from .collecting import CandidateInfo, Candidates
+from .sockets import CATEGORY
+
+NO_FILE = "none"
+
+# Samplers whose picture does not depend on its neighbours in a batch: they draw no noise of their own and choose no
+# step size by the whole batch. The others work on one picture at a time, or its seed would not give it again.
+INDEPENDENT = frozenset(
+    [
+        "euler",
+        "euler_cfg_pp",
+        "heun",
+        "heunpp2",
+        "dpm_2",
+        "lms",
+        "dpmpp_2m",
+        "dpmpp_2m_cfg_pp",
+        "ipndm",
+        "ipndm_v",
+        "deis",
+        "res_multistep",
+        "res_multistep_cfg_pp",
+        "gradient_estimation",
+        "gradient_estimation_cfg_pp",
+        "ddim",
+        "uni_pc",
+        "uni_pc_bh2",
+    ]
+)
+
+
+class DrawCandidates(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="DSPOCandidates",
+            display_name="DSPO Candidates",
+            category=CATEGORY,
+            description="Draws several pictures of each prompt, each as KSampler would with its seed, to be compared.",
+            inputs=[*_model_inputs(), *_number_inputs(), *_sampling_inputs()],
+            outputs=[
+                io.Image.Output(
+                    "images", display_name="images", tooltip="All pictures of the first prompt, and so on."
+                ),
+                Candidates.Output(
+                    "candidates", display_name="candidates", tooltip="Their prompts and seeds, for DSPO Collect Pairs."
+                ),
+                io.String.Output(
+                    "prompts_used",
+                    display_name="prompts",
+                    tooltip="The prompts, one a line, for DSPO Blind Test and DSPO A/B Grid.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, prompts_file: str | None = None, **_: object) -> str:
+        if prompts_file in (None, NO_FILE):
+            return ""
+        status = places.prompt_file(prompts_file).stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        prompts: str,
+        negative: str,
+        seeds_per_prompt: int,
+        seed: int,
+        width: int,
+        height: int,
+        batch_size: int,
+        prompts_file: str = NO_FILE,
+        **sampling: Any,
+    ) -> io.NodeOutput:
+        named = prompts_file not in ("", NO_FILE)
+        texts = load_prompts(places.prompt_file(prompts_file)) if named else read_prompts(prompts)
+        seeds = [(seed + n) % 2**64 for n in range(seeds_per_prompt)]
+        encoded = {text: _encode(clip, text) for text in dict.fromkeys([*texts, negative])}
+        drawing = Drawing(model, (height // 8, width // 8), batch_size, sampling, len(texts) * len(seeds))
+        latents = [drawing.draw(encoded[text], encoded[negative], seeds) for text in texts]
+        images = torch.cat([_decode(vae, latent) for latent in latents])
+        settings = {"negative": negative, "width": width, "height": height, **sampling}
+        info = CandidateInfo(tuple(t for t in texts for _ in seeds), tuple(seeds) * len(texts), settings)
+        return io.NodeOutput(images, info, "\n".join(texts))
+
+
+@dataclass
+class Drawing:
+    """One order of pictures, drawn prompt by prompt.
+
+    Attributes:
+        size: of the latents, (height, width).
+        batch: pictures at once; 0 for as many as fit.
+        sampling: steps, cfg, sampler_name, scheduler.
+        total: pictures in all, for the progress bar.
+    """
+
+    model: Any
+    size: tuple[int, int]
+    batch: int
+    sampling: dict[str, Any]
+    total: int
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        self.bar = comfy.utils.ProgressBar(self.total)
+        self.previewer = latent_preview.get_previewer(self.model.load_device, self.model.model.latent_format)
+        if self.sampling["sampler_name"] not in INDEPENDENT:
+            self.batch = 1
+
+    def draw(self, positive: Any, negative: Any, seeds: Sequence[int]) -> torch.Tensor:
+        """Latents of one prompt, one for each seed."""
+
+        def sample(some: Sequence[int]) -> torch.Tensor:
+            empty = torch.zeros([1, 4, *self.size], device=mm.intermediate_device())
+            empty = comfy.sample.fix_empty_latent_channels(self.model, empty)
+            noise = torch.cat([comfy.sample.prepare_noise(empty, each) for each in some])
+            drawn = comfy.sample.sample(
+                self.model,
+                noise,
+                positive=positive,
+                negative=negative,
+                latent_image=empty.repeat(len(some), *[1] * (empty.ndim - 1)),
+                callback=self._callback(len(some)),
+                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
+                seed=some[0],
+                **self.sampling,
+            )
+            self.done += len(some)
+            return drawn
+
+        self.batch = self.batch or self._fitting(len(seeds))
+        latents, self.batch = in_batches(seeds, self.batch, sample, (mm.OOM_EXCEPTION,), mm.soft_empty_cache)
+        return torch.cat(latents)
+
+    def _fitting(self, most: int) -> int:
+        """By core's own estimate of a pass over positive and negative, with the model on the device."""
+        shape = self.model.model.latent_format.latent_channels, *self.size
+
+        def needed(count: int) -> float:
+            return self.model.memory_required([2 * count, *shape])
+
+        mm.load_models_gpu([self.model], memory_required=needed(1))
+        free = mm.get_free_memory(self.model.load_device) - mm.extra_reserved_memory()
+        return largest(lambda count: needed(count) <= free, most)
+
+    def _callback(self, count: int) -> Any:
+        """Shows how far all pictures are; core's bar raises here when Cancel was pressed."""
+
+        def told(step: int, x0: torch.Tensor, x: torch.Tensor, steps: int) -> None:
+            preview = self.previewer.decode_latent_to_preview_image("JPEG", x0) if self.previewer else None
+            self.bar.update_absolute(self.done * steps + (step + 1) * count, self.total * steps, preview)
+
+        return told
+
+
+def _encode(clip: Any, text: str) -> Any:
+    mm.throw_exception_if_processing_interrupted()
+    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+
+
+def _decode(vae: Any, latent: torch.Tensor) -> torch.Tensor:
+    """(K, H, W, 3); models with a time axis give it one."""
+    mm.throw_exception_if_processing_interrupted()
+    images = vae.decode(latent)
+    return images.reshape(-1, *images.shape[-3:])
+
+
+def _model_inputs() -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip="The model that draws."),
+        io.Clip.Input("clip", tooltip="Reads the prompts."),
+        io.Vae.Input("vae", tooltip="Turns latents into pictures."),
+        io.String.Input(
+            "prompts",
+            default="a lighthouse at dusk\na portrait of an old sailor",
+            multiline=True,
+            tooltip="One prompt a line. Lines that start with # and repeated ones are left out.",
+        ),
+        io.String.Input("negative", default="", multiline=True, tooltip="What no picture shall show."),
+    ]
+
+
+def _number_inputs() -> list[io.Input]:
+    def size(name: str, tooltip: str) -> io.Input:
+        return io.Int.Input(name, default=512, min=16, max=16384, step=8, tooltip=tooltip)
+
+    return [
+        io.Int.Input("seeds_per_prompt", default=4, min=1, max=MAX_IMAGES, tooltip="Pictures of each prompt."),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="Seed of each prompt's first picture; the others count up from it. Every prompt gets the "
+            "same seeds.",
+        ),
+        size("width", "Width of the pictures, in pixels."),
+        size("height", "Height of the pictures, in pixels."),
+        io.Int.Input(
+            "batch_size",
+            default=0,
+            min=0,
+            max=MAX_IMAGES,
+            tooltip="Pictures of a prompt that are drawn at once. 0: as many as the memory allows. Samplers that add "
+            "noise, such as the ancestral ones, draw one at a time, so that each picture's seed gives it again.",
+        ),
+    ]
+
+
+def _sampling_inputs() -> list[io.Input]:
+    kinds = comfy.samplers.KSampler
+    return [
+        io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps, as in KSampler."),
+        io.Float.Input(
+            "cfg",
+            default=7.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip="Classifier-free guidance, as in KSampler.",
+        ),
+        io.Combo.Input(
+            "sampler_name", options=kinds.SAMPLERS, default="dpmpp_2m", tooltip="The sampler, as in KSampler."
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=kinds.SCHEDULERS,
+            default="karras",
+            tooltip="The spacing of the noise levels, as in KSampler.",
+        ),
+        io.Combo.Input(
+            "prompts_file",
+            options=[NO_FILE, *places.prompt_files()],
+            default=NO_FILE,
+            optional=True,
+            tooltip="A .txt file in ComfyUI's input folder, one prompt a line; it is taken instead of `prompts`.",
+        ),
+    ]

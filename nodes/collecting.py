@@ -1,0 +1,207 @@
+"""Sets that are judged in the page: where they are, one store for each, and pictures put into them."""
+
+from __future__ import annotations
+
+import hashlib
+import io as bytes_io
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import folder_paths
+from comfy.cli_args import args
+from comfy_api.v0_0_2 import io
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from server import PromptServer
+
+from ..dspo_train.confine import inside, parts_of
+from ..dspo_train.exceptions import ConfigError, DatasetError
+from ..dspo_train.files import digest
+from ..dspo_train.pairs.comfy_graph import positive_prompt
+from ..dspo_train.pairs.discover import DEPTH
+from ..dspo_train.preferences import LOG_NAME, Group, NewPicture, PreferenceStore
+from ..dspo_train.preferences.entries import EntryError, Schedule, parse
+from . import places
+
+Place = Literal["sets", "blind"]
+Candidates = io.Custom("DSPO_CANDIDATES")
+
+_STORES = 32  # kept open; each remembers its votes, about 2 KB for one
+_HEAD = 1 << 16  # bytes; any line of ours among the first ones makes a log ours
+
+
+@dataclass(frozen=True)
+class CandidateInfo:
+    """What a `DSPO_CANDIDATES` wire carries: the prompt and the seed of each picture of the batch, and the settings."""
+
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A picture to be judged, its noise seed, and the arm (`base`, `lora`) that drew it."""
+
+    picture: Image.Image
+    seed: int | None = None
+    arm: str | None = None
+
+    def digest(self) -> str:
+        """Of the pixels alone: the file around them holds the workflow, which changes with every node moved."""
+        return hashlib.sha256(f"{self.picture.size}".encode() + self.picture.tobytes()).hexdigest()
+
+
+class Stores:
+    """One store for each folder, so that a set is read once and then only what is new in it."""
+
+    def __init__(self, most: int = _STORES) -> None:
+        self._most = most
+        self._open: OrderedDict[Path, PreferenceStore] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, folder: Path) -> PreferenceStore:
+        """See `PreferenceStore`, which makes a set where there is none."""
+        with self._lock:
+            store = self._open.get(folder)
+        store = store or PreferenceStore(folder)  # outside: a set that is locked shall not hold up the others
+        with self._lock:
+            store = self._open.setdefault(folder, store)
+            self._open.move_to_end(folder)
+            while len(self._open) > self._most:
+                self._open.popitem(last=False)
+            return store
+
+
+stores = Stores()
+
+
+def folder_of(place: Place, name: str) -> Path:
+    """The folder of a set, collected or not.
+
+    Raises:
+        DatasetError: there is none of that name.
+        ConfigError: the name leads out of the place.
+    """
+    if place == "sets":
+        return places.dataset(name)
+    folder = inside(places.blind_tests(), name, "the test's name")
+    if not folder.is_dir():
+        raise DatasetError(f"there is no blind test {name!a}; run DSPO Blind Test to make one")
+    return folder
+
+
+def is_collected(folder: Path) -> bool:
+    """Whether the folder holds a set that was collected here, and not a file of the same name by somebody else."""
+    try:
+        with (folder / LOG_NAME).open("rb") as file:
+            lines = file.read(_HEAD).split(b"\n")
+    except OSError:
+        return False
+    return any(_is_ours(line) for line in lines[:8])
+
+
+def _is_ours(line: bytes) -> bool:
+    try:
+        parse(line)
+    except (EntryError, DatasetError):  # the second: made by a newer program, which is for it to judge
+        return False
+    return True
+
+
+def set_to_extend(name: str) -> Path:
+    """The folder of the collected set of that name, or of a new one in ComfyUI's input folder.
+
+    Raises:
+        ConfigError: a name that ComfyUI's lists would not show, or of a folder that holds something else.
+    """
+    name = name.strip()
+    parts = parts_of(name, "the set's name")
+    if len(parts) > DEPTH or any(part.startswith(".") for part in parts):
+        raise ConfigError(f"the set's name {name!a} is hidden or has more than {DEPTH} parts; use a plain name")
+    new = inside(Path(folder_paths.get_input_directory()), name, "the set's name")
+    try:
+        folder = places.dataset(name)
+    except DatasetError:
+        folder = new
+    within = next((p for p in list(folder.parents)[: len(parts) - 1] if (p / LOG_NAME).exists()), None)
+    if within is not None:
+        raise ConfigError(f"the set's name {name!a} lies within the set {within.name!a}; choose another name")
+    if folder.exists() and not is_collected(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(
+            f"the folder {name!a} holds something else than a collected set; choose another name, or import it into one"
+        )
+    return folder
+
+
+def add_group(
+    folder: Path,
+    prompt: str,
+    shots: Sequence[Shot],
+    schedule: Schedule,
+    cls: Any,
+    settings: Mapping[str, Any] | None = None,
+) -> Group | None:
+    """Put pictures of one prompt into a set; None where fewer than two of them differ.
+
+    The same pictures of the same prompt are the same group however often they are given, and are stored once.
+
+    Args:
+        cls: the node, whose workflow is written into the files unless ComfyUI runs with --disable-metadata.
+
+    Raises:
+        DatasetError, RunError: see `PreferenceStore.add_group`.
+    """
+    different = {shot.digest(): shot for shot in shots}
+    if len(different) < 2:
+        return None
+    store = stores.get(folder)
+    group = digest("group", prompt, *sorted(different))[:32]
+    if group in store.progress().groups:
+        pictures = []  # not looked at: the store answers with what it has
+    else:
+        pictures = [NewPicture(_png(shot.picture, cls), shot.seed, shot.arm) for shot in different.values()]
+    return store.add_group(prompt, pictures, schedule, settings, id=group)
+
+
+def _png(picture: Image.Image, cls: Any) -> bytes:
+    """As core's SaveImage writes it, with the workflow."""
+    about = PngInfo()
+    if not args.disable_metadata and cls.hidden:
+        texts = {"prompt": cls.hidden.prompt, **(cls.hidden.extra_pnginfo or {})}
+        for key, value in texts.items():
+            if value:
+                about.add_text(key, json.dumps(value))
+    buffer = bytes_io.BytesIO()
+    picture.save(buffer, format="PNG", pnginfo=about, compress_level=4)
+    return buffer.getvalue()
+
+
+def traced_prompt(cls: Any, socket: str) -> str:
+    """The prompt of the pictures on one of the node's image sockets, read from the graph; empty where it does not say.
+
+    Only what leads to the socket is looked at: a graph may draw other pictures too.
+    """
+    graph: dict[str, Any] = (cls.hidden.prompt if cls.hidden else None) or {}
+    node = graph.get(cls.hidden.unique_id)
+    if not isinstance(node, dict):
+        return ""
+    kept: dict[str, Any] = {}
+    todo = [node.get("inputs", {}).get(socket)]
+    while todo:
+        link = todo.pop()
+        key = str(link[0]) if isinstance(link, list) and len(link) == 2 else ""
+        if key in graph and key not in kept and isinstance(graph[key], dict):
+            kept[key] = graph[key]
+            todo += graph[key].get("inputs", {}).values()
+    return positive_prompt(kept)
+
+
+def tell(event: str, **data: Any) -> None:
+    """Send `dspo.EVENT` to every page; may be called from any thread."""
+    PromptServer.instance.send_sync(f"dspo.{event}", data)

@@ -1,0 +1,279 @@
+"""Who may change something, and what a request may say. Plain values in, plain values out; no server is needed."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...dspo_train.confine import parts_of
+from ...dspo_train.exceptions import ConfigError, DatasetError, DspoError
+
+LARGEST_BODY = 64 * 1024  # bytes
+LONGEST_NAME = 400  # characters
+MARK = "X-DSPO"  # a header of our own: another site's page may not send it without asking the server first
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?")
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@\\]{1,270})")
+_PORTS = {"http": "80", "https": "443"}
+_JSON = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*')
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_IMAGE = re.compile(r"images/[0-9a-f]{16}\.(?:png|jpg|webp)")
+_PAIR = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9a-f]{16}\.[0-9a-f]{16}")
+_PREVIEW = re.compile(r"step-[0-9]{6,12}\.png")
+
+
+_ERRORS: tuple[tuple[type[DspoError], int, str], ...] = (
+    (ConfigError, 400, "A name in the request is not accepted."),
+    (DatasetError, 404, "There is no such set, pair or picture, or it cannot be read; ComfyUI's log says more."),
+    (DspoError, 500, "This could not be done; ComfyUI's log says why."),
+)
+
+
+class RefusedError(Exception):
+    """A request that is answered with this HTTP status and one sentence, which repeats nothing of the request."""
+
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status, self.sentence = status, sentence
+
+
+def refusal_of(error: DspoError) -> RefusedError:
+    """What a page is told of an error whose own text, with paths in it, belongs into the log.
+
+    A page gives up on a status below 500, and tries again after any other.
+    """
+    cause = error.__cause__
+    if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+        return RefusedError(503, "The files of this set are locked or cannot be reached; ComfyUI's log says more.")
+    return next(RefusedError(status, text) for kind, status, text in _ERRORS if isinstance(error, kind))
+
+
+def check_change(headers: Iterable[tuple[str, str]], listening: Collection[str]) -> None:
+    """Let only our own page, loaded from this server, change anything.
+
+    Args:
+        headers: as they came, repeated ones too.
+        listening: names that the server was told to listen on, besides numbers and localhost.
+
+    Raises:
+        RefusedError: 403 for a foreign page or a renamed server, 415 for another content type.
+    """
+    found = _Headers(headers)
+    host = (found.one("host") or "").lower()
+    origin, site = found.one("origin"), found.one("sec-fetch-site")
+    if not is_own_name(host, listening):
+        raise RefusedError(
+            403, "The server was called by a name that it does not know; open ComfyUI by its IP address."
+        )
+    if origin is not None and not is_same_origin(origin.lower(), host):
+        raise RefusedError(403, "The request comes from another site.")
+    if site is not None and site not in ("same-origin", "none"):
+        raise RefusedError(403, "The request comes from another site.")
+    if found.one(MARK.lower()) != "1":
+        raise RefusedError(403, "The request does not come from the DSPO panel.")
+    if not _JSON.fullmatch((found.one("content-type") or "").lower()):
+        raise RefusedError(415, "The request must be JSON.")
+
+
+class _Headers:
+    def __init__(self, headers: Iterable[tuple[str, str]]) -> None:
+        self._all: dict[str, list[str]] = {}
+        for name, value in headers:
+            self._all.setdefault(name.lower(), []).append(value.strip())
+
+    def one(self, name: str) -> str | None:
+        """
+        Raises:
+            RefusedError: the header was sent twice, so that two programs may read it differently.
+        """
+        values = self._all.get(name, [])
+        if len(values) > 1:
+            raise RefusedError(403, "A header was sent twice.")
+        return values[0] if values else None
+
+
+def is_own_name(host: str, listening: Collection[str]) -> bool:
+    """Whether a Host header, in lower case, cannot be another site's name that was pointed at this machine."""
+    match = _HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = match["name"].strip("[]")
+    return name == "localhost" or name in listening or _is_address(name)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def is_same_origin(origin: str, host: str) -> bool:
+    """Whether an Origin header names the Host; both in lower case. `null` names nothing."""
+    match = _ORIGIN.fullmatch(origin)
+    if match is None:
+        return False
+    return _with_port(match["host"], match["scheme"]) == _with_port(host, match["scheme"]) is not None
+
+
+def _with_port(host: str, scheme: str) -> tuple[str, str] | None:
+    match = _HOST.fullmatch(host)
+    return (match["name"], match["port"] or _PORTS[scheme]) if match else None
+
+
+# Fields
+
+
+@dataclass(frozen=True)
+class Field:
+    """One value of a request.
+
+    Attributes:
+        read: turns what came into what is used; ValueError for anything else.
+        default: of a field that may be left out.
+    """
+
+    read: Callable[[Any], Any]
+    default: Any = None
+    required: bool = True
+
+
+Fields = Mapping[str, Field]
+
+
+def optional(read: Callable[[Any], Any], default: Any = None) -> Field:
+    """A field that may be left out, or null where the default is None."""
+
+    def read_or_none(value: Any) -> Any:
+        return None if value is None and default is None else read(value)
+
+    return Field(read_or_none, default, required=False)
+
+
+def read_fields(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Raises:
+        RefusedError: 400 for a field that is missing, unknown or of another kind.
+    """
+    if unknown := [name for name in values if name not in fields]:
+        raise RefusedError(400, f"The request has {len(unknown)} fields that are not known here.")
+    found = {}
+    for name, field in fields.items():
+        if name not in values:
+            if field.required:
+                raise RefusedError(400, f"The field '{name}' is missing.")
+            found[name] = field.default
+            continue
+        try:
+            found[name] = field.read(values[name])
+        except (ValueError, TypeError):
+            raise RefusedError(400, f"The field '{name}' is not what it must be.") from None
+    return found
+
+
+def read_query(pairs: Iterable[tuple[str, str]], fields: Fields) -> dict[str, Any]:
+    """Other fields are let pass: a page adds one to have an address read anew.
+
+    Raises:
+        RefusedError: see `read_fields`; also a field that came twice.
+    """
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        if name in values:
+            raise RefusedError(400, "A field came twice.")
+        values[name] = value
+    return read_fields(fields, {name: value for name, value in values.items() if name in fields})
+
+
+def read_body(data: bytes, fields: Fields) -> dict[str, Any]:
+    """
+    Raises:
+        RefusedError: 400 where it is no JSON object; see `read_fields`.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise RefusedError(400, "The request is not valid JSON.") from None
+    if not isinstance(value, dict):
+        raise RefusedError(400, "The request must be a JSON object.")
+    return read_fields(fields, value)
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def place(value: Any) -> str:
+    return choice("sets", "blind")(value)
+
+
+def name(value: Any) -> str:
+    """Of a set, a run, a test: a path downwards."""
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        raise ValueError
+    try:
+        return "/".join(parts_of(value))
+    except ConfigError as error:
+        raise ValueError from error
+
+
+def matching(pattern: re.Pattern[str]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError
+        return value
+
+    return read
+
+
+identifier, image, pair, preview = (matching(pattern) for pattern in (_ID, _IMAGE, _PAIR, _PREVIEW))
+
+
+def target(value: Any) -> str:
+    """A picture or a group."""
+    return image(value) if isinstance(value, str) and "/" in value else identifier(value)
+
+
+def choice(*words: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError
+        return value
+
+    return read
+
+
+def pairs(value: Any) -> frozenset[str]:
+    """Separated by commas; empty for none."""
+    return frozenset(pair(each) for each in value.split(",")) if value else frozenset()
+
+
+def digits(least: int, most: int) -> Callable[[Any], int]:
+    """A whole number as a query has it; one beyond the limits becomes the nearest."""
+
+    def read(value: Any) -> int:
+        if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,12}", value):
+            raise ValueError
+        return min(max(int(value), least), most)
+
+    return read
+
+
+def yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def duration(value: Any) -> float:
+    """Seconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1e6:
+        raise ValueError
+    return float(value) if math.isfinite(value) else 0.0

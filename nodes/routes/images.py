@@ -1,0 +1,52 @@
+"""The pictures of a set, and reduced ones for lists."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from ...dspo_train.confine import inside
+from ...dspo_train.exceptions import DatasetError
+from .. import collecting
+from ..collecting import Place
+from .checks import RefusedError
+from .serve import Picture
+
+_Kind = Literal["png", "jpeg", "webp"]
+_KINDS: dict[str, _Kind] = {".png": "png", ".jpg": "jpeg", ".webp": "webp"}
+_CACHED = 1000  # reduced pictures; about 30 KB each at 512 pixels
+
+
+def image(place: Place, set: str, image: str, size: int | None) -> Picture:
+    """A picture as it is, or as WebP of at most `size` pixels a side. Its name is its content's hash."""
+    folder = collecting.folder_of(place, set)
+    if not collecting.is_collected(folder):
+        raise RefusedError(409, "This set was not collected here; import it into one that was.")
+    path = inside(folder, image, "the picture's name")
+    if size is not None:
+        return Picture(_reduced(path, size), "webp", keep=True)
+    return Picture(read(path), _KINDS[path.suffix], keep=True)
+
+
+def read(path: Path) -> bytes:
+    """
+    Raises:
+        DatasetError: there is no such file.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}); put the picture back") from error
+
+
+@lru_cache(maxsize=_CACHED)
+def _reduced(path: Path, size: int) -> bytes:
+    from ...dspo_train.images import load_rgb
+
+    picture = load_rgb(path)
+    picture.thumbnail((size, size))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="WEBP", quality=85, method=2)
+    return buffer.getvalue()

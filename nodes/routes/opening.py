@@ -1,0 +1,28 @@
+"""The set that a request names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import collecting
+from ..collecting import Place
+from .checks import RefusedError
+
+
+def opened(place: Place, set: str) -> collecting.PreferenceStore:
+    """
+    Raises:
+        RefusedError: 409 where it was not collected here.
+        DspoError: see `collecting.folder_of`.
+    """
+    folder = collecting.folder_of(place, set)
+    if not collecting.is_collected(folder):
+        raise RefusedError(409, "This set was not collected here; import it into one that was.")
+    return collecting.stores.get(folder)
+
+
+def counts(store: collecting.PreferenceStore) -> dict[str, Any]:
+    """The progress of a set, without its groups."""
+    progress = store.progress()
+    names = ("answered", "open", "total", "wins", "ties", "skips")
+    return {name: getattr(progress, name) for name in names}

@@ -1,0 +1,97 @@
+"""Trainings, running or ended, read from their folders: see `dspo_train.runs` for what stands in one."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from ...dspo_train.confine import inside
+from ...dspo_train.exceptions import DatasetError
+from ...dspo_train.run_reports import Report, latest_reports, plain, reports_after, winning_by_getting_worse
+from .. import places
+from .images import read
+from .listing import iso_time
+from .serve import Picture
+
+_MOST = 5000  # reports of one answer; the page asks on from the last
+_SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "loss", "pairs_per_second", "seconds")
+_HELD_OUT = "held_out_"
+_PREVIEW = re.compile(r"step-[0-9]{6,12}\.png")
+_WARNING = (
+    "The model tells winners from losers by predicting both worse: accuracy is near 100%, yet the error on winners "
+    "rises. Stop here, or train again with a lower strength or learning rate."
+)
+
+
+def listed() -> dict[str, Any]:
+    """Newest first."""
+    parent = places.runs()
+    folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    found = [_described(path) for path in folders if _is_run(path)]
+    return {"runs": sorted(found, key=lambda it: it["updated"], reverse=True)}
+
+
+def reports(run: str, since: int) -> dict[str, Any]:
+    """The reports of the steps after `since`."""
+    folder = _folder(run)
+    file = folder / "reports.jsonl"
+    about = _described(folder)
+    latest = latest_reports(file)
+    return {
+        **{name: about[name] for name in ("run", "step", "steps", "finished")},
+        "reports": [_shown(report) for report in reports_after(file, since, _MOST)],
+        "previews": _previews(folder / "previews"),
+        "warning": _WARNING if winning_by_getting_worse(latest) else None,
+    }
+
+
+def preview(run: str, file: str) -> Picture:
+    return Picture(read(inside(_folder(run) / "previews", file, "the preview's name")), "png")
+
+
+def _folder(run: str) -> Path:
+    folder = inside(places.runs(), run, "the run's name")
+    if not folder.is_dir() or not _is_run(folder):
+        raise DatasetError(f"there is no run {run!a}; refresh the list")
+    return folder
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or (folder / "request.json").is_file()
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    file = folder / "reports.jsonl"
+    settings, latest = _settings(folder), latest_reports(file, 1)
+    step, steps = (latest[0]["step"] if latest else 0), settings.get("steps")
+    ended = isinstance(steps, int) and step >= steps and (folder / f"{folder.name}.safetensors").is_file()
+    return {
+        "run": folder.name,
+        "step": step,
+        "steps": steps,
+        "finished": ended,
+        "updated": iso_time(file if file.exists() else folder),
+        "objective": settings.get("objective"),
+    }
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """As the run was begun with; before that as it was asked for."""
+    for name, key in (("run.json", "config"), ("request.json", "settings")):
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8"))[key]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _shown(report: Report) -> Report:
+    return plain({name: value for name, value in report.items() if name in _SHOWN or name.startswith(_HELD_OUT)})
+
+
+def _previews(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("step-*.png") if _PREVIEW.fullmatch(path.name))

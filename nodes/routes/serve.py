@@ -1,0 +1,116 @@
+"""From an HTTP request to a handler and back: checks first, the work in a thread, answers as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+from aiohttp import web
+from comfy.cli_args import args
+
+from ...dspo_train.exceptions import DspoError
+from .checks import LARGEST_BODY, Fields, RefusedError, check_change, read_body, read_query, refusal_of
+
+log = logging.getLogger("dspo")
+
+_KEEP = "private, max-age=31536000, immutable"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An answer that is not JSON.
+
+    Attributes:
+        keep: the name stands for this content forever, so that the browser need not ask again.
+    """
+
+    data: bytes
+    kind: Literal["png", "jpeg", "webp"]
+    keep: bool = False
+
+
+Handler = Callable[..., "dict[str, Any] | Picture"]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A handler is given the fields by name; it runs in a thread, and may raise RefusedError or a DspoError."""
+
+    method: Literal["GET", "POST"]
+    path: str
+    handle: Handler
+    fields: Fields
+
+
+def handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            fields = await _fields(request, route)
+            work = partial(route.handle, **fields)
+            return _answer(await asyncio.get_running_loop().run_in_executor(None, work))
+        except RefusedError as refusal:
+            return _refusal(refusal)
+        except DspoError as error:
+            log.warning("%s: %s", route.path, error)
+            return _refusal(refusal_of(error))
+        except Exception:
+            log.exception("%s failed", route.path)
+            return _refusal(RefusedError(500, "This could not be done; ComfyUI's log says why."))
+
+    return handle
+
+
+async def _fields(request: web.Request, route: Route) -> dict[str, Any]:
+    if route.method == "GET":
+        return read_query(request.query.items(), route.fields)
+    check_change(request.headers.items(), _listening())
+    return read_body(await _body(request), route.fields)
+
+
+def _listening() -> set[str]:
+    return {name.strip().lower() for name in str(args.listen).split(",")}
+
+
+async def _body(request: web.Request) -> bytes:
+    """
+    Raises:
+        RefusedError: 413, without reading more than is allowed.
+    """
+    data = bytearray()
+    async for part in request.content.iter_any():
+        data += part
+        if len(data) > LARGEST_BODY:
+            raise RefusedError(413, "The request is too large.")
+    return bytes(data)
+
+
+def _answer(value: dict[str, Any] | Picture) -> web.Response:
+    if isinstance(value, Picture):
+        kept = _KEEP if value.keep else "no-store"
+        return web.Response(body=value.data, content_type=f"image/{value.kind}", headers=_headers(kept))
+    return _json(200, value)
+
+
+def _refusal(refusal: RefusedError) -> web.Response:
+    return _json(refusal.status, {"error": refusal.sentence})
+
+
+def _json(status: int, value: dict[str, Any]) -> web.Response:
+    text = json.dumps(value, allow_nan=False)  # ASCII: half a surrogate pair cannot be sent otherwise
+    return web.Response(
+        status=status, text=text, content_type="application/json", charset="utf-8", headers=_headers("no-store")
+    )
+
+
+def _headers(cache: str) -> dict[str, str]:
+    # The last: another site's page may not show our pictures.
+    return {
+        "Cache-Control": cache,
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "same-site",
+    }

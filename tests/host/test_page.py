@@ -1,0 +1,252 @@
+"""Our routes on a real ComfyUI: what a page does with them."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from comfy_server import ComfyServer
+from pages import Page, Place, ask, click, files_below, noise, put_run, put_set
+from PIL import Image
+
+from dspo_train.pairs import scan_pairs
+
+pytestmark = pytest.mark.comfy
+
+MARKUP = "<img src=x onerror=alert(1)>\"'& {}"
+
+
+@pytest.fixture
+def page(server: ComfyServer) -> Page:
+    return Page(server)
+
+
+@pytest.fixture
+def place(server: ComfyServer) -> Iterator[Place]:
+    """A fresh set of three groups of two pictures, as fields of a request."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    put_set(server.base / "input" / name)
+    yield {"place": "sets", "set": name}
+
+
+def folder_of(server: ComfyServer, place: Place) -> Path:
+    return server.base / "input" / place["set"]
+
+
+def test_sets_are_listed_with_their_progress(server: ComfyServer, page: Page, place: Place) -> None:
+    (found,) = [it for it in page.get("sets").json["sets"] if it["set"] == place["set"]]
+    progress = {"answered": 0, "open": 3, "total": 3, "wins": 0, "ties": 0, "skips": 0}
+    assert found.pop("updated").endswith("Z")
+    assert found == {**place, "layout": "collected", "pairs": 3, "progress": progress}
+
+
+def test_other_folders_are_listed_and_not_touched(server: ComfyServer, page: Page) -> None:
+    folder = server.base / "input" / "others"
+    folder.mkdir(exist_ok=True)
+    (folder / "preferences.jsonl").write_text('{"id": 1, "chosen": "a"}\n', encoding="utf-8")
+    before = files_below(folder)
+    (found,) = [it for it in page.get("sets").json["sets"] if it["set"] == "others"]
+    assert (found["layout"], found["progress"]) == ("folder", None)
+    assert page.get("next", place="sets", set="others").status == 409
+    assert files_below(folder) == before
+
+
+def test_a_vote_is_on_the_disk_and_counts_once(server: ComfyServer, page: Page, place: Place) -> None:
+    (question,) = ask(page, place)
+    name = uuid.uuid4().hex
+    first, again = (click(page, place, question, id=name) for _ in range(2))
+    assert (first.status, first.json["status"], first.json["vote"]) == (200, "recorded", name)
+    assert first.json == again.json
+    assert first.json["progress"] == {"answered": 1, "open": 2, "total": 3, "wins": 1, "ties": 0, "skips": 0}
+    (pair,) = scan_pairs(folder_of(server, place)).pairs
+    assert pair.winner == folder_of(server, place) / question["left"]
+
+
+def test_a_second_opinion_counts_only_where_it_is_meant_to(page: Page, place: Place) -> None:
+    (question,) = ask(page, place)
+    first = click(page, place, question).json["vote"]
+    second = click(page, place, question, winner=question["right"])
+    assert (second.json["status"], second.json["vote"]) == ("already", first)
+    third = click(page, place, question, outcome="tie", winner=None, relabel=True)
+    assert third.json["status"] == "recorded"
+    assert (third.json["progress"]["wins"], third.json["progress"]["ties"]) == (0, 1)
+    votes = page.get("history", **place).json
+    assert [(it["outcome"], it["status"]) for it in votes["votes"]] == [("tie", "counts"), ("win", "replaced")]
+    assert votes["total"] == 2
+    assert sorted(votes["votes"][0]["images"]) == sorted([question["left"], question["right"]])
+
+
+def test_what_the_tab_shows_is_not_asked_again(page: Page, place: Place) -> None:
+    shown = ask(page, place, count=2)
+    rest = ask(page, place, count=9, skip=",".join(it["pair"] for it in shown))
+    assert len({it["pair"] for it in [*shown, *rest]}) == len(shown) + len(rest) == 3
+    assert shown == ask(page, place, count=2)  # a reload shows the same sides
+
+
+def test_undo_takes_back_the_tabs_own_last_vote(server: ComfyServer, page: Page, place: Place) -> None:
+    other = Page(server, "other-tab")
+    mine, theirs = ask(page, place, count=2)
+    click(page, place, mine)
+    click(other, place, theirs)
+    name = uuid.uuid4().hex
+    undone = [page.post("undo", **place, client=page.client, id=name).json for _ in range(2)]
+    assert undone[0] == undone[1]
+    assert (undone[0]["status"], undone[0]["pair"], undone[0]["progress"]["answered"]) == ("undone", mine["pair"], 1)
+    empty = page.post("undo", **place, client=page.client, id=uuid.uuid4().hex).json
+    assert (empty["status"], empty["pair"]) == ("nothing", None)
+
+
+def test_removing_and_restoring(page: Page, place: Place) -> None:
+    (question,) = ask(page, place)
+    for target in (question["left"], question["group"]):
+        removed = page.post("remove", **place, target=target).json
+        assert (removed["status"], removed["progress"]["total"]) == ("removed", 2)
+        gone = click(page, place, question).json
+        assert (gone["status"], gone["vote"]) == ("gone", None)
+        assert page.post("remove", **place, target=target).json["status"] == "nothing"
+        restored = page.post("restore", **place, target=target).json
+        assert (restored["status"], restored["progress"]["total"]) == ("restored", 3)
+
+
+def test_other_tabs_hear_of_a_vote(server: ComfyServer, page: Page, place: Place) -> None:
+    with server.listen() as events:
+        (question,) = ask(page, place)
+        click(page, place, question)
+        (heard,) = events.until(lambda e: [it for it in e.of("dspo.voted") if it["set"] == place["set"]], 10)
+    assert heard == {**place, "client": "tab", "progress": {**heard["progress"], "answered": 1, "open": 2}}
+
+
+def test_pictures_whole_and_reduced(server: ComfyServer, page: Page, place: Place) -> None:
+    name = ask(page, place)[0]["left"]
+    whole, small = page.get("image", **place, image=name), page.get("image", **place, image=name, size=32)
+    assert (whole.kind, small.kind) == ("image/png", "image/webp")
+    assert whole.body == (folder_of(server, place) / name).read_bytes()
+    assert max(Image.open(io.BytesIO(small.body)).size) == 32
+    for answer in (whole, small):
+        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cross-origin-resource-policy"] == "same-site"
+
+
+def test_markup_in_a_prompt_is_text_in_json(server: ComfyServer, page: Page) -> None:
+    put_set(server.base / "input" / "markup", prompt=MARKUP)
+    place = {"place": "sets", "set": "markup"}
+    answer = page.get("next", **place, count=1)
+    assert answer.kind.startswith("application/json")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.json["questions"][0]["prompt"] == MARKUP.format(0)
+    click(page, place, answer.json["questions"][0])
+    assert page.get("history", **place).json["votes"][0]["prompt"] == MARKUP.format(0)
+
+
+def test_a_set_that_is_deleted_and_made_anew(server: ComfyServer, page: Page, place: Place) -> None:
+    click(page, place, ask(page, place)[0])
+    shutil.rmtree(folder_of(server, place))
+    assert page.get("next", **place).status == 404
+    put_set(folder_of(server, place), groups=1)
+    assert page.get("next", **place).json["progress"]["open"] == 1
+
+
+def test_sets_below_folders_and_in_other_scripts(server: ComfyServer, page: Page) -> None:
+    for name in ("deep/er/set", "猫 と 犬", "it's (1) [50%] & more"):
+        put_set(server.base / "input" / name, groups=1)
+        assert [it for it in page.get("sets").json["sets"] if it["set"] == name]
+        (question,) = ask(page, {"place": "sets", "set": name})
+        assert click(page, {"place": "sets", "set": name}, question).json["status"] == "recorded"
+
+
+def test_a_folder_of_pairs_is_imported_once(server: ComfyServer, page: Page) -> None:
+    before = files_below(server.base / "input")
+    into = f"in-{uuid.uuid4().hex[:8]}"
+    source = server.base / "input" / "suffixed"
+    source.mkdir(exist_ok=True)
+    for n in range(2):
+        (source / f"{n}_w.png").write_bytes(noise(5000 + n))
+        (source / f"{n}_l.png").write_bytes(noise(6000 + n))
+        (source / f"{n}.txt").write_text("red dog", encoding="utf-8")
+    (source / "7_w.png").write_bytes(noise(1))  # has no counterpart
+    first, again = (page.post("import", set="suffixed", into=into).json for _ in range(2))
+    assert (first["added"], first["already"], again["added"], again["already"]) == (2, 0, 0, 2)
+    assert any("7_w.png" in text for text in first["defects"])
+    assert str(server.base) not in json.dumps(first)
+    assert page.get("next", place="sets", set=into).json["progress"]["wins"] == 2
+    assert not {name for name in before if before[name] != files_below(server.base / "input")[name]}
+
+
+def test_what_cannot_be_imported(server: ComfyServer, page: Page, place: Place) -> None:
+    (server.base / "input" / "no-pairs" / "images").mkdir(parents=True, exist_ok=True)
+    before = files_below(server.base)
+    assert page.post("import", set="no-pairs", into="new-one").status == 409
+    assert page.post("import", set=place["set"], into=place["set"]).status == 409
+    assert page.post("import", set="shapes-large-and-dark", into=".hidden").status == 400
+    assert page.post("import", set="shapes-large-and-dark", into="a/b/c/d").status == 400
+    assert page.post("import", set="shapes-large-and-dark", into=f"{place['set']}/images").status == 400
+    assert page.post("import", set="none-such", into="new-one").status == 404
+    assert files_below(server.base) == before
+
+
+@pytest.mark.parametrize("layout", ["suffix", "subfolders", "jsonl", "csv"])
+def test_exports_are_numbered_and_read_back(layout: str, server: ComfyServer, page: Page, place: Place) -> None:
+    for question in ask(page, place, count=2):
+        click(page, place, question)
+    answers = [page.post("export", **place, layout=layout).json for _ in range(2)]
+    stem = f"dspo/exports/{place['set']}-{layout}"
+    assert answers == [{"folder": stem, "pairs": 2}, {"folder": f"{stem}-2", "pairs": 2}]
+    assert len(scan_pairs(server.base / "output" / stem).pairs) == 2
+
+
+def test_an_export_of_nothing_leaves_no_folder(server: ComfyServer, page: Page, place: Place) -> None:
+    assert page.post("export", **place, layout="csv").status == 409
+    assert not (server.base / "output" / "dspo" / "exports" / f"{place['set']}-csv").exists()
+
+
+def test_the_result_of_a_blind_test(server: ComfyServer, page: Page) -> None:
+    store = put_set(server.base / "output" / "dspo" / "blind" / "bt-01", groups=10, arms=True)
+    place = {"place": "blind", "set": "bt-01"}
+    arms = {picture.image: picture.arm for group in store.groups() for picture in group.images}
+    assert page.get("result", **place).json["win_rate"] is None
+    for question in ask(page, place, count=8):
+        winner = next(question[side] for side in ("left", "right") if arms[question[side]] == "lora")
+        click(page, place, question, winner=winner)
+    found = page.get("result", **place).json
+    expected = {"votes": 8, "wins": 8, "ties": 0, "losses": 0, "prompts": 8, "win_rate": 1.0, "to_settle": 0, "open": 2}
+    assert {name: found[name] for name in expected} == expected
+    assert found["names"] == {"base": "base", "lora": "my <LoRA>"}
+    assert found["low"] == pytest.approx(8 / (8 + 3.8415), abs=1e-4)
+    pictures = [page.get("result.png", **place, theme=theme) for theme in ("light", "dark")]
+    assert all(Image.open(io.BytesIO(it.body)).format == "PNG" for it in pictures)
+    assert pictures[0].body != pictures[1].body
+    assert pictures[0].headers["cache-control"] == "no-store"
+
+
+def test_what_is_asked_tells_nothing_about_the_arms(server: ComfyServer, page: Page) -> None:
+    put_set(server.base / "output" / "dspo" / "blind" / "bt-02", groups=4, arms=True)
+    place = {"place": "blind", "set": "bt-02"}
+    click(page, place, ask(page, place)[0])
+    for path in ("next", "history"):
+        text = page.get(path, **place).body.decode()
+        assert "lora" not in text.lower() and "base" not in text.lower() and "seed" not in text
+
+
+def test_runs_are_listed_and_read_on(server: ComfyServer, page: Page) -> None:
+    put_run(server.base, "done-01")
+    going = put_run(server.base, "going-01", done=30, accuracy=1.0, winner_change=0.01, held_out_margin=0.2, secret=1.0)
+    runs = {it["run"]: it for it in page.get("runs").json["runs"]}
+    assert (runs["done-01"]["step"], runs["done-01"]["finished"], runs["done-01"]["objective"]) == (100, True, "dspo")
+    assert (runs["going-01"]["step"], runs["going-01"]["steps"], runs["going-01"]["finished"]) == (30, 100, False)
+    whole, later = page.get("run", run="going-01").json, page.get("run", run="going-01", since=28).json
+    assert [it["step"] for it in whole["reports"]] == list(range(1, 31))
+    assert [it["step"] for it in later["reports"]] == [29, 30]
+    assert later["reports"][0]["held_out_margin"] == 0.2 and "secret" not in later["reports"][0]
+    assert "predicting both worse" in later["warning"]
+    assert page.get("run", run="done-01").json["warning"] is None
+    assert later["previews"] == ["step-000050.png"]
+    assert page.get("preview", run="going-01", file="step-000050.png").body == noise(7)
+    with (going / "reports.jsonl").open("a") as file:
+        file.write('{"step": 31, "loss": NaN, "margin": 1}\n')
+    assert page.get("run", run="going-01", since=30).json["reports"] == [{"step": 31, "loss": None, "margin": 1}]

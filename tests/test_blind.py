@@ -1,0 +1,144 @@
+"""The result of a blind test, and its picture."""
+
+from __future__ import annotations
+
+import pytest
+from test_preferences import png
+
+from dspo_train.drawing.themes import DARK, LIGHT
+from dspo_train.drawing.verdict import Verdict, draw_verdict
+from dspo_train.exceptions import ConfigError
+from dspo_train.preferences import NewPicture, PreferenceStore
+from dspo_train.preferences.blind import blind_result, claim_test, names
+
+
+@pytest.fixture
+def store(tmp_path):
+    return PreferenceStore(tmp_path / "test")
+
+
+def add(store: PreferenceStore, number: int, prompt: str, better: str | None, **settings) -> None:
+    """A group of two pictures; `better` is an arm, None for a tie, or "skip"."""
+    shots = [NewPicture(png(2 * number), arm="base"), NewPicture(png(2 * number + 1), arm="lora")]
+    group = store.add_group(prompt, shots, settings=settings)
+    arms = {picture.arm: picture.image for picture in group.images}
+    question = next(it for it in store.next(9999) if it.group == group.id)
+    if better == "skip":
+        store.vote(question.pair, "skip")
+    elif better is None:
+        store.vote(question.pair, "tie")
+    else:
+        store.vote(question.pair, "win", arms[better])
+
+
+def test_counts_and_rate(store):
+    """Six for the LoRA, two ties, two against: (6 + 2 / 2) / 10. The skip does not count."""
+    for number, better in enumerate(["lora"] * 6 + [None] * 2 + ["base"] * 2 + ["skip"]):
+        add(store, number, f"prompt {number}", better)
+    found = blind_result(store)
+    assert (found.votes, found.wins, found.ties, found.losses, found.prompts) == (10, 6, 2, 2, 10)
+    assert found.win_rate == pytest.approx(0.7)
+    assert found.low is not None and found.high is not None and found.low < 0.5 < found.high
+    assert found.to_settle is not None and found.to_settle > 0
+    assert "70% of 10 votes on 10 prompts" in found.text
+    assert f"about {found.to_settle} more votes" in found.text
+
+
+@pytest.mark.parametrize(("better", "rate", "word"), [("lora", 1.0, "better"), ("base", 0.0, "worse")])
+def test_a_clear_result_needs_no_more_votes(better, rate, word, store):
+    """8 of 8 prompts: the interval begins at 8 / (8 + 3.84) = 68%."""
+    for number in range(8):
+        add(store, number, f"prompt {number}", better)
+    found = blind_result(store)
+    assert (found.win_rate, found.to_settle) == (rate, 0)
+    assert found.text.endswith(f"it is {word} than the base.")
+
+
+def test_one_prompt_says_little(store):
+    for number in range(12):
+        add(store, number, "the only prompt", "lora")
+    found = blind_result(store)
+    assert (found.prompts, found.to_settle) == (1, None)
+    assert found.low is not None and found.low < 0.5
+    assert "test on more" in found.text
+
+
+def test_pictures_without_a_prompt_are_one_prompt_together(store):
+    """Taken for prompts of their own they would make the interval too narrow."""
+    for number in range(3):
+        add(store, number, "", "lora")
+    assert blind_result(store).prompts == 1
+
+
+def test_nothing_judged(store):
+    add(store, 0, "a", "skip")
+    found = blind_result(store)
+    assert (found.votes, found.win_rate, found.low, found.to_settle) == (0, None, None, None)
+    assert "Nothing" in found.text
+
+
+def test_groups_of_other_arms_and_removed_ones_do_not_count(store):
+    add(store, 0, "a", "lora")
+    group = store.add_group("b", [NewPicture(png(50)), NewPicture(png(51))])
+    store.vote(store.next()[0].pair, "tie")
+    assert blind_result(store).votes == 1
+    store.remove(next(it.id for it in store.groups() if it.id != group.id))
+    assert blind_result(store).votes == 0
+
+
+def test_the_even_result_promises_nothing(store):
+    for number in range(8):
+        add(store, number, f"prompt {number}", ["lora", "base"][number % 2])
+    assert blind_result(store).text.endswith("no difference can be told.")
+
+
+def test_what_the_arms_are_called(store):
+    assert names(store) == {"base": "base", "lora": "lora"}
+    add(store, 0, "a", "lora", names={"base": "base", "lora": "my-taste-01"})
+    assert names(store) == {"base": "base", "lora": "my-taste-01"}
+
+
+def test_a_damaged_name_is_no_harm(store):
+    add(store, 0, "a", "lora", names=["base"])
+    assert names(store) == {"base": "base", "lora": "lora"}
+
+
+def test_tests_are_numbered_and_found_again(tmp_path):
+    first, second = (claim_test(tmp_path / "blind", "taste", mark) for mark in ("aa", "bb"))
+    assert [first.name, second.name] == ["taste-01", "taste-02"]
+    assert claim_test(tmp_path / "blind", "taste", "aa") == first
+    assert claim_test(tmp_path / "blind", "taste-01", "aa").name == "taste-01-01"
+    (tmp_path / "blind" / "taste-09").mkdir()
+    assert claim_test(tmp_path / "blind", "taste", "cc").name == "taste-10"
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", "CON"])
+def test_a_test_has_a_plain_name(name, tmp_path):
+    with pytest.raises(ConfigError, match="the test's name"):
+        claim_test(tmp_path, name, "aa")
+    assert not list(tmp_path.iterdir())
+
+
+def verdict(rate: float | None, low: float | None, high: float | None, **changes) -> Verdict:
+    values = {"title": "T", "counts": (1, 2, 3), "names": ("base", "LoRA"), "text": "A sentence.", **changes}
+    return Verdict(rate=rate, low=low, high=high, **values)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+@pytest.mark.parametrize(
+    ("low", "high", "role"), [(0.6, 0.8, "good"), (0.4, 0.8, "accent"), (0.2, 0.4, "bad"), (0.0, 0.0, "bad")]
+)
+def test_the_bar_has_the_colour_of_the_result_where_the_interval_is(theme, low, high, role):
+    picture = draw_verdict(verdict((low + high) / 2, low, high), theme)
+    assert picture.mode == "RGB"
+    colours = {picture.getpixel((x, y)) for x in range(picture.width) for y in range(picture.height * 1 // 2, 400)}
+    others = {getattr(theme, name) for name in ("good", "accent", "bad")} - {getattr(theme, role)}
+    assert getattr(theme, role) in colours
+    assert not others & colours
+
+
+def test_the_picture_keeps_its_size_whatever_it_says():
+    plain = draw_verdict(verdict(0.5, 0.4, 0.6))
+    long = draw_verdict(verdict(None, None, None, names=("b" * 500, "猫" * 500), text="word " * 500))
+    assert plain.size == long.size
+    assert 1100 <= plain.width <= 1300 and 600 <= plain.height <= 700

@@ -1,0 +1,44 @@
+/** Numbers and times as a person reads them. */
+
+/** "1:05" for 65 seconds, "2:03:09" from an hour on. */
+export function clock(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  const two = (value) => String(value).padStart(2, "0");
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
+}
+
+/** "62%", "62.5%" with a digit; "–" for what is no number. */
+export function percent(share, digits = 0) {
+  return Number.isFinite(share) ? `${(100 * share).toFixed(digits)}%` : "–";
+}
+
+/** A small figure with its sign: "+1.20e-3" or "−0.034". */
+export function signed(value, digits = 3) {
+  if (!Number.isFinite(value)) return "–";
+  const size = Math.abs(value);
+  const text = size !== 0 && size < 0.01 ? size.toExponential(digits - 1) : size.toFixed(digits);
+  return `${value < 0 ? "−" : value > 0 ? "+" : ""}${text}`;
+}
+
+const AGES = [
+  ["year", 31_536_000],
+  ["month", 2_592_000],
+  ["day", 86_400],
+  ["hour", 3600],
+  ["minute", 60],
+];
+
+/** "5 minutes ago" in the language; "" for a time that cannot be read. */
+export function ago(iso, now, locale) {
+  const seconds = (now - Date.parse(iso)) / 1000;
+  if (!Number.isFinite(seconds)) return "";
+  const words = new Intl.RelativeTimeFormat(locale, { numeric: "auto" });
+  const [unit, length] = AGES.find(([, each]) => seconds >= each) ?? ["minute", 60];
+  return words.format(-Math.max(0, Math.floor(seconds / length)), unit);
+}
+
+/** Share done, 0 to 1, for a bar. */
+export function share(done, total) {
+  return total > 0 ? Math.min(1, Math.max(0, done / total)) : 0;
+}

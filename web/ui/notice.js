@@ -1,0 +1,22 @@
+/** A small notice with buttons, for what a toast cannot ask. */
+import { keepKeys } from "./dialog.js";
+import { button, h } from "./dom.js";
+
+const STAYS_MS = 30_000;
+
+/** Show `text` with an offer; it goes by itself unless it is being used. */
+export function notice(text, yes, act, no) {
+  const close = () => root.remove();
+  const accept = button(yes, () => (close(), act()), { kind: "primary" });
+  const root = h(
+    "div",
+    { class: "dspo dspo-notice", role: "status" },
+    h("p", {}, text),
+    h("div", { class: "dspo-row" }, accept, button(no, close, { kind: "quiet" })),
+  );
+  keepKeys(root);
+  document.querySelectorAll(".dspo-notice").forEach((each) => each.remove());
+  document.body.append(root);
+  const leave = () => (root.matches(":hover, :focus-within") ? setTimeout(leave, STAYS_MS) : close());
+  setTimeout(leave, STAYS_MS);
+}

@@ -1,0 +1,160 @@
+/** Two pictures to choose from, with zoom and pan of both together and flicker in one place. */
+import { stacks } from "../core/layout.js";
+import { panBy, toggled, transformOf, WHOLE, wheelFactor, zoomAt } from "../core/zoom.js";
+import { t } from "../texts.js";
+import { h, stillness } from "./dom.js";
+
+const SIDES = ["left", "right"];
+const SWAP_MS = 333; // three pictures a second: below the three flashes a second that can harm
+const DRAG_PX = 6;
+const GAP_PX = 14; // as in dspo.css
+
+export class Stage {
+  view = WHOLE;
+  flicker = null; // the side that is shown while flickering
+  #frames = {};
+  #pointers = new Map();
+  #dragged = false;
+  #timer = 0;
+  #at = [0.5, 0.5]; // where the pointer is, in frame shares
+
+  /** `choose(side)` is called for a click, a tap, Enter or Space on a picture. */
+  constructor(choose) {
+    this.choose = choose;
+    this.caption = h("p", { class: "dspo-stage-caption", hidden: true });
+    const frames = SIDES.map((side) => this.#frame(side));
+    this.root = h(
+      "div",
+      { class: "dspo-stage", role: "group", "aria-label": t("voteOn"), tabindex: -1 },
+      frames,
+      this.caption,
+    );
+    this.observer = new ResizeObserver(() => this.#arrange());
+    this.observer.observe(this.root);
+  }
+
+  destroy() {
+    this.stopFlicker();
+    this.observer.disconnect();
+  }
+
+  /** Side by side or one above the other, as the pictures are larger. */
+  #arrange() {
+    const image = this.root.querySelector("img");
+    const { width, height } = this.root.getBoundingClientRect();
+    if (!image?.naturalWidth || !width) return;
+    const shape = { width: image.naturalWidth, height: image.naturalHeight };
+    this.root.classList.toggle("stacked", stacks({ width, height }, shape, GAP_PX));
+  }
+
+  #frame(side) {
+    const label = t(side === "left" ? "chooseLeft" : "chooseRight");
+    const screen = h("span", { class: "dspo-screen" });
+    const frame = h("button", { type: "button", class: `dspo-choice ${side}`, "aria-label": label }, screen);
+    this.#frames[side] = screen;
+    frame.addEventListener("click", (event) => {
+      if (!this.#dragged && !this.flicker && event.detail <= 1) this.choose(side); // a double click votes once
+    });
+    frame.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    frame.addEventListener("pointerdown", (event) => this.#down(event));
+    frame.addEventListener("pointermove", (event) => this.#move(event));
+    for (const type of ["pointerup", "pointercancel"])
+      frame.addEventListener(type, (event) => this.#pointers.delete(event.pointerId));
+    frame.addEventListener("pointerleave", () => (this.#at = [0.5, 0.5]));
+    return frame;
+  }
+
+  /** Show the pictures of a question, whole; null empties the stage. */
+  show(pictures) {
+    this.stopFlicker();
+    for (const side of SIDES) {
+      const image = pictures?.[side];
+      const broken = image?.dataset.broken && h("span", { class: "dspo-broken" }, t("pictureBroken"));
+      this.#frames[side].replaceChildren(...(broken ? [broken] : image ? [image] : []));
+      this.#frames[side].parentElement.disabled = !image || Boolean(pictures.broken);
+    }
+    this.#look(WHOLE);
+    this.#arrange();
+  }
+
+  #look(view) {
+    this.view = view;
+    this.root.classList.toggle("zoomed", view.scale > 1);
+    for (const image of this.root.querySelectorAll("img")) image.style.transform = transformOf(view);
+  }
+
+  zoomBy(factor) {
+    this.#look(zoomAt(this.view, factor, ...this.#at));
+  }
+
+  pan(dx, dy) {
+    this.#look(panBy(this.view, dx, dy));
+  }
+
+  toggleZoom() {
+    this.#look(toggled(this.view, ...this.#at));
+  }
+
+  #share(event) {
+    const box = event.currentTarget.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  }
+
+  #wheel(event) {
+    if (event.ctrlKey && event.deltaY === 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    this.#look(zoomAt(this.view, wheelFactor(event), ...this.#share(event)));
+  }
+
+  #down(event) {
+    if (event.button) return;
+    if (!this.#pointers.size) this.#dragged = false;
+    this.#pointers.set(event.pointerId, [event.clientX, event.clientY]);
+  }
+
+  #move(event) {
+    this.#at = this.#share(event);
+    const from = this.#pointers.get(event.pointerId);
+    if (!from) return;
+    const [dx, dy] = [event.clientX - from[0], event.clientY - from[1]];
+    const moving = this.#dragged || Math.hypot(dx, dy) > DRAG_PX;
+    if (!moving || (this.view.scale === 1 && this.#pointers.size < 2)) return;
+    if (!this.#dragged) event.currentTarget.setPointerCapture(event.pointerId);
+    this.#dragged = true;
+    const box = event.currentTarget.getBoundingClientRect();
+    if (this.#pointers.size >= 2) this.#pinch(event, from, box);
+    else this.#look(panBy(this.view, dx / box.width, dy / box.height));
+    this.#pointers.set(event.pointerId, [event.clientX, event.clientY]);
+  }
+
+  #pinch(event, from, box) {
+    const [, other] = [...this.#pointers].find(([id]) => id !== event.pointerId);
+    const span = (point) => Math.hypot(point[0] - other[0], point[1] - other[1]) || 1;
+    const here = [event.clientX, event.clientY];
+    const middle = [(here[0] + other[0]) / 2 - box.left, (here[1] + other[1]) / 2 - box.top];
+    this.#look(zoomAt(this.view, span(here) / span(from), middle[0] / box.width, middle[1] / box.height));
+  }
+
+  /** F: both in one place, in turn. Where motion is unwanted every call goes on by hand: left, right, off. */
+  toggleFlicker() {
+    if (this.flicker && (!stillness() || this.flicker === "right")) return this.stopFlicker();
+    if (this.flicker) return this.#flick("right");
+    this.#flick("left");
+    if (!stillness()) this.#timer = setInterval(() => this.#flick(this.flicker === "left" ? "right" : "left"), SWAP_MS);
+  }
+
+  #flick(side) {
+    this.flicker = side;
+    this.root.dataset.flicker = side;
+    this.caption.hidden = false;
+    this.caption.textContent = t("flickerShows", { side: t(side) });
+  }
+
+  stopFlicker() {
+    clearInterval(this.#timer);
+    this.flicker = null;
+    delete this.root.dataset.flicker;
+    this.caption.hidden = true;
+  }
+}

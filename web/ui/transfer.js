@@ -1,0 +1,66 @@
+/** Dialogs that bring a folder of pairs in and write a set out. */
+import * as api from "../api.js";
+import { t } from "../texts.js";
+import { openDialog } from "./dialog.js";
+import { button, h } from "./dom.js";
+
+const LAYOUTS = ["suffix", "subfolders", "jsonl", "csv"];
+
+/** One field, one button, and what came of it. `act(value)` resolves to the texts to show. */
+function ask({ title, label, field, go, act }) {
+  const { body, close } = openDialog({ title, kind: "dspo-narrow" });
+  const answer = h("div", { role: "status" });
+  const start = h("button", { type: "submit", class: "dspo-button primary" }, go);
+  const submit = async (event) => {
+    event.preventDefault();
+    start.disabled = true;
+    answer.replaceChildren(t("loading"));
+    try {
+      answer.replaceChildren(...(await act(field.value.trim())).map((text) => h("p", {}, text)));
+    } catch (error) {
+      answer.replaceChildren(error.permanent ? error.message : t("serverSilent"));
+    } finally {
+      start.disabled = false;
+    }
+  };
+  const row = h("div", { class: "dspo-row" }, start, button(t("close"), close, { kind: "quiet" }));
+  body.append(h("form", { onsubmit: submit }, h("label", { class: "dspo-field" }, label, field), row), answer);
+  field.focus();
+}
+
+export function openExport(place, set) {
+  const options = LAYOUTS.map((layout) => h("option", { value: layout }, t(`layout_${layout}`)));
+  ask({
+    title: t("exportTitle", { set }),
+    label: t("layout"),
+    field: h("select", {}, options),
+    go: t("export"),
+    act: async (layout) => [t("exported", await api.exportSet(place, set, layout))],
+  });
+}
+
+/** `done` is called when pairs came in. */
+export function openImport(set, done) {
+  const leaf = set.split("/").at(-1);
+  ask({
+    title: t("importTitle", { set }),
+    label: t("into"),
+    field: h("input", {
+      type: "text",
+      required: true,
+      value: `${leaf}-voted`,
+      spellcheck: "false",
+      autocomplete: "off",
+    }),
+    go: t("import"),
+    act: async (into) => {
+      const counts = await api.importSet(set, into);
+      done();
+      const { defects } = counts;
+      return [
+        t("imported", counts),
+        ...(defects.length ? [t("defects", { count: defects.length }), ...defects.slice(0, 20)] : []),
+      ];
+    },
+  });
+}
