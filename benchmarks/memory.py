@@ -224,7 +224,7 @@ def measure_vae(family: Family, *, side: int, precision: str, decode: bool = Fal
         pixels, latents = torch.empty(1, 3, side, side), torch.empty(1, 4, side // 8, side // 8)
         base, live.peak = live.live, live.live
         if decode:
-            assert vae.decode(latents.to(dtype), return_dict=False)[0].shape[-1] == side
+            assert vae.decode(latents.to(dtype), return_dict=False)[0].shape[-1] == side  # type: ignore[arg-type]
         else:
             assert vae.encode(pixels.to(dtype), return_dict=False)[0].parameters.shape[-1] == side // 8
         assert not any("softmax" in name for name in live.operations), "attention kept its whole matrix"

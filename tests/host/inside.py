@@ -173,7 +173,7 @@ def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
     def full(*_: Any) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    training._steps = full
+    training._steps = full  # pyright: ignore[reportAttributeAccessIssue]
     settings = {"preset": "Balanced", "steps": 4, "preview_every": 0, "preview_prompt": "", "resolution": 256}
     pairs = sockets.PairSet("tiny", scan, "x")
     try:
