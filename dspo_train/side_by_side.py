@@ -12,6 +12,7 @@ from PIL import Image
 
 from .exceptions import ConfigError
 from .grids import DARK, LIGHT, GridCell, ab_grid
+from .prompt_lists import prompts_for, read_seeds
 
 THEMES = {"light": LIGHT, "dark": DARK}
 
@@ -70,22 +71,14 @@ def batches_grid(
             f"{len(aligned)} pictures with the LoRA do not fit {rows} without it at {len(strengths)} strengths: "
             f"{rows * len(strengths)} are needed; give the strengths that the pictures were made with"
         )
-    seeds = [part.strip() for part in captions.seeds.split(",") if part.strip()]
-    if seeds and len(seeds) != rows:
-        raise ConfigError(f"{len(seeds)} seeds are given for {rows} rows; give one for each row, or none")
-    notes = [f"seed {seed}" for seed in seeds] or [""] * rows
+    seeds = read_seeds(captions.seeds, rows)
+    notes = [""] * rows if seeds is None else [f"seed {seed}" for seed in seeds]
     columns = [base, *(aligned[n * rows : (n + 1) * rows] for n in range(len(strengths)))]
     cells = [[GridCell(column[row], notes[row]) for column in columns] for row in range(rows)]
     names = ["base", *(f"LoRA {strength:g}" for strength in strengths)]
-    return ab_grid(_prompts(captions.prompts, rows), names, cells, title=captions.title, theme=THEMES[theme])
+    return ab_grid(_once(prompts_for(captions.prompts, rows)), names, cells, title=captions.title, theme=THEMES[theme])
 
 
-def _prompts(text: str, rows: int) -> list[str]:
-    """One for each row; a line that stands for several rows is written at the first of them only."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
-        return [""] * rows
-    if rows % len(lines):
-        raise ConfigError(f"{len(lines)} prompts do not fit {rows} rows; give one for each row, or one for all")
-    each = rows // len(lines)
-    return [lines[row // each] if row % each == 0 else "" for row in range(rows)]
+def _once(prompts: Sequence[str]) -> list[str]:
+    """A prompt that stands for several rows is written at the first of them only."""
+    return ["" if row and prompt == prompts[row - 1] else prompt for row, prompt in enumerate(prompts)]

@@ -62,8 +62,8 @@ def test_one_prompt_stands_for_all_rows():
     ("captions", "message"),
     [
         (Captions(strengths="1, 2"), "2 pictures with the LoRA do not fit 2 without it at 2 strengths: 4 are needed"),
-        (Captions(seeds="1"), "1 seeds are given for 2 rows"),
-        (Captions(prompts="a\nb\nc"), "3 prompts do not fit 2 rows"),
+        (Captions(seeds="1"), "1 seeds are given for 2 pictures"),
+        (Captions(prompts="a\nb\nc"), "3 prompts do not fit 2 pictures"),
     ],
 )
 def test_numbers_that_do_not_fit_are_named(captions, message):
