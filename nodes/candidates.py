@@ -102,7 +102,7 @@ class DrawCandidates(io.ComfyNode):
         encoded = {text: _encode(clip, text) for text in dict.fromkeys([*texts, negative])}
         drawing = Drawing(model, (height // 8, width // 8), batch_size, sampling, len(texts) * len(seeds))
         latents = [drawing.draw(encoded[text], encoded[negative], seeds) for text in texts]
-        images = torch.cat([_decode(vae, latent) for latent in latents])
+        images = _decoded(vae, latents)
         settings = {"negative": negative, "width": width, "height": height, **sampling}
         info = CandidateInfo(tuple(t for t in texts for _ in seeds), tuple(seeds) * len(texts), settings)
         return io.NodeOutput(images, info, "\n".join(texts))
@@ -183,11 +183,18 @@ def _encode(clip: Any, text: str) -> Any:
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 
 
-def _decode(vae: Any, latent: torch.Tensor) -> torch.Tensor:
-    """(K, H, W, 3); models with a time axis give it one."""
-    mm.throw_exception_if_processing_interrupted()
-    images = vae.decode(latent)
-    return images.reshape(-1, *images.shape[-3:])
+def _decoded(vae: Any, latents: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(N, H, W, 3) of all, put into their place at once: there may be gigabytes of them."""
+    images, done = torch.empty(0), 0
+    for latent in latents:
+        mm.throw_exception_if_processing_interrupted()
+        drawn = vae.decode(latent)
+        drawn = drawn.reshape(-1, *drawn.shape[-3:])  # models with a time axis give it one
+        if not done:
+            images = torch.empty(sum(map(len, latents)), *drawn.shape[1:], dtype=drawn.dtype)
+        images[done : done + len(drawn)] = drawn
+        done += len(drawn)
+    return images
 
 
 def _model_inputs() -> list[io.Input]:

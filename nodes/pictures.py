@@ -17,5 +17,10 @@ def to_tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
 
 def to_pictures(images: torch.Tensor) -> list[Image.Image]:
     """(N, H, W, 3) -> N RGB pictures, rounded as ComfyUI's own saving does: down."""
-    levels = (images[..., :3].float() * 255.0).clamp(0, 255).to("cpu", torch.uint8).numpy()
-    return [Image.fromarray(level) for level in levels]
+    return [
+        Image.fromarray(_levels(image)) for image in images
+    ]  # one at a time: an evening's candidates fill gigabytes
+
+
+def _levels(image: torch.Tensor) -> np.ndarray:
+    return (image[..., :3].float() * 255.0).clamp(0, 255).to("cpu", torch.uint8).numpy()

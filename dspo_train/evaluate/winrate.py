@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scipy.stats import norm
+from scipy.stats import t as student
 
 
 @dataclass(frozen=True)
@@ -29,24 +31,24 @@ def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) ->
 
     Pictures of one prompt go together, so their comparisons say less than as many independent ones. The interval is
     Wilson's (1927) at the effective number of comparisons n = W (1 - W) / se^2, se the cluster-robust standard error
-    over prompts, but never more comparisons than were made; where no prompt differs from another (all won, say), n is
-    the number of prompts.
+    over the K prompts, never more than were made, and K where all were won or all lost. Few prompts tell little of
+    their spread: n is multiplied by (z / t)^2, t the quantile of Student's distribution with K - 1 degrees of freedom
+    (Korn & Graubard 1998).
 
     Raises:
         ValueError: no outcomes, or one outside [0, 1].
     """
     groups = _by_prompt(outcomes)
     rate, total = _rate(groups)
-    low, high = wilson(rate, _effective_comparisons(groups, rate, total), confidence)
+    prompts = len(groups)
+    low, high = wilson(rate, _few(prompts, confidence) * _effective_comparisons(groups, rate, total), confidence)
     return WinRate(rate, low, high, total, len(groups))
 
 
 def votes_to_settle(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) -> int | None:
     """How many more votes until the interval of `win_rate` leaves one half, if they go on as the given ones went.
 
-    Wilson's interval holds exactly the shares that the score test does not reject (Wilson 1927), so it leaves 1/2
-    once |W - 1/2| > z sqrt(1/4 / n), that is at n > z^2 / (4 (W - 1/2)^2) effective comparisons. Going on means the
-    same rate W and as many votes for each effective comparison: new prompts, judged as often as the present ones.
+    Going on means the same rate and spread, and new prompts that are judged as often as the present ones.
 
     Returns:
         0 where the interval has left one half already, None where the rate is one half and never will.
@@ -58,9 +60,22 @@ def votes_to_settle(outcomes: Iterable[tuple[str, float]], confidence: float = 0
     rate, total = _rate(groups)
     if rate == 0.5:
         return None
-    votes_each = total / _effective_comparisons(groups, rate, total)
-    needed = _z(confidence) ** 2 / (4 * (rate - 0.5) ** 2)
-    return max(0, math.floor(needed * votes_each) + 1 - total)
+    share = _effective_comparisons(groups, rate, total) / total
+
+    def settled(votes: int) -> bool:
+        n = _few(len(groups) * votes / total, confidence) * share * votes
+        low, high = wilson(rate, n, confidence)
+        return not low <= 0.5 <= high
+
+    enough = total
+    while not settled(enough):
+        enough *= 2
+    return bisect.bisect_left(range(total, enough), True, key=settled)
+
+
+def _few(prompts: float, confidence: float) -> float:
+    """What the factor (z / t)^2 leaves of the comparisons of so many prompts; a single one has no spread to measure."""
+    return (_z(confidence) / float(student.ppf(0.5 + confidence / 2, max(prompts - 1, 0.5)))) ** 2
 
 
 def _by_prompt(outcomes: Iterable[tuple[str, float]]) -> list[list[float]]:
@@ -90,8 +105,10 @@ def _effective_comparisons(groups: list[list[float]], rate: float, total: int) -
     if clusters < 2:
         return 1.0
     variance = clusters / (clusters - 1) * sum(r * r for r in residuals) / total**2
-    if variance == 0:
+    if rate in (0.0, 1.0):
         return float(clusters)
+    if variance == 0:
+        return float(total)
     return min(max(rate * (1 - rate) / variance, 1.0), float(total))
 
 
