@@ -9,7 +9,7 @@ from .grids import pair_sheet
 from .images import load_rgb
 from .pairs import PairScan
 
-SIDE = 512  # pixels; a sheet shows no picture larger
+SIDE = 320  # pixels; a sheet shows no picture larger
 
 
 def scan_sheet(scan: PairScan, shown: int, *, title: str) -> Image.Image:
@@ -34,4 +34,4 @@ def scan_sheet(scan: PairScan, shown: int, *, title: str) -> Image.Image:
     if not pairs:
         raise fault or DatasetError(f"{scan.folder}: no picture to show")
     text = f"{count} pairs" if len(pairs) == count else f"{len(pairs)} of {count} pairs"
-    return pair_sheet(pairs, title=title, subtitle=f"{text}; the better one has the mark")
+    return pair_sheet(pairs, title=title, subtitle=f"{text}; the better one has the mark", cell_size=SIDE)

@@ -1,0 +1,192 @@
+"""The workflows that come with the pack: they run as shipped, and the page opens them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from comfy_server import PACK, PACK_NAME, ComfyServer, link
+from PIL import Image
+
+EXAMPLES = PACK / "example_workflows"
+WORKFLOWS = sorted(EXAMPLES.glob("*.json"))
+TRAIN, CANDIDATES, STRENGTHS = WORKFLOWS
+CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"  # the one that ComfyUI's own first workflow offers to download
+NOTES = {"Note", "MarkdownNote"}  # of the page only
+SEEDS = {"seed", "noise_seed"}  # the page puts a widget of its own after these
+BROWSER_SCRIPT = PACK / "tests" / "browser" / "templates.mjs"
+LONG = 400  # seconds
+SMALL = {  # for a processor; the shipped values are for a GPU
+    "EmptyLatentImage": {"width": 64, "height": 64},
+    "DSPOTrainLora": {"steps": 3, "resolution": 64, "preview_every": 0, "accumulate": 1},
+    "DSPOCompareSampler": {"steps": 2, "pictures": 1},
+    "DSPOCandidates": {"steps": 2, "width": 64, "height": 64, "seeds_per_prompt": 2},
+    "KSampler": {"steps": 2},
+}
+
+
+def load(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def to_api(workflow: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
+    """A workflow of the page -> API format; `known` is /object_info."""
+    nodes = {node["id"]: node for node in workflow["nodes"]}
+    links = {link[0]: link for link in workflow["links"]}  # [id, from node, from slot, to node, to slot, type]
+    api = {}
+    for node in nodes.values():
+        if node["type"] in NOTES | {"PrimitiveNode"}:
+            continue
+        info = known[node["type"]]["input"]
+        inputs = _widgets(node, {**info.get("required", {}), **info.get("optional", {})})
+        for slot in node["inputs"]:
+            if slot["link"] is not None:
+                _, source, output, *_ = links[slot["link"]]
+                inputs[slot["name"]] = _wire(nodes[source], output)
+        api[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return api
+
+
+def _widgets(node: dict[str, Any], specs: dict[str, Any]) -> dict[str, Any]:
+    """The values of a node's widgets by name; the file holds them in the schema's order."""
+    values = iter(node.get("widgets_values", []))
+    found = {}
+    for name, (kind, *_) in specs.items():
+        if isinstance(kind, list) or kind in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"):
+            found[name] = next(values)
+            if name in SEEDS:
+                assert next(values) == "fixed", f"{node['type']}: what happens to {name} after a run"
+    assert list(values) == [], f"{node['type']} has as many values as widgets"
+    return found
+
+
+def _wire(source: dict[str, Any], output: int) -> Any:
+    return source["widgets_values"][0] if source["type"] == "PrimitiveNode" else [str(source["id"]), output]
+
+
+def small(graph: dict[str, Any]) -> dict[str, Any]:
+    for node in graph.values():
+        changes = SMALL.get(node["class_type"], {})
+        assert changes.keys() <= node["inputs"].keys()
+        node["inputs"].update(changes)
+    return graph
+
+
+def run(server: ComfyServer, path: Path) -> dict[str, list[Any]]:
+    """The outputs by the nodes' types, once the workflow has succeeded."""
+    place = server.base / "models" / "checkpoints"
+    if not (place / CHECKPOINT).exists():
+        link((place / "sd15.safetensors").resolve(), place / CHECKPOINT)
+    graph = small(to_api(load(path), server.get("/object_info")))
+    outputs = server.run(graph, LONG)
+    found: dict[str, list[Any]] = {}
+    for node, output in outputs.items():
+        found.setdefault(graph[node]["class_type"], []).append(output)
+    return found
+
+
+def size(server: ComfyServer, picture: dict[str, Any]) -> tuple[int, int]:
+    return Image.open(io.BytesIO(server.view(**picture))).size
+
+
+@pytest.mark.comfy
+def test_the_first_trains_compares_and_draws(server: ComfyServer) -> None:
+    """Three strengths of one seed: one picture without the LoRA, three with it."""
+    outputs = run(server, TRAIN)
+    assert {"DSPOPreferenceSet", "DSPOTrainLora", "PreviewImage", "DSPOABGrid"} <= outputs.keys()
+    (compared,) = outputs["DSPOCompareSampler"]
+    assert (len(compared["a_images"]), len(compared["b_images"])) == (1, 3)
+    (saved,) = outputs["SaveImage"]
+    assert size(server, saved["images"][0]) == (64, 64)
+    trained = load(TRAIN)
+    (name,) = [node["widgets_values"][1] for node in trained["nodes"] if node["type"] == "DSPOTrainLora"]
+    assert list((server.base / "output" / "loras" / "dspo").glob(f"{name}-*.safetensors"))
+
+
+@pytest.mark.comfy
+def test_the_second_collects_what_it_draws(server: ComfyServer) -> None:
+    """Two seeds of each prompt are two pictures in the set."""
+    run(server, CANDIDATES)
+    (values,) = [node["widgets_values"] for node in load(CANDIDATES)["nodes"] if node["type"] == "DSPOCandidates"]
+    prompts = values[0].splitlines()
+    pictures = list((server.base / "input" / "my-taste" / "images").iterdir())
+    assert len(pictures) == 2 * len(prompts)
+
+
+@pytest.mark.comfy
+def test_the_third_takes_the_lora_that_the_first_trains(server: ComfyServer) -> None:
+    lora = server.base / "output" / "loras" / "dspo" / "my-taste-01.safetensors"
+    if not lora.exists():
+        run(server, TRAIN)
+    outputs = run(server, STRENGTHS)
+    assert [len(each["b_images"]) for each in outputs["DSPOCompareSampler"]] == [3, 3]
+    assert len(outputs["DSPOABGrid"]) == 2
+
+
+@pytest.mark.comfy
+def test_the_template_browser_lists_and_serves_them(server: ComfyServer) -> None:
+    assert sorted(server.get("/workflow_templates")[PACK_NAME]) == [path.stem for path in WORKFLOWS]
+    for path in WORKFLOWS:
+        folder = f"/api/workflow_templates/{PACK_NAME}/"
+        assert server.get(folder + quote(path.name)) == load(path)
+        thumbnail = Image.open(io.BytesIO(server.fetch(folder + quote(path.stem) + ".jpg")))
+        assert 500 <= thumbnail.width <= 800
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_node_lies_in_the_files_view(path: Path) -> None:
+    """On a canvas of 1536 x 922, which is what a window of 1600 x 1000 leaves."""
+    workflow = load(path)
+    view = workflow["extra"]["ds"]
+    for node in workflow["nodes"]:
+        (x, y), (width, height), (left, top) = node["pos"], node["size"], view["offset"]
+        assert (x + left) >= 0 and (y - 30 + top) >= 0, node["type"]
+        assert (x + width + left) * view["scale"] <= 1536, node["type"]
+        assert (y + height + top) * view["scale"] <= 922, node["type"]
+
+
+@pytest.mark.browser
+@pytest.mark.comfy
+def test_the_page_opens_each_from_the_template_browser(fresh_server: Callable[..., ComfyServer]) -> None:
+    node = _node()
+    server = fresh_server()
+    place = server.base / "models" / "checkpoints"
+    link((place / "sd15.safetensors").resolve(), place / CHECKPOINT)
+    done = subprocess.run(
+        [node, str(BROWSER_SCRIPT), server.url, PACK_NAME, str(EXAMPLES)],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=LONG,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr[-3000:]
+    opened = json.loads(done.stdout.splitlines()[-1])
+    assert opened["problems"] == []
+    for path in WORKFLOWS:
+        shown = opened["templates"][path.stem]
+        assert shown["nodes"] == len(load(path)["nodes"])
+        assert shown["thumbnails"] == len(WORKFLOWS)
+        assert shown["dialogs"] == []
+        assert shown["undefined"] == []
+        assert shown["changed"] == []
+
+
+def _node() -> str:
+    """The program `node`, where it finds playwright-core and a browser."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    look = [node, "-e", 'require("playwright-core")']
+    if subprocess.run(look, cwd=BROWSER_SCRIPT.parent, capture_output=True, timeout=60).returncode:
+        pytest.skip("playwright-core is not found; name its node_modules folder by NODE_PATH")
+    if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
+        pytest.skip("no browser; name one by CHROMIUM")
+    return node
