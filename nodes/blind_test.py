@@ -9,10 +9,10 @@ from comfy_api.v0_0_2 import io
 from PIL import Image
 
 from ..dspo_train.confine import file_name
-from ..dspo_train.exceptions import ConfigError
+from ..dspo_train.exceptions import ConfigError, DspoError
 from ..dspo_train.files import digest
 from ..dspo_train.preferences.blind import BASE, LORA, claim_test
-from ..dspo_train.prompt_lists import prompts_for
+from ..dspo_train.prompt_lists import prompts_for, read_prompts
 from . import collecting, pictures, places
 from .collecting import Shot
 from .sockets import CATEGORY
@@ -52,6 +52,14 @@ class BlindTest(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, name: str | None = None, **_: object) -> int:
+        """Changes once a test of that name was deleted, so that ComfyUI's cache does not stand for it."""
+        try:
+            return collecting.kept.losses(_key(file_name(name, "the test's name"))) if name else 0
+        except DspoError:  # which `execute` will report
+            return 0
+
+    @classmethod
     def execute(
         cls, base: torch.Tensor, aligned: torch.Tensor, prompts: str, name: str, lora_name: str = ""
     ) -> io.NodeOutput:
@@ -64,11 +72,14 @@ class BlindTest(io.ComfyNode):
             raise ConfigError("the pictures with the LoRA are the same as without it; check its strength and the wires")
         stem = file_name(name, "the test's name")
         marks = [digest(text, *(shot.digest() for shot in pair)) for text, pair in differing]
-        folder = claim_test(places.blind_tests(), stem, digest(*marks)).resolve()
-        settings = {"names": {BASE: BASE, LORA: lora_name.strip()[:200] or stem}}
+        called = lora_name.strip()[:200] or stem
+        folder = claim_test(places.blind_tests(), stem, digest(called, *marks)).resolve()
+        settings = {"names": {BASE: BASE, LORA: called}}
         for text, pair in differing:
             collecting.add_group(folder, text, pair, "all", cls, settings)
-        waiting = collecting.stores.get(folder).progress().open
+        store = collecting.stores.get(folder)
+        collecting.kept.note(_key(stem), folder, store.id)
+        waiting = store.progress().open
         collecting.tell("blind", set=folder.name, open=waiting, node=cls.hidden.unique_id)
         told = _told(folder.name, waiting, len(shots) - len(differing))
         return io.NodeOutput(folder.name, ui={"dspo_blind": [folder.name], "text": [told]})
@@ -80,13 +91,25 @@ def _prompts(written: str, traced: str, count: int) -> list[str]:
     Raises:
         ConfigError: neither; the interval would take every pair for a prompt of its own.
     """
-    text = written.strip() or " ".join(traced.split())
+    if written.strip():
+        return prompts_for(_without_notes(written), count)
+    text = " ".join(traced.split())
     if not text:
         raise ConfigError(
             "the graph does not say with which prompts the pictures were made; wire the prompts of DSPO Candidates in, "
             "or write them into `prompts`"
         )
     return prompts_for(text, count)
+
+
+def _without_notes(written: str) -> str:
+    """The lines that `read_prompts` takes for prompts; a prompt may come twice, since each may be for one picture."""
+    prompts = set(read_prompts(written))
+    return "\n".join(line for line in map(str.strip, written.removeprefix("\ufeff").splitlines()) if line in prompts)
+
+
+def _key(stem: str) -> str:
+    return f"blind/{stem}"
 
 
 def _shots(base: Sequence[Image.Image], aligned: Sequence[Image.Image]) -> list[tuple[Shot, Shot]]:

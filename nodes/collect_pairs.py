@@ -66,6 +66,11 @@ class CollectPairs(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, set: str | None = None, **_: object) -> int:
+        """Changes once the set was deleted, so that ComfyUI's cache does not stand for it."""
+        return collecting.kept.losses(_key(_plain(set))) if set else 0
+
+    @classmethod
     def execute(
         cls,
         images: torch.Tensor,
@@ -75,7 +80,7 @@ class CollectPairs(io.ComfyNode):
         seeds: str = "",
         candidates: CandidateInfo | None = None,
     ) -> io.NodeOutput:
-        name = set.strip().replace("\\", "/")
+        name = _plain(set)
         folder = collecting.set_to_extend(name)
         shots = _by_prompt(pictures.to_pictures(images), candidates or _asked(cls, prompt, seeds, len(images)))
         settings = dict(candidates.settings) if candidates else {}
@@ -85,12 +90,22 @@ class CollectPairs(io.ComfyNode):
             group = collecting.add_group(folder, text, of_prompt, schedule, cls, settings)
             if group is not None:
                 groups.append(group)
-        progress = collecting.stores.get(folder).progress()
+        store = collecting.stores.get(folder)
+        progress = store.progress()
+        collecting.kept.note(_key(name), folder, store.id)
         added = progress.total - before
         collecting.tell("collected", place="sets", set=name, added=added, open=progress.open)
         dropped = len(images) - sum(len(group.images) for group in groups)
         text = _told(name, added, progress.open, dropped)
         return io.NodeOutput(ui={"images": _shown(folder, groups, images, cls), "text": [text]})
+
+
+def _plain(set: str) -> str:
+    return set.strip().replace("\\", "/")
+
+
+def _key(name: str) -> str:
+    return f"sets/{name}"
 
 
 def _asked(cls: Any, prompt: str, seeds: str, count: int) -> CandidateInfo:

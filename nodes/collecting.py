@@ -26,6 +26,7 @@ from ..dspo_train.pairs.comfy_graph import positive_prompt
 from ..dspo_train.pairs.discover import DEPTH
 from ..dspo_train.preferences import LOG_NAME, Group, NewPicture, PreferenceStore
 from ..dspo_train.preferences.entries import EntryError, Schedule, parse
+from ..dspo_train.preferences.kept import Kept
 from . import places
 
 Place = Literal["sets", "blind"]
@@ -79,6 +80,7 @@ class Stores:
 
 
 stores = Stores()
+kept = Kept()
 
 
 def folder_of(place: Place, name: str) -> Path:
@@ -91,18 +93,25 @@ def folder_of(place: Place, name: str) -> Path:
     if place == "sets":
         return places.dataset(name)
     folder = inside(places.blind_tests(), name, "the test's name")
-    if not folder.is_dir():
+    if not places.is_there(folder) or not folder.is_dir():
         raise DatasetError(f"there is no blind test {name!a}; run DSPO Blind Test to make one")
     return folder
 
 
 def is_collected(folder: Path) -> bool:
-    """Whether the folder holds a set that was collected here, and not a file of the same name by somebody else."""
+    """Whether the folder holds a set that was collected here, and not a file of the same name by somebody else.
+
+    Raises:
+        DatasetError: it cannot be read at present.
+    """
     try:
         with (folder / LOG_NAME).open("rb") as file:
             lines = file.read(_HEAD).split(b"\n")
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return False
+    except OSError as error:
+        told = error.strerror or error
+        raise DatasetError(f"{folder / LOG_NAME}: cannot be read ({told}); close what keeps it open") from error
     return any(_is_ours(line) for line in lines[:8])
 
 
@@ -127,7 +136,9 @@ def set_to_extend(name: str) -> Path:
     new = inside(Path(folder_paths.get_input_directory()), name, "the set's name")
     try:
         folder = places.dataset(name)
-    except DatasetError:
+    except DatasetError as error:
+        if isinstance(error.__cause__, OSError):  # one that cannot be reached is not to be made a second time
+            raise
         folder = new
     within = next((p for p in list(folder.parents)[: len(parts) - 1] if (p / LOG_NAME).exists()), None)
     if within is not None:
@@ -149,7 +160,8 @@ def add_group(
 ) -> Group | None:
     """Put pictures of one prompt into a set; None where fewer than two of them differ.
 
-    The same pictures of the same prompt are the same group however often they are given, and are stored once.
+    The same pictures of the same prompt and schedule are the same group however often they are given. Another
+    schedule is another group of the same files; of its pairs, those judged in the first group are asked once more.
 
     Args:
         cls: the node, whose workflow is written into the files unless ComfyUI runs with --disable-metadata.
@@ -161,7 +173,7 @@ def add_group(
     if len(different) < 2:
         return None
     store = stores.get(folder)
-    group = digest("group", prompt, *sorted(different))[:32]
+    group = digest("group", prompt, schedule, *sorted(different))[:32]
     if group in store.progress().groups:
         pictures = []  # not looked at: the store answers with what it has
     else:

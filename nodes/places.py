@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import comfy.sd1_clip
@@ -10,6 +11,7 @@ import folder_paths
 from ..dspo_train.confine import file_name, inside, parts_of
 from ..dspo_train.exceptions import ConfigError, DatasetError, LoraFileError
 from ..dspo_train.pairs.discover import find_sets
+from ..dspo_train.preferences import LOG_NAME
 from ..dspo_train.run_names import undelivered
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_pairs"
@@ -17,6 +19,7 @@ DATASETS_KEY = "dspo_datasets"  # in extra_model_paths.yaml
 LORA_FOLDER = "dspo"  # below output/loras, which ComfyUI lists
 NO_DATASETS = "no pair folders in ComfyUI's input folder"
 NO_LORA = "none"
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL}
 
 
 def dataset_roots() -> list[Path]:
@@ -35,17 +38,47 @@ def dataset(name: str) -> Path:
     """The folder of a set.
 
     Raises:
-        DatasetError: there is none of that name.
+        DatasetError: there is none of that name, or the folder cannot be reached.
         ConfigError: the name leads out of the roots.
     """
     parts_of(name, "the set's name")
+    if (folder := _collected(name)) is not None:
+        return folder
     for root in dataset_roots():
         if name in find_sets(root):  # as the combo was made: a folder of that name without pairs hides no set
             return inside(root, name, "the set's name")
     for root in dataset_roots():
-        if (folder := inside(root, name, "the set's name")).is_dir():
+        if is_there(folder := inside(root, name, "the set's name")) and folder.is_dir():
             return folder
     raise DatasetError(f"there is no preference set {name!a}; put its folder into ComfyUI's input folder and refresh")
+
+
+def _collected(name: str) -> Path | None:
+    """A set that is judged in the page, found without a look at all others: each vote asks for one."""
+    for root in dataset_roots():
+        try:
+            folder = inside(root, name)
+        except ConfigError:  # a link, which is not followed; another root may hold the set
+            return None
+        if is_there(folder / LOG_NAME):
+            return folder
+        if is_there(folder):  # pairs of this name would go before a later root's set
+            return None
+    return None
+
+
+def is_there(path: Path) -> bool:
+    """
+    Raises:
+        DatasetError: it cannot be told, as on a network drive that does not answer.
+    """
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return False
+        raise DatasetError(f"{path}: cannot be reached ({error.strerror or error}); try again later") from error
+    return True
 
 
 def runs() -> Path:

@@ -7,7 +7,7 @@ import shutil
 import pytest
 from test_preferences import lines, pictures, png
 
-from dspo_train.exceptions import DatasetError
+from dspo_train.exceptions import DatasetError, RunError
 from dspo_train.pairs import scan_pairs
 from dspo_train.preferences import NewPicture, PreferenceStore
 from dspo_train.preferences.export import export
@@ -141,9 +141,26 @@ def test_an_export_needs_an_empty_folder_and_a_vote(store, tmp_path):
 def test_an_export_says_which_picture_is_missing(store, tmp_path):
     name = store.judged()[0].winner
     (store.folder / name).unlink()
-    with pytest.raises(DatasetError, match="the picture is missing"):
-        export(store, tmp_path / "out", "csv")
-    assert not (tmp_path / "out" / "metadata.csv").exists()
+    for layout in LAYOUTS:
+        with pytest.raises(DatasetError, match=r"of the pair .* is missing, so nothing was exported") as caught:
+            export(store, tmp_path / "out", layout)  # pyright: ignore[reportArgumentType]
+        assert name.removeprefix("images/") in str(caught.value)
+        assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_an_export_that_breaks_off_leaves_nothing(store, tmp_path, layout, monkeypatch):
+    copy = shutil.copyfile
+
+    def full(source, target):
+        if len(list((tmp_path / "out").rglob("*.*"))) > 2:
+            raise OSError(28, "No space left on device")
+        return copy(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(RunError):
+        export(store, tmp_path / "out", layout)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

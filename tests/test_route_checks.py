@@ -118,6 +118,45 @@ def test_a_name_that_the_server_listens_on_is_its_own(checks):
     assert status(checks, headers, {"studio.lan"}) == 200
 
 
+@pytest.mark.parametrize(
+    ("host", "let_in"),
+    [
+        ("proxy.lan", True),
+        ("PROXY.lan:443", True),
+        ("example.org", True),
+        ("a.b.example.org:8188", True),
+        ("evil.proxy.lan", False),
+        ("proxy.lan.evil.example", False),
+        ("evilexample.org", False),
+        ("example.org.", False),
+        ("evil.example", False),
+    ],
+)
+def test_names_that_the_administrator_allows(host, let_in, checks):
+    known = checks.names_of(" Proxy.LAN ,.example.org, ., ,")
+    assert known == {"proxy.lan", ".example.org"}
+    assert status(checks, changed(host=host, origin=None), known) == (200 if let_in else 403)
+
+
+def test_the_refusal_of_a_name_says_where_to_allow_it(checks):
+    with pytest.raises(checks.RefusedError, match="DSPO_ALLOWED_HOSTS"):
+        checks.check_source(checks.Headers([("Host", "proxy.lan")]), ())
+
+
+def test_a_reader_needs_no_mark_but_the_right_name(checks):
+    def read(*headers: tuple[str, str]) -> int:
+        try:
+            checks.check_source(checks.Headers(headers), ())
+        except checks.RefusedError as refusal:
+            return refusal.status
+        return 200
+
+    own = ("Host", "127.0.0.1:8188")
+    assert read(own) == read(own, ("Sec-Fetch-Site", "none")) == read(own, ("Origin", "http://127.0.0.1:8188")) == 200
+    assert read() == read(("Host", "evil.example")) == read(own, ("Origin", "null")) == 403
+    assert read(own, ("Sec-Fetch-Site", "cross-site")) == read(own, ("Host", "evil.example")) == 403
+
+
 def refusal(checks, call) -> str:
     with pytest.raises(checks.RefusedError) as caught:
         call()

@@ -33,7 +33,8 @@ const post = (path, body, seconds) =>
   });
 
 export const sets = () => ask("sets");
-export const next = (place, set, count, skip) => ask(`next?${query({ place, set, count, skip: skip.join(",") })}`);
+export const next = (place, set, client, count, skip) =>
+  ask(`next?${query({ place, set, client, count, skip: skip.join(",") })}`);
 export const history = (place, set, offset, limit) => ask(`history?${query({ place, set, offset, limit })}`);
 export const result = (set) => ask(`result?${query({ place: "blind", set })}`);
 export const runs = () => ask("runs");
@@ -46,7 +47,9 @@ export const restore = (place, set, target) => post("restore", { place, set, tar
 export const importSet = (set, into) => post("import", { set, into }, LONG);
 export const exportSet = (place, set, layout) => post("export", { place, set, layout }, LONG);
 
-export const imageUrl = (place, set, image, size) => api.apiURL(`/dspo/image?${query({ place, set, image, size })}`);
+/** `attempt`: a number that makes the address another one, so that no failure comes out of a cache. */
+export const imageUrl = (place, set, image, size, attempt) =>
+  api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);
 export const previewUrl = (name, file) => api.apiURL(`/dspo/preview?${query({ run: name, file })}`);
 /** The result as a picture that is not taken from a cache: an object URL, to be revoked by who asked. */
 export async function resultPicture(set, theme) {

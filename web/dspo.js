@@ -1,6 +1,7 @@
 /** What the pack adds to ComfyUI's page. Every other file here does nothing until it is asked. */
 import { app } from "../../scripts/app.js";
 import { listen, sets, styleUrl } from "./api.js";
+import { remember, testOf } from "./core/blind.js";
 import { shared } from "./studio.js";
 import { speak, t } from "./texts.js";
 import { Comparer } from "./ui/comparer.js";
@@ -11,19 +12,18 @@ import { openVoting } from "./ui/voting.js";
 
 const toast = (detail) =>
   app.extensionManager?.toast?.add({ severity: "success", summary: "DSPO Studio", detail, life: 5000 });
-const blindSets = new Map(); // node id -> the set that it made last
+const inform = (detail) =>
+  app.extensionManager?.toast?.add({ severity: "info", summary: "DSPO Studio", detail, life: 6000 });
 
-/** Vote on a blind test: the node's own, else the newest one. */
-async function voteBlind(nodeId) {
-  const known = blindSets.get(String(nodeId)) ?? (await newest("blind"));
-  if (known) openVoting("blind", known);
-  else app.extensionManager?.toast?.add({ severity: "info", summary: "DSPO Studio", detail: t("noBlind"), life: 6000 });
-}
-
-async function newest(place) {
-  const { sets: found } = await sets().catch(() => ({ sets: [] }));
-  const open = found.filter((each) => each.place === place && each.progress);
-  return (open.find((each) => each.progress.open > 0) ?? open[0])?.set;
+/** Vote on the node's own blind test. */
+async function voteBlind(node) {
+  try {
+    const own = testOf(node, (await sets()).sets);
+    if (own) openVoting("blind", own);
+    else inform(t("notTested"));
+  } catch (error) {
+    inform(error.permanent ? error.message : t("serverSilent"));
+  }
 }
 
 app.registerExtension({
@@ -66,20 +66,19 @@ app.registerExtension({
 app.registerExtension({
   name: "dspostudio.blind",
   setup() {
-    listen("blind", ({ set, open, node }) => {
-      blindSets.set(String(node), set);
+    listen("blind", ({ set, open }) => {
       if (open > 0) notice(t("blindReady", { open }), t("voteNow"), () => openVoting("blind", set), t("later"));
     });
   },
   nodeCreated(node) {
     if (node.comfyClass !== "DSPOBlindTest") return;
-    const widget = node.addWidget("button", "vote_blind", null, () => voteBlind(node.id), { serialize: false });
+    const widget = node.addWidget("button", "vote_blind", null, () => voteBlind(node), { serialize: false });
     widget.label = t("voteBlind");
     widget.serialize = false;
     const { onExecuted } = node;
     node.onExecuted = function (output) {
       onExecuted?.apply(this, arguments);
-      if (output?.dspo_blind?.[0]) blindSets.set(String(node.id), output.dspo_blind[0]);
+      remember(node, output);
     };
   },
 });

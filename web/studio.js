@@ -3,16 +3,22 @@ import * as api from "./api.js";
 import { uuid } from "./core/uuid.js";
 import { storedEntries, VoteQueue } from "./core/vote_queue.js";
 
-const CLIENT = "dspo-studio.client";
+const CLIENTS = "dspo-studio.clients";
+const REMEMBERED = 20;
 
-/** This tab's id: the same after a reload, so that undo still finds its votes. */
-function clientId() {
+/**
+ * Ids of the pages that this tab has shown, the present one last. Each page has its own, for a duplicated tab copies
+ * its session: one id for both would let one tab take back the other's votes. The earlier ones' votes that could not
+ * be sent go out now.
+ */
+function pageIds() {
+  const fresh = uuid();
   try {
-    const known = sessionStorage.getItem(CLIENT) ?? uuid();
-    sessionStorage.setItem(CLIENT, known);
-    return known;
+    const ids = [...JSON.parse(sessionStorage.getItem(CLIENTS) ?? "[]"), fresh].slice(-REMEMBERED);
+    sessionStorage.setItem(CLIENTS, JSON.stringify(ids));
+    return ids;
   } catch {
-    return uuid();
+    return [fresh];
   }
 }
 
@@ -27,10 +33,10 @@ export function shared() {
 }
 
 function assemble() {
-  const client = clientId();
+  const clients = pageIds();
   const watchers = new Set();
   const queue = new VoteQueue({
-    store: storedEntries(localStorage, client, Date.now),
+    store: storedEntries(localStorage, clients, Date.now),
     send: api.deliver,
     wait: (ms) => new Promise((done) => setTimeout(done, ms)),
     changed: () => watchers.forEach((each) => each()),
@@ -41,5 +47,5 @@ function assemble() {
     watchers.add(each);
     return () => watchers.delete(each);
   };
-  return { client, queue, watch };
+  return { client: clients.at(-1), queue, watch };
 }

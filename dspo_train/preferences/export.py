@@ -64,12 +64,32 @@ def export(source: PreferenceStore | PairScan, target: Path, layout: ExportLayou
     try:
         if target.exists() and any(target.iterdir()):
             raise DatasetError(f"{target}: is not empty; export to a new folder, so that nothing gets mixed up")
+        for pair in pairs:
+            _check(pair)
         copy = _Copier(target)
-        _WRITE[layout](pairs, copy)
+        _write_whole(layout, pairs, copy)
     except OSError as error:
         raise files.cannot_write(target, error) from error
     ties = sum(pair.preference == "tie" for pair in pairs)
     return ExportReport(len(pairs) - ties, ties, copy.count)
+
+
+def _check(pair: _Pair) -> None:
+    for picture in (pair.first, pair.second):
+        if not picture.is_file():
+            names = f"{pair.first.name} and {pair.second.name}"
+            raise DatasetError(
+                f"{picture}: this picture of the pair {names} ({pair.prompt[:60]!r}) is missing, so nothing was "
+                "exported; put it back, or remove it from the set"
+            )
+
+
+def _write_whole(layout: ExportLayout, pairs: list[_Pair], copy: _Copier) -> None:
+    try:
+        _WRITE[layout](pairs, copy)
+    except BaseException:  # half an export looks like a whole one
+        shutil.rmtree(copy.target, ignore_errors=True)
+        raise
 
 
 def _from_store(store: PreferenceStore) -> Iterable[_Pair]:
@@ -93,8 +113,6 @@ class _Copier:
         self.count = 0
 
     def __call__(self, picture: Path, name: str) -> None:
-        if not picture.is_file():
-            raise DatasetError(f"{picture}: the picture is missing; put it back, or remove it from the set")
         path = self.target / name
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, path)

@@ -38,24 +38,35 @@ def import_folder(store: PreferenceStore, folder: Path) -> ImportReport:
         RunError: the set cannot be written to, or the disk is full.
     """
     scan = scan_pairs(folder)
-    added = sum(_import_pair(store, pair) for pair in scan.pairs)
-    return ImportReport(added, len(scan.pairs) - added, scan.ties, scan.defects)
+    added, already, defects = 0, 0, list(scan.defects)
+    for pair in scan.pairs:
+        new = _import_pair(store, pair)
+        added += new is True
+        already += new is False
+        if new is None:
+            defects.append(Defect("same_picture", pair.key, "both pictures are the same; give two different ones"))
+    return ImportReport(added, already, scan.ties, tuple(defects))
 
 
-def _import_pair(store: PreferenceStore, pair: PreferencePair) -> bool:
+def _import_pair(store: PreferenceStore, pair: PreferencePair) -> bool | None:
+    """Whether it was added; None where its pictures differ in nothing that is seen."""
     try:
         pictures = [pair.winner.read_bytes(), pair.loser.read_bytes()]
     except OSError as error:
         raise DatasetError(f"{pair.winner.parent}: cannot be read ({error.strerror or error})") from error
     winner = picture_name(pictures[0])
+    if winner[:23] == picture_name(pictures[1])[:23]:
+        return None
     # Sorted, since the order of a group's pictures is not to say who won.
     pictures.sort(key=picture_name)
     names = canonical(*map(picture_name, pictures))
     # The same pair under the same prompt has the same ids whichever folder it comes from.
     group = files.digest(SOURCE, pair.prompt, *names)[:32]
     vote = files.digest(SOURCE, group, winner)[:32]
-    store.add_group(pair.prompt, [NewPicture(data) for data in pictures], settings={"imported": pair.key}, id=group)
+    new = [NewPicture(data) for data in pictures]
+    stored = store.add_group(pair.prompt, new, settings={"imported": pair.key}, id=group)
     if store.find(vote) is not None:
         return False
-    answer = store.vote(pair_id(group, names), "win", winner, id=vote, source=SOURCE)
+    best = next(name for name in stored.names if name[:23] == winner[:23])  # may be there as another type of file
+    answer = store.vote(pair_id(group, names), "win", best, id=vote, source=SOURCE)
     return isinstance(answer, Recorded)

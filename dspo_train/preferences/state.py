@@ -5,9 +5,11 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
+from functools import partial
 from operator import add, sub
 from typing import NamedTuple
 
+from ..files import digest
 from .entries import Entry, EntryError, Group, Header, Pair, Removal, Undo, Vote, pair_id, parse
 from .log import NumberedLine
 from .schedule import expected, questions
@@ -201,25 +203,39 @@ class State:
         votes = self.history if client is None else self._by_client.get(client, [])
         return next((vote for vote in reversed(votes) if self.status(vote) == "counts"), None)
 
-    def upcoming(self, shown: Collection[str]) -> Iterator[tuple[GroupState, Pair]]:
+    def upcoming(self, shown: Collection[str], client: str | None = None) -> Iterator[tuple[GroupState, Pair]]:
         """Open questions that are not being shown: one of each group in turn, from the group after the last vote's.
 
-        A group with questions on show has had its turn for as many rounds.
+        A group with questions on show has had its turn for as many rounds. A client takes the groups, and the pairs of
+        each, in an order of its own and goes on from its own last vote, so that two seldom meet at a question.
         """
         pending = Counter(name.split(".", 1)[0] for name in shown)
-        start = bisect.bisect_right(self._waiting, self._last)
-        turn = [self._by_position[place] for place in (*self._waiting[start:], *self._waiting[:start])]
+        turn = self._turn(client)
         level = 0
         while turn:
             deeper: list[GroupState] = []
             for group in turn:
                 late = pending[group.entry.id]
-                free = [pair for pair in group.open if not late or pair_id(group.entry.id, pair) not in shown]
+                order = group.open if client is None else sorted(group.open, key=partial(digest, client))
+                free = [pair for pair in order if not late or pair_id(group.entry.id, pair) not in shown]
                 if late <= level < late + len(free):
                     yield group, free[level - late]
                 if level + 1 < late + len(free):
                     deeper.append(group)
             turn, level = deeper, level + 1
+
+    def _turn(self, client: str | None) -> list[GroupState]:
+        """The groups with open questions, those after the last vote's first."""
+        groups = [self._by_position[place] for place in self._waiting]
+        if client is None:
+            start = bisect.bisect_right(self._waiting, self._last)
+        else:
+            keyed = sorted((digest(client, group.entry.id), group.position) for group in groups)
+            groups = [self._by_position[place] for _, place in keyed]
+            own = self._by_client.get(client)
+            last = digest(client, own[-1].group) if own else ""
+            start = bisect.bisect_right([key for key, _ in keyed], last)
+        return [*groups[start:], *groups[:start]]
 
     def progress(self) -> Progress:
         groups = {name: (group.tally.answered, group.tally.total) for name, group in self.groups.items()}

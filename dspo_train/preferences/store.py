@@ -95,7 +95,7 @@ class PreferenceStore:
                 self._write("group", id=group, **values)
             return self._state.groups[group].entry
 
-    def next(self, count: int = 1, skip: Collection[str] = frozenset()) -> list[Question]:
+    def next(self, count: int = 1, skip: Collection[str] = frozenset(), *, client: str | None = None) -> list[Question]:
         """Up to `count` pairs to judge, each of another prompt where there is one.
 
         The sides are drawn once for each pair, from a secret of the set: they stay the same over a reload, and tell
@@ -103,11 +103,24 @@ class PreferenceStore:
 
         Args:
             skip: `Question.pair` of those that are being shown and not answered yet.
+            client: the tab that asks; others are given other pairs first.
         """
         skip = frozenset(skip)
         with self._current():
-            upcoming = self._state.upcoming(skip)
+            upcoming = self._state.upcoming(skip, client)
             return [self._question(group, pair) for _, (group, pair) in zip(range(count), upcoming, strict=False)]
+
+    def question(self, pair: str) -> Question | None:
+        """The question of that name; None where it was answered or removed.
+
+        Raises:
+            DatasetError: a pair that was never in the set.
+        """
+        with self._current():
+            group, names = self._find(pair)
+            if self._state.gone(group, names) or self._state.counting(group, names) is not None:
+                return None
+            return self._question(self._state.groups[group], names)
 
     def vote(
         self,
@@ -167,7 +180,8 @@ class PreferenceStore:
     def undo(self, vote: str | None = None, *, client: str | None = None, id: str | None = None) -> Undone | None:
         """Take back the vote with the given id, or the last one that counts: of a client, or of all.
 
-        Where the vote had replaced another one, that one counts again.
+        Where the vote had replaced another one, that one counts again. With both, the vote must be the client's and
+        count.
 
         Args:
             id: of the undo itself, so that it may be sent again after a lost answer.
@@ -176,15 +190,18 @@ class PreferenceStore:
             What was taken back, or None where there was nothing left to take back.
 
         Raises:
-            DatasetError: no such vote.
+            DatasetError: no such vote, and no client was given.
         """
         with self._current(write=True):
             done = self._state.undos.get(id or "")
             if done is not None:
                 return Undone(done, self._state.votes[done.vote])
-            if vote is not None and vote not in self._state.votes:
+            found = self._state.last_of(client) if vote is None else self._state.votes.get(vote)
+            if vote is not None and client is not None:
+                own = found is not None and found.client == client and self._state.status(found) == "counts"
+                found = found if own else None
+            elif vote is not None and found is None:
                 raise DatasetError(f"{self._log.path}: there is no vote {vote!r}; look it up in the history")
-            found = self._state.last_of(client) if vote is None else self._state.votes[vote]
             if found is None or found.id in self._state.undone:
                 return None
             id = id or new_id()

@@ -1,4 +1,4 @@
-"""Who may change something, and what a request may say. Plain values in, plain values out; no server is needed."""
+"""Who may read or change something, and what a request may say. Plain values in and out; no server is needed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ...dspo_train.exceptions import ConfigError, DatasetError, DspoError
 
 LARGEST_BODY = 64 * 1024  # bytes
 LONGEST_NAME = 400  # characters
+ALLOWED_HOSTS = "DSPO_ALLOWED_HOSTS"  # an environment variable: further names of this server, separated by commas
 MARK = "X-DSPO"  # a header of our own: another site's page may not send it without asking the server first
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?")
@@ -54,34 +55,47 @@ def refusal_of(error: DspoError) -> RefusedError:
     return next(RefusedError(status, text) for kind, status, text in _ERRORS if isinstance(error, kind))
 
 
-def check_change(headers: Iterable[tuple[str, str]], listening: Collection[str]) -> None:
+def check_change(headers: Iterable[tuple[str, str]], known: Collection[str]) -> None:
     """Let only our own page, loaded from this server, change anything.
 
     Args:
         headers: as they came, repeated ones too.
-        listening: names that the server was told to listen on, besides numbers and localhost.
+        known: see `is_own_name`.
 
     Raises:
         RefusedError: 403 for a foreign page or a renamed server, 415 for another content type.
     """
-    found = _Headers(headers)
-    host = (found.one("host") or "").lower()
-    origin, site = found.one("origin"), found.one("sec-fetch-site")
-    if not is_own_name(host, listening):
-        raise RefusedError(
-            403, "The server was called by a name that it does not know; open ComfyUI by its IP address."
-        )
-    if origin is not None and not is_same_origin(origin.lower(), host):
-        raise RefusedError(403, "The request comes from another site.")
-    if site is not None and site not in ("same-origin", "none"):
-        raise RefusedError(403, "The request comes from another site.")
+    found = Headers(headers)
+    check_source(found, known)
     if found.one(MARK.lower()) != "1":
         raise RefusedError(403, "The request does not come from the DSPO panel.")
     if not _JSON.fullmatch((found.one("content-type") or "").lower()):
         raise RefusedError(415, "The request must be JSON.")
 
 
-class _Headers:
+def check_source(found: Headers, known: Collection[str]) -> None:
+    """Let no other site read anything, not even one whose name was pointed at this machine.
+
+    Raises:
+        RefusedError: 403.
+    """
+    host = (found.one("host") or "").lower()
+    origin, site = found.one("origin"), found.one("sec-fetch-site")
+    if not is_own_name(host, known):
+        raise RefusedError(
+            403,
+            "The server was called by a name that it does not know; open ComfyUI by its IP address, "
+            f"or name it in {ALLOWED_HOSTS}.",
+        )
+    if origin is not None and not is_same_origin(origin.lower(), host):
+        raise RefusedError(403, "The request comes from another site.")
+    if site is not None and site not in ("same-origin", "none"):
+        raise RefusedError(403, "The request comes from another site.")
+
+
+class Headers:
+    """As they came, repeated ones too."""
+
     def __init__(self, headers: Iterable[tuple[str, str]]) -> None:
         self._all: dict[str, list[str]] = {}
         for name, value in headers:
@@ -98,13 +112,29 @@ class _Headers:
         return values[0] if values else None
 
 
-def is_own_name(host: str, listening: Collection[str]) -> bool:
-    """Whether a Host header, in lower case, cannot be another site's name that was pointed at this machine."""
+def names_of(text: str) -> set[str]:
+    """
+    >>> sorted(names_of("Studio.lan, .example.org"))
+    ['.example.org', 'studio.lan']
+    """
+    return {name.strip().lower() for name in text.split(",") if name.strip(" .")}
+
+
+def is_own_name(host: str, known: Collection[str]) -> bool:
+    """Whether a Host header, in lower case, cannot be another site's name that was pointed at this machine.
+
+    Args:
+        known: names of this server besides numbers and localhost; `.example.org` stands for its sub-domains too.
+    """
     match = _HOST.fullmatch(host)
     if match is None:
         return False
     name = match["name"].strip("[]")
-    return name == "localhost" or name in listening or _is_address(name)
+    return name == "localhost" or _is_address(name) or any(_is_named(name, each) for each in known)
+
+
+def _is_named(name: str, known: str) -> bool:
+    return name == known or (known.startswith(".") and f".{name}".endswith(known))
 
 
 def _is_address(name: str) -> bool:

@@ -37,7 +37,11 @@ def _found() -> Iterator[tuple[Place, str, Path]]:
 
 def _described(place: Place, name: str, folder: Path) -> dict[str, Any]:
     log_file = folder / LOG_NAME
-    collected = collecting.is_collected(folder)
+    try:
+        collected = collecting.is_collected(folder)
+    except DspoError as error:
+        log.warning("%s", error)
+        collected = True
     progress = _progress(folder) if collected else None
     return {
         "place": place,

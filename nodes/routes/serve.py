@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,19 @@ from aiohttp import web
 from comfy.cli_args import args
 
 from ...dspo_train.exceptions import DspoError
-from .checks import LARGEST_BODY, Fields, RefusedError, check_change, read_body, read_query, refusal_of
+from .checks import (
+    ALLOWED_HOSTS,
+    LARGEST_BODY,
+    Fields,
+    Headers,
+    RefusedError,
+    check_change,
+    check_source,
+    names_of,
+    read_body,
+    read_query,
+    refusal_of,
+)
 
 log = logging.getLogger("dspo")
 
@@ -67,13 +80,15 @@ def handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 async def _fields(request: web.Request, route: Route) -> dict[str, Any]:
     if route.method == "GET":
+        check_source(Headers(request.headers.items()), _known())
         return read_query(request.query.items(), route.fields)
-    check_change(request.headers.items(), _listening())
+    check_change(request.headers.items(), _known())
     return read_body(await _body(request), route.fields)
 
 
-def _listening() -> set[str]:
-    return {name.strip().lower() for name in str(args.listen).split(",")}
+def _known() -> set[str]:
+    """What the server was told to listen on, and what the administrator names besides."""
+    return names_of(f"{args.listen},{os.environ.get(ALLOWED_HOSTS, '')}")
 
 
 async def _body(request: web.Request) -> bytes:

@@ -9,7 +9,12 @@ from .serve import Route
 _SET: Fields = {"place": Field(checks.place), "set": Field(checks.name)}
 _BLIND: Fields = {"place": Field(choice("blind")), "set": Field(checks.name)}
 _TARGET: Fields = {**_SET, "target": Field(checks.target)}
-_NEXT: Fields = {**_SET, "count": optional(digits(1, 64), 4), "skip": optional(checks.pairs, frozenset())}
+_NEXT: Fields = {
+    **_SET,
+    "count": optional(digits(1, 64), 4),
+    "skip": optional(checks.pairs, frozenset()),
+    "client": optional(checks.identifier),
+}
 _IMAGE: Fields = {**_SET, "image": Field(checks.image), "size": optional(digits(32, 2048))}
 _HISTORY: Fields = {**_SET, "offset": optional(digits(0, 10**9), 0), "limit": optional(digits(1, 500), 50)}
 _RUN: Fields = {"run": Field(checks.name), "since": optional(digits(0, 10**9), 0)}
@@ -23,7 +28,12 @@ _VOTE: Fields = {
     "seconds": optional(checks.duration),
     "relabel": optional(checks.yes_or_no, False),
 }
-_UNDO: Fields = {**_SET, "client": Field(checks.identifier), "id": Field(checks.identifier)}
+_UNDO: Fields = {
+    **_SET,
+    "client": Field(checks.identifier),
+    "id": Field(checks.identifier),
+    "vote": optional(checks.identifier),
+}
 
 ROUTES = (
     Route("GET", "/dspo/sets", listing.sets, {}),

@@ -61,7 +61,9 @@ def give_out(place: Place, set: str, layout: str) -> dict[str, Any]:
     except DatasetError as error:
         log.warning("%s", error)
         _drop_if_empty(folder)
-        raise RefusedError(409, "Nothing was exported: judge some pairs first, or see ComfyUI's log.") from error
+        raise RefusedError(
+            409, "Nothing was exported: no pair is judged yet, or a picture is missing, which ComfyUI's log names."
+        ) from error
     return {"folder": f"dspo/exports/{folder.name}", "pairs": report.pairs}
 
 

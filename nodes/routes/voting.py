@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...dspo_train.preferences import Already, Gone, Outcome
+from ...dspo_train.preferences import Already, Gone, Outcome, Question
 from ...dspo_train.preferences.entries import pair_id
 from .. import collecting
 from ..collecting import Place
@@ -16,14 +16,14 @@ Json = dict[str, Any]
 _ALL = 10**9
 
 
-def upcoming(place: Place, set: str, count: int, skip: frozenset[str]) -> Json:
+def upcoming(place: Place, set: str, count: int, skip: frozenset[str], client: str | None) -> Json:
     store = opened(place, set)
-    questions = store.next(count, skip)
-    shown = [
-        {"pair": it.pair, "group": it.group, "prompt": it.prompt, "left": it.left, "right": it.right}
-        for it in questions
-    ]
-    return {"questions": shown, "progress": counts(store)}
+    questions = store.next(count, skip, client=client)
+    return {"questions": [_shown(it) for it in questions], "progress": counts(store)}
+
+
+def _shown(it: Question) -> Json:
+    return {"pair": it.pair, "group": it.group, "prompt": it.prompt, "left": it.left, "right": it.right}
 
 
 def history(place: Place, set: str, offset: int, limit: int) -> Json:
@@ -57,6 +57,8 @@ def vote(
 ) -> Json:
     if (winner is None) == (outcome == "win") or (winner and winner[7:23] not in pair.split(".")[1:]):
         raise RefusedError(400, "A win names the better one of the two pictures; a tie and a skip name none.")
+    if relabel and place == "blind":
+        raise _settled()
     store = opened(place, set)
     answer = store.vote(pair, outcome, winner, id=id, client=client, seconds=seconds, relabel=relabel)
     progress = counts(store)
@@ -64,27 +66,34 @@ def vote(
         return {"status": "gone", "vote": None, "progress": progress}
     if isinstance(answer, Already):
         return {"status": "already", "vote": answer.vote.id, "progress": progress}
-    _tell(place, set, progress, client)
+    _tell(place, set, progress, client, pair)
     return {"status": "recorded", "vote": answer.vote.id, "progress": progress}
 
 
-def undo(place: Place, set: str, client: str, id: str) -> Json:
+def undo(place: Place, set: str, client: str, id: str, vote: str | None) -> Json:
+    """Take back the tab's own vote, its last one if none is named; the question is null where it cannot be asked."""
     store = opened(place, set)
-    undone = store.undo(client=client, id=id)
+    undone = store.undo(vote, client=client, id=id)
     progress = counts(store)
     if undone is None:
-        return {"status": "nothing", "pair": None, "progress": progress}
-    _tell(place, set, progress, client)
-    return {"status": "undone", "pair": pair_id(undone.vote.group, undone.vote.pair), "progress": progress}
+        return {"status": "nothing", "pair": None, "question": None, "progress": progress}
+    pair = pair_id(undone.vote.group, undone.vote.pair)
+    _tell(place, set, progress, client, pair)
+    question = store.question(pair)
+    return {"status": "undone", "pair": pair, "question": question and _shown(question), "progress": progress}
 
 
 def remove(place: Place, set: str, target: str) -> Json:
+    if place == "blind":
+        raise _settled()
     store = opened(place, set)
     done = store.remove(target)
     return _changed(place, set, store, "nothing" if done is None else "removed")
 
 
 def restore(place: Place, set: str, target: str) -> Json:
+    if place == "blind":
+        raise _settled()
     store = opened(place, set)
     done = store.restore(target)
     return _changed(place, set, store, "nothing" if done is None else "restored")
@@ -93,9 +102,14 @@ def restore(place: Place, set: str, target: str) -> Json:
 def _changed(place: Place, set: str, store: collecting.PreferenceStore, status: str) -> Json:
     progress = counts(store)
     if status != "nothing":
-        _tell(place, set, progress, None)
+        _tell(place, set, progress, None, None)
     return {"status": status, "progress": progress}
 
 
-def _tell(place: Place, set: str, progress: Json, client: str | None) -> None:
-    collecting.tell("voted", place=place, set=set, progress=progress, client=client)
+def _settled() -> RefusedError:
+    """Its result can be seen at any time, and must not be improved by it."""
+    return RefusedError(409, "A blind test keeps its pictures, and each of its votes counts as it was given.")
+
+
+def _tell(place: Place, set: str, progress: Json, client: str | None, pair: str | None) -> None:
+    collecting.tell("voted", place=place, set=set, progress=progress, client=client, pair=pair)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -132,10 +133,30 @@ def test_the_same_pictures_again_are_the_same_questions(server: ComfyServer) -> 
     moved = collected("again")
     moved["unrelated"] = {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}}  # changes the files' metadata
     server.free()
-    outputs = server.run({**moved, "3": {**moved["3"], "inputs": {**moved["3"]["inputs"], "schedule": "swiss"}}})
+    outputs = server.run(moved)
     assert "0 new pairs" in outputs["3"]["text"][0]
     assert (server.base / "input" / "again" / "preferences.jsonl").read_bytes() == before
+    moved["3"]["inputs"]["schedule"] = "neighbours"
+    assert "2 new pairs" in server.run(moved)["3"]["text"][0]
     assert len(list((server.base / "input" / "again" / "images").iterdir())) == 4
+
+
+def test_a_deleted_set_is_collected_again(server: ComfyServer) -> None:
+    file = server.base / "input" / "deleted" / "preferences.jsonl"
+    for _ in range(2):
+        server.run(collected("deleted"))
+        before = file.read_bytes()
+        server.run(collected("deleted"))
+        assert file.read_bytes() == before and store_of(server, "deleted").progress().total == 2
+        shutil.rmtree(file.parent)
+
+
+def test_a_deleted_blind_test_is_made_again(server: ComfyServer) -> None:
+    folder = server.base / "output" / "dspo" / "blind" / "deleted-01"
+    for _ in range(2):
+        assert server.run(blind("deleted"))["4"]["dspo_blind"] == ["deleted-01"]
+        assert PreferenceStore(folder).progress().total == 4
+        shutil.rmtree(folder)
 
 
 def test_a_batch_of_core_finds_its_prompt_in_the_graph(server: ComfyServer) -> None:
@@ -241,16 +262,18 @@ def test_a_blind_test_is_made_once(server: ComfyServer) -> None:
     assert all({picture.arm for picture in group.images} == {"base", "lora"} for group in store.groups())
     store.vote(store.next()[0].pair, "tie")
     server.free()
-    assert server.run(blind("taste"))["4"]["dspo_blind"] == ["taste-01"]
+    lora_name = "dspo/taste-01.safetensors"
+    assert server.run(blind("taste", lora_name=lora_name))["4"]["dspo_blind"] == ["taste-01"]
     assert store.progress().answered == 1 and store.progress().total == 4
-    changed = blind("taste")
+    changed = blind("taste", lora_name=lora_name)
     changed["2"]["inputs"]["seed"] = 50
     assert server.run(changed)["4"]["dspo_blind"] == ["taste-02"]
-    assert sorted(path.name for path in folder.glob("taste-*")) == ["taste-01", "taste-02"]
+    assert server.run(blind("taste"))["4"]["dspo_blind"] == ["taste-03"]  # as for another LoRA
+    assert sorted(path.name for path in folder.glob("taste-*")) == ["taste-01", "taste-02", "taste-03"]
 
 
 def test_one_prompt_for_all_and_the_graphs_own(server: ComfyServer) -> None:
-    server.run(blind("one", prompts="a fox"))
+    server.run(blind("one", prompts="# notes\r\n\r\n a fox \n# more"))
     groups = PreferenceStore(server.base / "output" / "dspo" / "blind" / "one-01").groups()
     assert {group.prompt for group in groups} == {"a fox"}
     graph = sampled(3, count=2)

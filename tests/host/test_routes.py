@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from comfy_server import ComfyServer
@@ -25,6 +27,9 @@ def page(server: ComfyServer) -> Page:
 
 
 POSTS = ("vote", "undo", "remove", "restore", "import", "export")
+GETS = ("sets", "next", "image", "history", "result", "result.png", "runs", "run", "preview")
+
+_ABOUT_THE_SENDER = {"origin", "host", "sec_fetch_site"}  # the other headers are asked of POSTs alone
 
 STRANGERS: dict[str, tuple[dict[str, str | None], int]] = {
     "foreign origin": ({"origin": "http://evil.example"}, 403),
@@ -195,6 +200,24 @@ def test_strangers_change_nothing(attack: str, page: Page, honest: dict[str, dic
             answer = page.send("POST", f"{prefix}/{route}", page.headers(**changes), json.dumps(fields).encode())
             assert answer.status == expected, route
             assert "evil" not in answer.body.decode()
+
+
+@pytest.mark.parametrize("attack", [name for name, (changes, _) in STRANGERS.items() if _ABOUT_THE_SENDER & {*changes}])
+@pytest.mark.usefixtures("untouched")
+def test_strangers_read_nothing(attack: str, page: Page, target: Place) -> None:
+    changes, expected = STRANGERS[attack]
+    (question,) = ask(page, target)
+    fields = {**target, "image": question["left"], "run": "target-01", "file": "step-000050.png"}
+    for route in GETS:
+        for prefix in ("/api/dspo", "/dspo"):
+            answer = page.send("GET", f"{prefix}/{route}?{urlencode(fields)}", page.headers(**changes))
+            assert answer.status == expected, route
+            assert len(answer.body) < 300 and not answer.kind.startswith("image/")  # the core refuses some itself
+
+
+def test_every_route_is_in_the_tables() -> None:
+    text = (Path(__file__).resolve().parents[2] / "nodes" / "routes" / "table.py").read_text(encoding="utf-8")
+    assert sorted(re.findall(r'"/dspo/([a-z.]+)"', text)) == sorted([*GETS, *POSTS])
 
 
 @pytest.mark.parametrize("name", ["Origin", "Host", "X-DSPO", "Content-Type", "Sec-Fetch-Site"])

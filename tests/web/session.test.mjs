@@ -14,6 +14,8 @@ const settle = async () => {
 class Server {
   votes = [];
   asked = [];
+  undos = []; // the votes that were named
+  elsewhere = {}; // pair -> how a vote on it is answered
   gate = null; // a promise that votes wait for
   constructor(total, { opened = () => total } = {}) {
     this.total = total;
@@ -40,15 +42,20 @@ class Server {
   send = async ({ path, body }) => {
     await this.gate;
     if (path === "vote") {
+      const status = this.elsewhere[body.pair];
+      if (status) return { status, vote: null, progress: this.progress() };
       this.votes.push(body);
       return { status: "recorded", vote: body.id, progress: this.progress() };
     }
-    const vote = this.votes.pop();
-    return { status: vote ? "undone" : "nothing", pair: vote?.pair, progress: this.progress() };
+    this.undos.push(body.vote);
+    const vote = body.vote ? this.votes.find(({ id }) => id === body.vote) : this.votes.at(-1);
+    this.votes = this.votes.filter((each) => each !== vote);
+    const shown = vote && question(Number(vote.pair.slice(1)));
+    return { status: vote ? "undone" : "nothing", pair: vote?.pair, question: shown, progress: this.progress() };
   };
 }
 
-function sitting(server, { load = async () => ({}) } = {}) {
+function sitting(server, { load = async () => ({}), looking } = {}) {
   const store = { load: () => [], save() {}, remove() {} };
   const queue = new VoteQueue({ store, send: server.send, wait: () => new Promise(setImmediate) });
   let id = 0;
@@ -62,6 +69,7 @@ function sitting(server, { load = async () => ({}) } = {}) {
     now: () => 1000 * id,
     newId: () => String(++id),
     changed() {},
+    looking,
   });
   return { session, queue };
 }
@@ -186,11 +194,107 @@ test("a round that opens only after the last vote has arrived is not taken for t
   assert.equal(session.shown.question.pair, "p3");
 });
 
-test("a pair with a broken picture can only be skipped", async () => {
-  const { session } = sitting(new Server(2), { load: async () => ({ broken: true }) });
+test("a pair whose pictures did not load is passed over without a vote, and comes again when asked for", async () => {
+  const server = new Server(2);
+  const broken = new Set(["p1"]);
+  const { session, queue } = sitting(server, { load: async ({ pair }) => ({ broken: broken.has(pair) }) });
   await session.start();
   assert.equal(session.vote("left"), false);
   assert.equal(session.vote("skip"), true);
+  await settle();
+  assert.equal(session.shown.question.pair, "p2");
+  assert.equal(session.passed, 1);
+  session.vote("tie");
+  await queue.idle();
+  await settle();
+  assert.equal(session.state, "done");
+  assert.deepEqual(
+    server.votes.map(({ pair }) => pair),
+    ["p2"],
+  );
+  broken.clear();
+  await session.retry();
+  assert.deepEqual([session.state, session.shown.question.pair, session.passed], ["asking", "p1", 0]);
+});
+
+test("pictures that did not load are loaded again on request", async () => {
+  let works = false;
+  const { session } = sitting(new Server(1), { load: async () => ({ broken: !works }) });
+  await session.start();
+  works = true;
+  await session.reload();
+  assert.equal(session.shown.pictures.broken, false);
+  assert.equal(session.vote("left"), true);
+});
+
+test("a vote on a pair judged elsewhere is said, and undo does not take an older one back for it", async () => {
+  for (const status of ["already", "gone"]) {
+    const server = new Server(5);
+    const { session, queue } = sitting(server);
+    await session.start();
+    await settle();
+    session.vote("left");
+    await queue.idle();
+    server.elsewhere.p2 = status;
+    session.vote("right");
+    await queue.idle();
+    await settle();
+    assert.equal(session.last.kind, status);
+    await session.undo();
+    assert.equal(session.last.kind, "unrecorded");
+    assert.deepEqual(
+      server.votes.map(({ pair }) => pair),
+      ["p1"],
+    );
+    assert.deepEqual(server.undos, []);
+    await session.undo();
+    assert.deepEqual([server.votes.length, server.undos.length, session.shown.question.pair], [0, 1, "p1"]);
+  }
+});
+
+test("undo names the votes of this sitting; before them it asks without a name and shows what comes back", async () => {
+  const server = new Server(5);
+  server.votes.push({ id: "earlier", pair: "p1", outcome: "tie" });
+  const { session, queue } = sitting(server);
+  await session.start();
+  await settle();
+  assert.equal(session.shown.question.pair, "p2");
+  session.vote("left");
+  await queue.idle();
+  const [, { id }] = server.votes;
+  await session.undo();
+  await session.undo();
+  assert.deepEqual(server.undos, [id, undefined]);
+  assert.equal(session.shown.question.pair, "p1");
+});
+
+test("a pair judged in another tab leaves what is held; the shown one stays while it is looked at", async () => {
+  let looking = true;
+  const server = new Server(6);
+  const { session } = sitting(server, { looking: () => looking });
+  await session.start();
+  await settle();
+  session.elsewhere("p2", null);
+  assert.equal(session.last, null);
+  session.elsewhere("p1", null);
+  assert.deepEqual([session.shown.question.pair, session.last.kind], ["p1", "elsewhere"]);
+  server.elsewhere.p1 = "already";
+  session.vote("left");
+  await settle();
+  assert.deepEqual([session.shown.question.pair, session.last.kind], ["p3", "already"]);
+  looking = false;
+  session.elsewhere("p3", null);
+  await settle();
+  assert.notEqual(session.shown.question.pair, "p3");
+});
+
+test("however often one goes back, six pairs are held at most", async () => {
+  const server = new Server(40);
+  const prefetcher = new Prefetcher({ ask: server.next, load: async ({ pair }) => ({ pair }) });
+  await prefetcher.fill();
+  for (let n = 40; n > 20; n--) prefetcher.putBack(question(n), {});
+  assert.equal(prefetcher.skip.length, 6);
+  assert.equal(prefetcher.takeReady().question.pair, "p21");
 });
 
 test("a server that does not answer is said, and asked again", async () => {

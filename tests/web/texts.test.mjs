@@ -54,3 +54,22 @@ test("no markup is made from data, URLs stand in api.js, and only dspo.js acts w
     if (name !== "dspo.js") assert.doesNotMatch(text, /registerExtension|^(addEventListener|document|window)\b/m, name);
   }
 });
+
+test("nodes are called as in the node's own translation", () => {
+  const names = (language) => {
+    const url = new URL(`../../locales/${language}/nodeDefs.json`, import.meta.url);
+    return Object.values(JSON.parse(fs.readFileSync(url, "utf8"))).map(({ display_name: name }) => name);
+  };
+  for (const language of ["de", "zh"]) {
+    const known = names(language);
+    const quoted = Object.values(TEXTS[language]).flatMap((text) => text.match(/(?<=[„“])DSPO [^”“]+(?=[”“])/g) ?? []);
+    assert.equal(quoted.length, 4, language);
+    for (const name of quoted) assert.ok(known.includes(name), `${language}: ${name}`);
+    for (const text of Object.values(TEXTS[language]))
+      for (const foreign of names("en")) assert.ok(known.includes(foreign) || !text.includes(foreign), text);
+  }
+});
+
+test("Chinese terms are the same everywhere", () => {
+  for (const [key, text] of Object.entries(TEXTS.zh)) assert.doesNotMatch(text, /你|平手|偏好集|此集/, key);
+});

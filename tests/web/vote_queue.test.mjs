@@ -24,7 +24,7 @@ function queueOf(script, kept = storage(), { wait = async () => {} } = {}) {
   const sent = [];
   const pauses = [];
   const queue = new VoteQueue({
-    store: storedEntries(kept, "me", () => 1_000_000),
+    store: storedEntries(kept, ["me"], () => 1_000_000),
     send: async ({ id }) => {
       sent.push(id);
       const answer = script.length ? script.shift() : { ok: id };
@@ -87,7 +87,7 @@ test("a refused entry can be tried again", async () => {
 
 test("a new page sends what the old one could not, oldest first, and shows what was refused", async () => {
   const kept = storage();
-  const store = storedEntries(kept, "me", () => 0);
+  const store = storedEntries(kept, ["me"], () => 0);
   for (const each of [entry("7"), entry("5"), entry("6", { refused: "gone" })]) store.save(each);
   const { queue, sent } = queueOf([], kept);
   queue.resume();
@@ -102,7 +102,7 @@ test("a new page sends what the old one could not, oldest first, and shows what 
 test("another tab's entries are taken up only after a minute", () => {
   const kept = storage();
   const of = (id, client, at) => entry(id, { body: { client }, at });
-  const store = storedEntries(kept, "me", () => 100_000);
+  const store = storedEntries(kept, ["me"], () => 100_000);
   for (const each of [of("1", "me", 99_000), of("2", "them", 50_000), of("3", "them", 39_999)]) store.save(each);
   assert.deepEqual(
     store
@@ -115,7 +115,7 @@ test("another tab's entries are taken up only after a minute", () => {
 
 test("foreign and broken storage content is left alone", () => {
   const kept = storage({ "Comfy.Locale": "en", "dspo-studio.vote.x": "{cut sh", "dspo-studio.client": "me" });
-  assert.deepEqual(storedEntries(kept, "me", () => 0).load(), []);
+  assert.deepEqual(storedEntries(kept, ["me"], () => 0).load(), []);
   assert.equal(kept.length, 3);
 });
 
@@ -142,4 +142,43 @@ test("idle waits for what is added while it waits", async () => {
   queue.add(entry("1")).then(() => queue.add(entry("2")));
   await queue.idle();
   assert.deepEqual(sent, ["1", "2"]);
+});
+
+test("a set that cannot be written holds up no other, and its vote can be discarded after three attempts", async () => {
+  const kept = storage();
+  const sent = [];
+  const queue = new VoteQueue({
+    store: storedEntries(kept, ["me"], () => 0),
+    send: async ({ id, body }) => {
+      sent.push(id);
+      if (body.set === "full") throw new Error("HTTP 500");
+      return { ok: id };
+    },
+    wait: () => new Promise(setImmediate),
+  });
+  const of = (id, set) => entry(id, { body: { client: "me", place: "sets", set } });
+  const stuck = queue.add(of("1", "full"));
+  assert.deepEqual(await queue.add(of("2", "fine")), { ok: "2" });
+  await queue.idle({ place: "sets", set: "fine" });
+  assert.ok(queue.waiting);
+  while (!queue.stuck.length) await new Promise(setImmediate);
+  assert.deepEqual(
+    queue.stuck.map(({ entry, reason }) => [entry.id, reason]),
+    [["1", "HTTP 500"]],
+  );
+  assert.equal(sent.filter((id) => id === "1").length, 3);
+  queue.discard("1");
+  await assert.rejects(stuck, { discarded: true });
+  await queue.idle();
+  assert.deepEqual([queue.pending().length, queue.waiting, kept.length, queue.failed.length], [0, false, 0, 0]);
+});
+
+test("the votes of this tab's earlier pages are taken up at once", () => {
+  const store = storedEntries(storage(), ["before", "now"], () => 0);
+  store.save(entry("1", { body: { client: "before" }, at: 0 }));
+  store.save(entry("2", { body: { client: "other" }, at: 0 }));
+  assert.deepEqual(
+    store.load().map(({ id }) => id),
+    ["1"],
+  );
 });

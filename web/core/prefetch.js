@@ -1,5 +1,7 @@
 /** Questions fetched ahead, with their pictures decoded, so that the next pair is there when a vote is given. */
 
+const MOST = 6; // pairs held at once, each of two decoded pictures
+
 export class Prefetcher {
   #ask;
   #load;
@@ -51,11 +53,28 @@ export class Prefetcher {
     this.#dry = false;
   }
 
-  /** Put a question in front, shown before or undone. */
-  putBack(question, pictures) {
+  /** Put a question in front, shown before or undone; without its pictures they are loaded. */
+  putBack(question, pictures = null) {
     this.#taken.delete(question.pair);
     this.#drop(question.pair);
-    this.#held.unshift({ question, pictures: Promise.resolve(pictures), ready: pictures });
+    const ready = pictures && { question, pictures: Promise.resolve(pictures), ready: pictures };
+    this.#held.unshift(ready ?? this.#loading(question));
+    if (this.#held.length <= MOST) return;
+    this.#held.length = MOST;
+    this.#dry = false; // the server names the others again
+  }
+
+  /** The pair was judged elsewhere: it need not be shown. */
+  drop(pair) {
+    if (!this.#held.some(({ question }) => question.pair === pair)) return;
+    this.#drop(pair);
+    this.#dry = false;
+    this.fill().catch(() => {}); // `take` asks again and reports
+  }
+
+  /** The pictures of a question, asked for anew. */
+  load(question) {
+    return this.#load(question);
   }
 
   /** Forget what is held: the server's order has changed. */
@@ -101,8 +120,12 @@ export class Prefetcher {
   }
 
   #hold(question) {
+    this.#held.push(this.#loading(question));
+  }
+
+  #loading(question) {
     const held = { question, pictures: this.#load(question), ready: null };
     held.pictures.then((pictures) => (held.ready = pictures));
-    this.#held.push(held);
+    return held;
   }
 }

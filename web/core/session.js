@@ -1,3 +1,5 @@
+const REMEMBERED = 3; // pairs whose pictures are kept for undo
+
 /**
  * One sitting of voting: which pair is shown, what was answered. No DOM; `changed` is called when there is news.
  *
@@ -9,16 +11,20 @@ export class VotingSession {
   #changed;
   #now;
   #newId;
-  #seen = new Map(); // pair -> what was shown, for undo
+  #seen = new Map(); // pair -> what was shown, the last few, for undo
+  #given = []; // votes of this sitting, {id, answered: Promise of a status}, the newest last
+  #undoing = Promise.resolve(); // undos go one after another
+  #passed = []; // pairs passed over, for their pictures did not load
   #shownAt = 0;
   #turn = 0; // a newer request for the next pair makes an older one void
   state = "loading";
   shown = null; // {question, pictures}
   progress = null;
-  last = null; // what the last action was: {kind: "left" | "right" | "tie" | "skip" | "undone" | "nothing"}
+  last = null; // what the last action was: {kind}, of the texts said_*
 
-  constructor({ place, set, client, queue, prefetcher, rate, now, newId, changed }) {
-    Object.assign(this, { place, set, client, rate });
+  /** `looking()`: whether the page can be seen. A pair judged elsewhere is not taken from under a person's eyes. */
+  constructor({ place, set, client, queue, prefetcher, rate, now, newId, changed, looking = () => true }) {
+    Object.assign(this, { place, set, client, rate, looking });
     this.#queue = queue;
     this.#prefetcher = prefetcher;
     this.#now = now;
@@ -31,6 +37,22 @@ export class VotingSession {
   heard(progress) {
     if (progress) this.progress = progress;
     this.#changed();
+  }
+
+  /** Another tab voted on a pair or took that back. */
+  elsewhere(pair, progress) {
+    this.#prefetcher.drop(pair);
+    const shown = this.state === "asking" && this.shown.question.pair === pair;
+    if (shown) this.last = { kind: "elsewhere" };
+    this.heard(progress);
+    if (!shown || this.looking()) return;
+    this.#prefetcher.release(pair);
+    this.#advance();
+  }
+
+  /** How many pairs were passed over. */
+  get passed() {
+    return this.#passed.length;
   }
 
   #mine = ({ body }) => body.place === this.place && body.set === this.set;
@@ -56,11 +78,17 @@ export class VotingSession {
   /** Vote on the shown pair: "left", "right", "tie" or "skip". False if there is nothing to vote on. */
   vote(kind) {
     if (this.state !== "asking" || (this.shown.pictures.broken && kind !== "skip")) return false;
-    const { question } = this.shown;
-    const side = { left: question.left, right: question.right }[kind] ?? null;
-    this.#seen.set(question.pair, this.shown);
+    if (this.shown.pictures.broken) return this.#passOver();
+    this.#remember(this.shown);
     this.rate.note(this.#now());
     this.last = { kind };
+    this.#send(this.shown.question, kind);
+    this.#advance();
+    return true;
+  }
+
+  #send(question, kind) {
+    const side = { left: question.left, right: question.right }[kind] ?? null;
     const body = {
       pair: question.pair,
       outcome: side ? "win" : kind,
@@ -68,48 +96,91 @@ export class VotingSession {
       seconds: Math.round((this.#now() - this.#shownAt) / 10) / 100,
       relabel: false,
     };
-    this.#enqueue("vote", body).then(
-      (answer) => {
+    const id = this.#newId();
+    const answered = this.#enqueue("vote", body, id).then(
+      ({ status, progress }) => {
         this.#prefetcher.release(question.pair);
-        this.heard(answer.progress);
+        if (status !== "recorded") this.last = { kind: status };
+        this.heard(progress);
+        return status;
       },
-      () => this.#changed(), // refused: the queue keeps and shows it
+      (error) => {
+        if (error?.discarded) this.#prefetcher.release(question.pair);
+        this.#changed(); // refused: the queue keeps and shows it
+        return "refused";
+      },
     );
+    this.#given.push({ id, answered });
+  }
+
+  /** What cannot be seen is not judged: nothing is sent, and the pair comes again in the next sitting. */
+  #passOver() {
+    this.#passed.push(this.shown.question.pair);
+    this.last = { kind: "passed" };
     this.#advance();
     return true;
   }
 
-  #enqueue(path, body) {
-    const id = this.#newId();
+  #remember(shown) {
+    const { pair } = shown.question;
+    this.#seen.delete(pair);
+    this.#seen.set(pair, shown);
+    if (this.#seen.size > REMEMBERED) this.#seen.delete(this.#seen.keys().next().value);
+  }
+
+  #enqueue(path, body, id = this.#newId()) {
     const whole = { place: this.place, set: this.set, client: this.client, id, ...body };
     return this.#queue.add({ id, path, body: whole, at: this.#now() });
   }
 
-  /** Take back this tab's newest vote, once those before it have arrived, and show its pair again. */
+  /**
+   * Take back the newest vote, once it has arrived, and show its pair again. A vote that the server did not record
+   * is not taken back, and no older one in its place.
+   */
   async undo() {
     const turn = ++this.#turn;
     const interrupted = this.state === "asking" ? this.shown : null;
     this.#show("loading", null);
-    let answer;
-    try {
-      answer = await this.#enqueue("undo", {});
-    } catch {
-      answer = { status: "nothing" };
-    }
+    this.#undoing = this.#undoing.then(() => this.#takeBack());
+    const answer = await this.#undoing;
     if (interrupted) this.#prefetcher.putBack(interrupted.question, interrupted.pictures);
     if (answer.progress) this.progress = answer.progress;
-    const before = answer.status === "undone" ? this.#seen.get(answer.pair) : null;
-    this.last = { kind: answer.status === "undone" ? "undone" : "nothing" };
-    if (answer.status === "undone") this.rate.drop();
-    if (before) this.#prefetcher.putBack(before.question, before.pictures);
-    else if (answer.pair) this.#prefetcher.release(answer.pair);
+    this.last = { kind: answer.status };
+    if (answer.status === "undone") {
+      this.rate.drop();
+      const seen = this.#seen.get(answer.pair);
+      this.#seen.delete(answer.pair);
+      if (seen) this.#prefetcher.putBack(seen.question, seen.pictures);
+      else if (answer.question) this.#prefetcher.putBack(answer.question);
+      else this.#prefetcher.release(answer.pair);
+    } else if (answer.pair) this.#prefetcher.release(answer.pair);
     if (turn === this.#turn) await this.#advance();
   }
 
-  /** Ask again after an error. */
+  /** The server's answer, or one like it. Without a vote of this sitting the server looks for this page's newest. */
+  async #takeBack() {
+    const newest = this.#given.pop();
+    if (newest && (await newest.answered) !== "recorded") return { status: "unrecorded" };
+    try {
+      return await this.#enqueue("undo", newest ? { vote: newest.id } : {});
+    } catch {
+      return { status: "nothing" };
+    }
+  }
+
+  /** Ask again after an error, or for the pairs that were passed over. */
   retry() {
+    this.#passed.splice(0).forEach((pair) => this.#prefetcher.release(pair));
     this.#queue.kick();
     return this.#advance();
+  }
+
+  /** Load the pictures that are shown again. */
+  async reload() {
+    if (this.state !== "asking") return;
+    const { question } = this.shown;
+    const pictures = await this.#prefetcher.load(question);
+    if (this.shown?.question === question && this.state === "asking") this.#show("asking", { question, pictures });
   }
 
   async #advance() {
@@ -120,7 +191,7 @@ export class VotingSession {
     try {
       let next = await this.#prefetcher.take();
       if (!next) {
-        await this.#queue.idle(); // a vote that was on its way may have opened the next round
+        await this.#queue.idle(this); // a vote that was on its way may have opened the next round
         next = await this.#prefetcher.take();
       }
       if (turn === this.#turn) this.#show(next ? "asking" : "done", next);

@@ -1,5 +1,6 @@
 /**
- * Votes and undos on their way to the server: one at a time, in order, tried again until they are answered.
+ * Votes and undos on their way to the server, tried again until they are answered. Those of one set go one at a time,
+ * in order; a set that cannot be written holds up no other.
  *
  * An entry is {id, path, body, at}. It lies in the store from `add` until the server answered, so a closed tab or a
  * stopped server loses nothing; the server knows an id that it has seen, so sending twice counts once. A refusal
@@ -9,17 +10,17 @@
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
+const PATIENCE = 3; // attempts after which a person may give an entry up
+
+const lineOf = ({ place, set }) => JSON.stringify([place, set]);
 
 export class VoteQueue {
   #store;
   #send;
   #wait;
   #changed;
-  #line = []; // {entry, done, broke}
-  #running = null;
-  #wake = () => {};
+  #lines = new Map(); // place and set -> {items: [{entry, attempts, reason, done, broke}], running, wake}
   failed = [];
-  waiting = false; // the last attempt did not reach the server
 
   /**
    * @param {{load(): object[], save(entry): void, remove(id): void}} store
@@ -36,7 +37,7 @@ export class VoteQueue {
   /** Take up what an earlier page left behind, oldest first. */
   resume() {
     for (const entry of this.#store.load().sort((a, b) => a.at - b.at)) {
-      if (this.#line.some((each) => each.entry.id === entry.id)) continue;
+      if (this.pending(({ id }) => id === entry.id).length) continue;
       if (entry.refused) this.failed.push(entry);
       else this.#push(entry).catch(() => {});
     }
@@ -50,24 +51,42 @@ export class VoteQueue {
   }
 
   #push(entry) {
-    const answered = new Promise((done, broke) => this.#line.push({ entry, done, broke }));
-    this.#running ??= this.#run();
+    const key = lineOf(entry.body);
+    const line = this.#lines.get(key) ?? { items: [], running: null, wake: () => {} };
+    this.#lines.set(key, line);
+    const answered = new Promise((done, broke) => line.items.push({ entry, attempts: 0, reason: null, done, broke }));
+    line.running ??= this.#run(line, key);
     return answered;
+  }
+
+  get #items() {
+    return [...this.#lines.values()].flatMap(({ items }) => items);
+  }
+
+  /** An attempt did not reach the server, and none has since. */
+  get waiting() {
+    return this.#items.some(({ attempts }) => attempts > 0);
+  }
+
+  /** Entries tried so often that a person may want to discard them: [{entry, reason}]. */
+  get stuck() {
+    return this.#items.filter(({ attempts }) => attempts >= PATIENCE);
   }
 
   /** Entries not answered yet, those of one set if given. */
   pending(belongs = () => true) {
-    return this.#line.map(({ entry }) => entry).filter(belongs);
+    return this.#items.map(({ entry }) => entry).filter(belongs);
   }
 
-  /** Resolves when nothing is on its way. */
-  async idle() {
-    while (this.#running) await this.#running;
+  /** Resolves when nothing is on its way, to one set if given. */
+  async idle(of = null) {
+    const lines = () => (of ? [this.#lines.get(lineOf(of))].filter(Boolean) : [...this.#lines.values()]);
+    while (lines().length) await Promise.all(lines().map(({ running }) => running));
   }
 
   /** Try at once: the network is back, or a person asks. */
   kick() {
-    this.#wake();
+    this.#lines.forEach((line) => line.wake());
   }
 
   /** Put a refused entry at the end of the line again. */
@@ -78,11 +97,23 @@ export class VoteQueue {
     return this.add(again);
   }
 
-  /** Give up a refused entry. */
+  /** Give up an entry that was refused or waits. */
   discard(id) {
-    if (!this.#take(id)) return;
+    if (!this.#take(id) && !this.#giveUp(id)) return;
     this.#store.remove(id);
     this.#changed();
+  }
+
+  #giveUp(id) {
+    for (const line of this.#lines.values()) {
+      const item = line.items.find(({ entry }) => entry.id === id);
+      if (!item) continue;
+      this.#leave(line, item);
+      item.broke(Object.assign(new Error("The vote was discarded."), { discarded: true }));
+      line.wake();
+      return true;
+    }
+    return false;
   }
 
   #take(id) {
@@ -91,35 +122,42 @@ export class VoteQueue {
     return entry;
   }
 
-  async #run() {
+  async #run(line, key) {
     let pause = FIRST_PAUSE_MS;
-    while (this.#line.length) {
-      const { entry, done, broke } = this.#line[0];
+    while (line.items.length) {
+      const item = line.items[0];
       try {
-        const answer = await this.#send(entry);
-        this.#line.shift();
-        this.#store.remove(entry.id);
-        this.waiting = false;
+        const answer = await this.#send(item.entry);
+        this.#leave(line, item);
+        this.#store.remove(item.entry.id);
         pause = FIRST_PAUSE_MS;
-        done(answer);
+        item.done(answer);
       } catch (error) {
-        if (error?.permanent) {
-          this.#line.shift();
-          const refused = { ...entry, refused: String(error.message) };
-          this.failed.push(refused);
-          this.#store.save(refused);
-          this.waiting = false;
-          broke(error);
-        } else {
-          this.waiting = true;
+        if (!line.items.includes(item)) continue; // discarded meanwhile
+        if (error?.permanent) this.#refuse(line, item, error);
+        else {
+          item.attempts += 1;
+          item.reason = String(error?.message ?? error);
           this.#changed();
-          await Promise.race([this.#wait(pause), new Promise((woken) => (this.#wake = woken))]);
+          await Promise.race([this.#wait(pause), new Promise((woken) => (line.wake = woken))]);
           pause = Math.min(2 * pause, LONGEST_PAUSE_MS);
         }
       }
       this.#changed();
     }
-    this.#running = null;
+    this.#lines.delete(key); // at once: what is added from now on starts a line of its own
+  }
+
+  #leave(line, item) {
+    line.items = line.items.filter((each) => each !== item);
+  }
+
+  #refuse(line, item, error) {
+    this.#leave(line, item);
+    const refused = { ...item.entry, refused: String(error.message) };
+    this.failed.push(refused);
+    this.#store.save(refused);
+    item.broke(error);
   }
 }
 
@@ -128,9 +166,10 @@ const ORPHAN_MS = 60_000;
 
 /**
  * Entries in localStorage, each under its own key, so that two tabs never overwrite each other's.
- * `load` gives this tab's and, after a minute, those of tabs that seem to be gone; if one is not, ids settle it.
+ * `load` gives those of `clients`, the pages that this tab has shown, and, after a minute, those of tabs that seem
+ * to be gone; if one is not, ids settle it.
  */
-export function storedEntries(storage, client, now) {
+export function storedEntries(storage, clients, now) {
   return {
     load() {
       const found = [];
@@ -139,7 +178,7 @@ export function storedEntries(storage, client, now) {
         if (!key?.startsWith(PREFIX)) continue;
         try {
           const entry = JSON.parse(storage.getItem(key));
-          if (entry.body.client === client || now() - entry.at > ORPHAN_MS) found.push(entry);
+          if (clients.includes(entry.body.client) || now() - entry.at > ORPHAN_MS) found.push(entry);
         } catch {
           continue; // not ours, or cut short: nothing to send
         }

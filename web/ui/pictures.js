@@ -1,8 +1,17 @@
 /** Pictures loaded and decoded before they are needed. */
 import { imageUrl } from "../api.js";
 
-/** An <img> that is ready to be painted; `dataset.broken` marks one that cannot be. */
-export async function decoded(url) {
+const AGAIN_MS = 700;
+
+/** An <img> that is ready to be painted; `dataset.broken` marks one that cannot be, tried twice. */
+async function decoded(urlOf) {
+  const first = await attempted(urlOf());
+  if (!first.dataset.broken) return first;
+  await new Promise((done) => setTimeout(done, AGAIN_MS));
+  return attempted(urlOf(Date.now()));
+}
+
+async function attempted(url) {
   const image = new Image();
   image.alt = "";
   image.draggable = false;
@@ -18,7 +27,7 @@ export async function decoded(url) {
 /** Both pictures of a question: {left, right, broken}. */
 export async function loadPair(place, set, question) {
   const [left, right] = await Promise.all(
-    [question.left, question.right].map((name) => decoded(imageUrl(place, set, name))),
+    [question.left, question.right].map((name) => decoded((attempt) => imageUrl(place, set, name, undefined, attempt))),
   );
   return { left, right, broken: [left, right].some((image) => image.dataset.broken) };
 }

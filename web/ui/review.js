@@ -1,5 +1,6 @@
 /** The list of votes of a set: look again, change, remove. */
 import * as api from "../api.js";
+import { changeable } from "../core/blind.js";
 import { ago } from "../core/format.js";
 import { uuid } from "../core/uuid.js";
 import { shared } from "../studio.js";
@@ -98,13 +99,14 @@ class Review {
     const source = api.imageUrl(this.place, this.set, image, THUMBNAIL);
     const picture = h("img", { src: source, alt: "", loading: "lazy", decoding: "async" });
     const mark = chosen && h("span", { class: "dspo-mark" }, t("winner"));
+    const offer = this.place === "blind" ? "" : t("makeWinner");
     const attributes = {
       type: "button",
       class: `dspo-thumb ${chosen ? "chosen" : ""}`,
       "aria-pressed": String(chosen),
-      "aria-label": chosen ? t("winner") : t("makeWinner"),
-      title: chosen ? "" : t("makeWinner"),
-      disabled: vote.status !== "counts",
+      "aria-label": chosen ? t("winner") : offer || `${t("picture")} ${n}`,
+      title: chosen ? "" : offer,
+      disabled: !changeable(this.place, vote),
       "data-focus": `${vote.pair}:${n}`,
       onclick: () => !chosen && this.#relabel(vote, image),
     };

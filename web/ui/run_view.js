@@ -43,6 +43,7 @@ export class RunView {
     this.#stop.push(
       api.listen("run", (event) => event.run === run && this.#heard(event)),
       api.listen("preview", (event) => event.run === run && this.#preview(event.file)),
+      api.listen("lora_saved", () => this.refresh()), // the last step comes before the file that makes a run finished
     );
     this.refresh();
   }
@@ -144,12 +145,16 @@ export function openRun(run) {
   dialog.body.append(view.root);
 }
 
-/** A run in the sidebar: its state, and its curves while it is open. */
+/** A run in the sidebar: its state, which `update` sets anew, and its curves while it is open. */
 export function runItem({ run, step, steps, finished }, open) {
   let view = null;
-  const state = finished ? t("finished") : t("step", { step, steps: steps ?? "?" });
   const inside = h("div", {});
-  const summary = h("summary", {}, h("span", { class: "dspo-name" }, run), h("span", { class: "dspo-muted" }, state));
+  const state = h("span", { class: "dspo-muted" });
+  const update = (news) => {
+    state.textContent = news.finished ? t("finished") : t("step", { step: news.step, steps: news.steps ?? "?" });
+  };
+  update({ step, steps, finished });
+  const summary = h("summary", {}, h("span", { class: "dspo-name" }, run), state);
   const root = h("details", { class: "dspo-item", open }, summary, inside);
   const show = () => {
     view?.destroy();
@@ -157,5 +162,5 @@ export function runItem({ run, step, steps, finished }, open) {
     inside.replaceChildren(...(view ? [button(t("details"), () => openRun(run), { kind: "small" }), view.root] : []));
   };
   root.addEventListener("toggle", show);
-  return { root, run, destroy: () => view?.destroy() };
+  return { root, run, update, destroy: () => view?.destroy() };
 }

@@ -106,7 +106,7 @@ export class Sidebar {
   /** Runs keep their open curves: only when others appear is the list made anew. */
   #fillRuns(runs) {
     const names = (list) => list.map(({ run }) => run).join("\n");
-    if (runs.length && names(runs) === names(this.#runs)) return;
+    if (runs.length && names(runs) === names(this.#runs)) return runs.forEach((each, n) => this.#runs[n].update(each));
     const open = new Set(this.#runs.filter(({ root }) => root.open).map(({ run }) => run));
     this.#runs.forEach((each) => each.destroy());
     this.#runs = runs.map((each, n) => runItem(each, open.has(each.run) || (n === 0 && !each.finished)));
@@ -118,7 +118,9 @@ export class Sidebar {
   }
 
   #runHeard({ run, step, steps }) {
-    if (step >= steps || !this.#runs.some((each) => each.run === run)) this.soon();
+    const known = this.#runs.find((each) => each.run === run);
+    known?.update({ step, steps, finished: false });
+    if (step >= steps || !known) this.soon();
   }
 
   #set({ place, set, layout, pairs, progress, updated }) {

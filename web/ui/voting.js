@@ -58,13 +58,14 @@ class Voting {
       client,
       queue,
       prefetcher: new Prefetcher({
-        ask: (count, skip) => api.next(place, set, count, skip),
+        ask: (count, skip) => api.next(place, set, client, count, skip),
         load: (question) => loadPair(place, set, question),
       }),
       rate: new Rate(),
       now: Date.now,
       newId: uuid,
       changed: () => this.#draw(),
+      looking: () => !document.hidden,
     });
     this.#build(closed);
     this.#stop.push(
@@ -77,7 +78,9 @@ class Voting {
   #listen(client) {
     const ours = (event) => event.set === this.set && (event.place ?? this.place) === this.place;
     return [
-      api.listen("voted", (event) => ours(event) && event.client !== client && this.session.heard(event.progress)),
+      api.listen("voted", (event) => {
+        if (ours(event) && event.client !== client) this.session.elsewhere(event.pair, event.progress);
+      }),
       api.listen("collected", (event) => ours(event) && this.session.state === "done" && this.session.retry()),
     ];
   }
@@ -224,6 +227,24 @@ class Voting {
         button(t("discard"), () => queue.discard(entry.id), { kind: "quiet" }),
       ),
     );
+    for (const { entry, reason } of queue.stuck)
+      lines.push(
+        h(
+          "p",
+          {},
+          t("stuck", { set: entry.body.set, reason }),
+          button(t("discard"), () => queue.discard(entry.id), { kind: "quiet" }),
+        ),
+      );
+    if (session.state === "asking" && session.shown.pictures.broken)
+      lines.push(
+        h(
+          "p",
+          {},
+          t("picturesBroken"),
+          button(t("tryAgain"), () => session.reload(), { kind: "quiet" }),
+        ),
+      );
     const count = queue.pending().length;
     if (queue.waiting && count) {
       const text = count === 1 ? t("unsentOne") : t("unsent", { count });
@@ -262,13 +283,17 @@ class Voting {
     this.end.hidden = false;
     const blind = this.place === "blind";
     const { answered = 0, wins, ties, skips } = this.session.progress ?? {};
-    const heading = h("h3", { tabindex: -1 }, answered ? t(blind ? "blindDoneTitle" : "doneTitle") : t("emptyTitle"));
+    const title = this.session.passed ? "passedTitle" : blind ? "blindDoneTitle" : "doneTitle";
+    const heading = h("h3", { tabindex: -1 }, t(answered || this.session.passed ? title : "emptyTitle"));
     const text = answered ? t("doneText", { wins, ties, skips }) : t("doneEmpty");
     const undo = button(t("undo"), () => this.act("undo"), { kind: "quiet" });
     const close = button(t("close"), () => this.dialog.close(), { kind: "primary" });
+    const { passed } = this.session;
+    const again = button(t("tryAgain"), () => this.session.retry(), { kind: "quiet" });
     this.end.replaceChildren(
       heading,
       blind && answered ? resultPanel(this.set) : h("p", {}, text),
+      passed ? h("p", {}, t("passedOver", { count: passed }), " ", again) : "",
       h("div", { class: "dspo-row" }, answered ? undo : "", close),
     );
     heading.focus();
