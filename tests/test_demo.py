@@ -34,7 +34,6 @@ def test_the_whole_demonstration(tmp_path):
     assert verdict.win_rate.low > 0.75
     assert verdict.fit_after >= verdict.fit_before - 0.03
     assert verdict.fit_before > 0.9
-    assert result.seconds < 180
 
 
 def test_a_small_demonstration_leaves_everything_on_disk(tmp_path):
