@@ -1,0 +1,341 @@
+/**
+ * Goes once round with the panel as a person would: collect, vote, train, compare, vote blind. Prints what it did and
+ * found as JSON; ends with 1 after a failure.
+ *
+ *   URL_=... CHROMIUM=... NODE_PATH=... GRAPHS=graphs.json node tests/web/browser/loop.mjs
+ *
+ * GRAPHS: {name: workflow in API format} for each of PARTS (all, if not given). Also read: SHOTS (a folder for pictures
+ * of the screen), VUE (Nodes 2.0).
+ */
+import fs from "node:fs";
+import path from "node:path";
+import { axe, openPanel, ready, watch, withPage } from "./page.mjs";
+
+const { GRAPHS, SHOTS, VUE, PARTS = "collect,train,compare,blind,tabs" } = process.env;
+const graphs = JSON.parse(fs.readFileSync(GRAPHS, "utf8"));
+const SIZES = [
+  [1440, 900],
+  [800, 900],
+];
+const KEYS = ["ArrowLeft", "ArrowRight", "ArrowRight", "ArrowLeft", "ArrowDown", "ArrowLeft", "s"];
+const RUN_MS = 120_000;
+const dialog = ".dspo-vote";
+const checks = {};
+const report = { checks, votes: [] };
+
+const expect = (name, passed, found) => (checks[name] = passed ? "ok" : `FAILED: ${JSON.stringify(found)}`);
+const asking = (page) => page.waitForSelector(".dspo-choice.left:enabled img");
+const query = (values) => new URLSearchParams(values).toString();
+const served = (page, what) => page.evaluate((url) => fetch(url).then((answer) => answer.json()), `/api/dspo/${what}`);
+const shown = (page) =>
+  page.evaluate(() =>
+    [...document.querySelectorAll(".dspo-choice img")].map((image) => new URL(image.src).searchParams.get("image")),
+  );
+const counter = (page) =>
+  page
+    .locator(`${dialog} .dspo-counter strong`)
+    .textContent()
+    .then((text) => text.match(/\d+/g).map(Number));
+
+/** Ask `read` until `fits` says yes or time is up; what it read last. */
+async function until(read, fits, seconds = 10) {
+  const end = Date.now() + 1000 * seconds;
+  for (;;) {
+    const found = await read();
+    if (fits(found) || Date.now() > end) return found;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+}
+
+const progress = async (page, place, set) => (await served(page, `next?${query({ place, set, count: 1 })}`)).progress;
+
+/** Check a view with axe, and take its picture, in both themes and at both sizes. */
+async function look(page, name, selector) {
+  for (const theme of ["light", "dark"]) {
+    await page.evaluate((value) => window.app.extensionManager.setting.set("Comfy.ColorPalette", value), theme);
+    for (const [width, height] of SIZES) {
+      if (!SHOTS && width !== SIZES[0][0]) continue;
+      await page.setViewportSize({ width, height });
+      await page.waitForTimeout(600);
+      if (SHOTS) await page.screenshot({ path: path.join(SHOTS, `${name}-${theme}-${width}.png`) });
+      const found = (await axe(page, selector)).filter((each) => /^(serious|critical)/.test(each));
+      expect(`axe: ${name}, ${theme}, ${width}`, found.length === 0, found);
+    }
+  }
+  await page.setViewportSize({ width: SIZES[0][0], height: SIZES[0][1] });
+}
+
+async function load(page, name) {
+  await page.evaluate(
+    async ([graph, title]) => {
+      await window.app.loadApiJson(graph, title);
+      for (const node of window.app.graph.nodes)
+        for (const widget of node.widgets ?? []) if (widget.name === "control_after_generate") widget.value = "fixed";
+    },
+    [graphs[name], name],
+  );
+}
+
+/** Queue the graph that is loaded; `ended(page)` waits for it. */
+async function queue(page) {
+  await page.evaluate(() => {
+    window.loopEnd = null;
+    const { api } = window.comfyAPI.api;
+    for (const name of ["execution_success", "execution_error"])
+      api.addEventListener(name, ({ detail }) => (window.loopEnd = { name, text: detail.exception_message }));
+    window.app.queuePrompt(0, 1);
+  });
+}
+
+async function ended(page, name) {
+  const end = await page.waitForFunction(() => window.loopEnd, null, { timeout: RUN_MS });
+  const { name: event, text } = await end.jsonValue();
+  expect(`${name} runs`, event === "execution_success", text);
+}
+
+async function openVoting(page, place, set) {
+  await openPanel(page);
+  await page.locator(`[data-focus="vote:${place}:${set}"]`).click();
+  await asking(page);
+}
+
+/** One answer by the keyboard, noted as it was given. */
+async function answer(page, key, votes) {
+  await asking(page);
+  const [left, right] = await shown(page);
+  await page.keyboard.press(key);
+  const winner = { ArrowLeft: left, ArrowRight: right }[key] ?? null;
+  votes.push({ outcome: winner ? "win" : { ArrowDown: "tie", s: "skip" }[key], winner, images: [left, right].sort() });
+  await page.waitForFunction(
+    (before) =>
+      document.querySelector(".dspo-end:not([hidden])") ||
+      [...document.querySelectorAll(".dspo-choice img")].some(
+        ({ src }) => !before.every((name) => src.includes(encodeURIComponent(name))),
+      ),
+    [left, right],
+  );
+}
+
+async function collect(page) {
+  await load(page, "collect");
+  await queue(page);
+  await ended(page, "collect");
+  await openPanel(page);
+  await page.locator('[data-focus="vote:sets:loop"]').waitFor();
+  expect("24 pairs are open", (await progress(page, "sets", "loop")).open === 24, await progress(page, "sets", "loop"));
+  await openVoting(page, "sets", "loop");
+  for (let n = 0; n < 10; n++) await answer(page, KEYS[n % KEYS.length], report.votes);
+  await asking(page);
+  await page.keyboard.press("u");
+  const taken = report.votes.pop();
+  await page.waitForFunction(
+    (names) =>
+      [...document.querySelectorAll(".dspo-choice img")].every(({ src }) =>
+        names.some((name) => src.includes(encodeURIComponent(name))),
+      ),
+    taken.images,
+  );
+  for (let n = report.votes.length; n < 20; n++) await answer(page, KEYS[n % KEYS.length], report.votes);
+  expect("the counter says 20 of 24", (await counter(page)).join() === "20,24", await counter(page));
+  const count = await until(
+    () => progress(page, "sets", "loop"),
+    ({ answered }) => answered === 20,
+  );
+  expect("20 votes reach the server", count.answered === 20 && count.open === 4, count);
+  await ready(page); // a reload
+  await openVoting(page, "sets", "loop");
+  expect("after a reload it goes on at 20", (await counter(page)).join() === "20,24", await counter(page));
+  await look(page, "vote", dialog);
+  await page.keyboard.press("Escape");
+  await look(page, "sidebar", ".dspo-panel");
+  await review(page);
+}
+
+/** A picture out of the set and back, by click. */
+async function review(page) {
+  const before = await progress(page, "sets", "loop");
+  await page.locator('[data-focus="review:sets:loop"]').click();
+  const removed = page.locator(".dspo-vote-row.removed");
+  const row = page.locator(".dspo-vote-row.counts").first();
+  await row.locator('[data-focus$=":remove:1"]').click();
+  await removed.first().waitFor();
+  const without = await progress(page, "sets", "loop");
+  expect("a removed picture takes its pairs along", without.total === before.total - 3, [before, without]);
+  await look(page, "review", ".dspo-review");
+  await removed.first().locator('[data-focus*=":restore:"]:visible').first().click();
+  await removed.first().waitFor({ state: "detached" });
+  const after = await progress(page, "sets", "loop");
+  expect("restored, all is as before", JSON.stringify(after) === JSON.stringify(before), [before, after]);
+  await page.keyboard.press("Escape");
+}
+
+/** Wait until so many previews can be seen, below the curves as they are. */
+async function previews(page, count) {
+  const pictures = page.locator(".dspo-run .dspo-preview img");
+  await pictures.nth(count - 1).waitFor({ state: "attached", timeout: RUN_MS });
+  await page.locator(".dspo-previews").scrollIntoViewIfNeeded();
+  await page.waitForFunction(
+    (wanted) =>
+      [...document.querySelectorAll(".dspo-run .dspo-preview img")].filter(({ naturalWidth }) => naturalWidth)
+        .length === wanted,
+    count,
+  );
+}
+
+async function train(page) {
+  await load(page, "train");
+  await openPanel(page);
+  await page.evaluate(() => {
+    const seen = (window.loopSteps = new Set());
+    new MutationObserver(() => seen.add(document.querySelector(".dspo-run-facts strong")?.textContent)).observe(
+      document.querySelector(".dspo-panel"),
+      { subtree: true, childList: true },
+    );
+  });
+  await queue(page);
+  await previews(page, 1);
+  const steps = await page.evaluate(() => [...window.loopSteps].filter((text) => /^Step [123] of 4$/.test(text)));
+  const running = await page.locator(".dspo-run-facts .win").count();
+  expect("steps and a preview are shown while it trains", steps.length > 0 && running === 0, [steps, running]);
+  await ready(page); // a reload in the middle
+  await openPanel(page);
+  await page.locator(".dspo-item summary").first().waitFor();
+  if (!(await page.locator(".dspo-run").count())) await page.locator(".dspo-item summary").first().click();
+  await page.locator(".dspo-run-facts .win").waitFor({ timeout: RUN_MS });
+  await previews(page, 2);
+  const text = await page.locator(".dspo-run-facts strong").textContent();
+  expect("after a reload it is followed to its end", text === "Step 4 of 4", text);
+  const dots = await page.locator(".dspo-run .dspo-line").count();
+  expect("its curves are drawn", dots >= 3, dots);
+  const state = await page.locator(".dspo-item summary .dspo-muted").first().textContent();
+  expect("its line says that it is finished", state === "finished", state);
+  await look(page, "run", ".dspo-panel");
+  await page.locator(".dspo-item[open] .dspo-button.small").first().click();
+  await page.locator(".dspo-run-dialog .dspo-preview img").first().waitFor();
+  await look(page, "run-large", ".dspo-run-dialog");
+  await page.keyboard.press("Escape");
+}
+
+/** Show the node alone, in its own size. */
+async function face(page, type) {
+  await page.evaluate((name) => {
+    const node = window.app.graph.nodes.find((each) => each.type === name);
+    const { ds } = window.app.canvas;
+    node.setSize([420, 760]);
+    ds.scale = 1;
+    ds.offset[0] = 560 - node.pos[0];
+    ds.offset[1] = 90 - node.pos[1];
+    window.app.graph.setDirtyCanvas(true, true);
+  }, type);
+}
+
+async function compare(page) {
+  await load(page, "compare");
+  if (await page.locator(".dspo-panel").count()) await page.locator(".dspo-studio-tab-button").click();
+  await face(page, "DSPOCompareSampler");
+  await queue(page);
+  await ended(page, "compare");
+  await page.waitForFunction(() => {
+    const images = [...document.querySelectorAll(".dspo-compare-view img")];
+    return images.length === 2 && images.every(({ complete, naturalWidth }) => complete && naturalWidth);
+  });
+  const view = page.locator(".dspo-compare-view");
+  const cut = () => view.evaluate((element) => parseFloat(element.style.getPropertyValue("--dspo-cut")));
+  await view.locator("input").focus();
+  for (const key of ["ArrowLeft", "ArrowLeft", "ArrowRight"]) await page.keyboard.press(key);
+  expect("arrow keys move the divider", (await cut()) === 49, await cut());
+  await dragging(page, view, cut);
+  const source = () => view.locator("img").first().getAttribute("src");
+  const first = await source();
+  await page.locator(".dspo-compare select").last().selectOption({ index: 1 });
+  expect("another strength is another picture", (await source()) !== first, first);
+  await look(page, "compare", ".dspo-compare");
+  await page.locator(".dspo-modes button", { hasText: "Flicker" }).click();
+  const faces = new Set();
+  for (let n = 0; n < 20; n++) {
+    faces.add(await view.getAttribute("data-shown"));
+    await page.waitForTimeout(100);
+  }
+  expect("flicker shows both in turn", faces.size === 2, [...faces]);
+}
+
+/** The divider follows the pointer; the node and the graph stay. */
+async function dragging(page, view, cut) {
+  const where = () =>
+    page.evaluate(() => {
+      const { canvas, graph } = window.app;
+      return JSON.stringify([[...canvas.ds.offset], graph.nodes.map(({ pos }) => [...pos])]);
+    });
+  const before = await where();
+  const box = await view.boundingBox();
+  await page.mouse.move(box.x + box.width * 0.5, box.y + box.height * 0.4);
+  await page.mouse.down();
+  await page.mouse.move(box.x + box.width * 0.8, box.y + box.height * 0.4, { steps: 5 });
+  await page.mouse.up();
+  expect("dragging moves the divider", Math.abs((await cut()) - 80) <= 1, await cut());
+  expect("dragging moves nothing else", (await where()) === before, [before, await where()]);
+}
+
+async function blind(page) {
+  await load(page, "blind");
+  await queue(page);
+  await page.locator(".dspo-notice .primary").click({ timeout: RUN_MS });
+  report.blind = [];
+  for (let n = 0; !(await page.locator(".dspo-end:visible").count()); n++)
+    await answer(page, KEYS[n % KEYS.length], report.blind);
+  await page.locator(".dspo-number").waitFor();
+  await page.locator(".dspo-result-picture").waitFor();
+  const { set } = (await served(page, "sets")).sets.find(({ place }) => place === "blind");
+  const result = await served(page, `result?${query({ place: "blind", set })}`);
+  const [number, verdict, interval] = await Promise.all(
+    [".dspo-number", ".dspo-verdict", ".dspo-interval"].map((each) => page.locator(each).textContent()),
+  );
+  const percent = (share) => `${(100 * share).toFixed(0)}%`;
+  expect("the number is the server's", number.startsWith(percent(result.win_rate)), [number, result]);
+  expect(
+    "so are the sentence and the interval",
+    verdict === result.text && interval.includes(percent(result.low)) && interval.includes(percent(result.high)),
+    [verdict, interval, result],
+  );
+  report.result = { set, ...result };
+  await look(page, "blind", dialog);
+  await page.keyboard.press("Escape");
+}
+
+/** Two tabs vote on one set at once, until nothing is left; in two windows, as a tab behind another is not painted. */
+async function tabs(page, context, problems) {
+  const opened = context.waitForEvent("page");
+  await page.evaluate(() => void window.open("about:blank", "_blank", "noopener,popup,width=1440,height=900"));
+  const other = await opened;
+  const more = watch(other);
+  await ready(other);
+  report.tabs = [];
+  await Promise.all(
+    [page, other].map(async (tab, which) => {
+      await openVoting(tab, "sets", "two-tabs");
+      while (!(await tab.locator(".dspo-end:visible").count()))
+        await answer(tab, which ? "ArrowRight" : "ArrowLeft", report.tabs);
+    }),
+  );
+  const count = await until(
+    () => progress(page, "sets", "two-tabs"),
+    ({ open }) => open === 0,
+  );
+  expect("two tabs answer every pair", count.open === 0 && count.answered === count.total, count);
+  problems.push(...more);
+  await other.close();
+  await page.keyboard.press("Escape");
+}
+
+const acts = { collect, train, compare, blind, tabs };
+await withPage({ vueNodes: Boolean(VUE) }, async ({ page, problems, context }) => {
+  try {
+    for (const part of PARTS.split(",")) await acts[part](page, context, problems);
+  } catch (error) {
+    expect("it goes on to the end", false, String(error.stack));
+    if (SHOTS) await page.screenshot({ path: path.join(SHOTS, "failure.png") });
+  }
+  expect("no error in the page", problems.length === 0, problems);
+});
+console.log(JSON.stringify(report, null, 2));
+process.exitCode = Object.values(checks).every((each) => each === "ok") ? 0 : 1;
