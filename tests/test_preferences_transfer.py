@@ -13,7 +13,7 @@ from dspo_train.preferences import NewPicture, PreferenceStore
 from dspo_train.preferences.export import export
 from dspo_train.preferences.importing import import_folder
 
-LAYOUTS = {"suffix": "suffixes", "subfolders": "subfolders", "jsonl": "metadata", "csv": "metadata"}
+LAYOUTS = {"suffix": "suffixes", "subfolders": "subfolders", "ranked": "ranked", "jsonl": "metadata", "csv": "metadata"}
 
 
 def content(scan) -> list:

@@ -8,6 +8,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from ..pairs.collected import one_line
 from ..pairs.types import PairScan
 from .store import PreferenceStore
 
-ExportLayout = Literal["suffix", "subfolders", "jsonl", "csv"]
+ExportLayout = Literal["suffix", "subfolders", "ranked", "jsonl", "csv"]
 
 _COLUMNS = ("prompt", "image_0", "image_1", "preference")
 
@@ -47,8 +48,9 @@ def export(source: PreferenceStore | PairScan, target: Path, layout: ExportLayou
     """Copy what was judged into a new folder that `scan_pairs` and other programs read.
 
     `suffix` writes `00001_w.png`, `00001_l.png`, `00001.txt`; `subfolders` writes `chosen/`, `rejected/` with the
-    caption beside the winner; `jsonl` and `csv` write `metadata.*` and each picture once, below `images/`. Only the
-    tables know ties, and a scan has none to give. Prompts are written on one line.
+    caption beside the winner; `ranked` writes each pair as a set of two, `00001_0.png` the better; `jsonl` and `csv`
+    write `metadata.*` and each picture once, below `images/`. Only the tables know ties, and a scan has none to give.
+    Prompts are written on one line.
 
     Raises:
         DatasetError: `target` holds something already, there is nothing to export, or a picture is missing.
@@ -57,7 +59,7 @@ def export(source: PreferenceStore | PairScan, target: Path, layout: ExportLayou
     if layout not in get_args(ExportLayout):
         raise DatasetError(f"there is no layout {layout!r} to export to; choose one of {', '.join(_WRITE)}")
     pairs = list(_from_store(source) if isinstance(source, PreferenceStore) else _from_scan(source))
-    if layout in ("suffix", "subfolders"):
+    if layout in ("suffix", "subfolders", "ranked"):
         pairs = [pair for pair in pairs if pair.preference != "tie"]
     if not pairs:
         raise DatasetError(f"{source.folder}: holds nothing to export as {layout}; judge some pairs first")
@@ -119,9 +121,9 @@ class _Copier:
         self.count += 1
 
 
-def _write_suffix(pairs: list[_Pair], copy: _Copier) -> None:
+def _write_suffix(pairs: list[_Pair], copy: _Copier, sides: str = "wl") -> None:
     for stem, pair in _numbered(pairs):
-        for picture, side in zip(pair.best_first, "wl", strict=True):
+        for picture, side in zip(pair.best_first, sides, strict=True):
             copy(picture, f"{stem}_{side}{picture.suffix.lower()}")
         _caption(copy.target / f"{stem}.txt", pair.prompt)
 
@@ -147,6 +149,7 @@ def _write_csv(pairs: list[_Pair], copy: _Copier) -> None:
 _WRITE: dict[ExportLayout, Callable[[list[_Pair], _Copier], None]] = {
     "suffix": _write_suffix,
     "subfolders": _write_subfolders,
+    "ranked": partial(_write_suffix, sides="01"),
     "jsonl": _write_jsonl,
     "csv": _write_csv,
 }

@@ -54,6 +54,6 @@ ROUTES = (
         "POST",
         "/dspo/export",
         transfer.give_out,
-        {**_SET, "layout": Field(choice("suffix", "subfolders", "jsonl", "csv"))},
+        {**_SET, "layout": Field(choice("suffix", "subfolders", "ranked", "jsonl", "csv"))},
     ),
 )

@@ -250,7 +250,7 @@ def test_what_cannot_be_imported(server: ComfyServer, page: Page, place: Place) 
     assert files_below(server.base) == before
 
 
-@pytest.mark.parametrize("layout", ["suffix", "subfolders", "jsonl", "csv"])
+@pytest.mark.parametrize("layout", ["suffix", "subfolders", "ranked", "jsonl", "csv"])
 def test_exports_are_numbered_and_read_back(layout: str, server: ComfyServer, page: Page, place: Place) -> None:
     for question in ask(page, place, count=2):
         click(page, place, question)

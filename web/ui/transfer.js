@@ -4,7 +4,7 @@ import { t } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
 
-const LAYOUTS = ["suffix", "subfolders", "jsonl", "csv"];
+const LAYOUTS = ["suffix", "subfolders", "ranked", "jsonl", "csv"];
 
 /** One field, one button, and what came of it. `act(value)` resolves to the texts to show. */
 function ask({ title, label, field, go, act }) {
