@@ -57,8 +57,6 @@ def _write(out: Path, base: dict[str, Any]) -> None:
     files.write_text(out / "table.csv", writing.csv_text(rows))
     best = summary.best_settings(rows)
     shown = [r for r in results if _plain(r) and best.get((r["run"]["taste"], r["run"]["objective"])) == r["label"]]
-    for result in shown:
-        result["label"] = result["run"]["objective"]  # one colour an objective, whatever its setting
     files.write_picture(out / "table.png", picture.draw(picture.panels(shown, base)))
     say(f"{len(results)} runs: {out / 'table.md'}, table.csv, table.png")
 
