@@ -52,12 +52,16 @@ def test_the_states_lie_on_both_sides_of_each_batch_statistic():
 @pytest.mark.parametrize("strength", [0.5, 10.0])
 def test_dspo_is_diffusion_nft_on_pair_labels(strength):
     """arXiv 2509.16117: the mix (1 - b) old + b new regressed to a good picture's target and (1 + b) old - b new to a
-    bad one's; dspo is that at b = 1 / strength, times strength^2.
+    bad one's; dspo with the whole drift of the loser and no saturation is that at b = 1 / strength, times strength^2,
+    but for a constant, strength^2 (R_w + R_l).
     """
     x, b = elements("learned"), 1 / strength
     good = mean(((1 - b) * x.reference_w + b * x.policy_w - x.target_w) ** 2)
     bad = mean(((1 + b) * x.reference_l - b * x.policy_l - x.target_l) ** 2)
-    assert_same(x, ours("dspo", {"strength": strength})(x.errors()), strength**2 * (good + bad))
+    theirs = strength**2 * (good + bad)
+    e = x.errors()
+    loss = ours("dspo", {"strength": strength, "loser_drift": 1.0, "saturation": 0.0})(e)
+    assert_same(x, loss + strength**2 * (e.reference_w + e.reference_l), theirs)
 
 
 def test_dspo_paper_worked_by_hand():
@@ -73,13 +77,19 @@ def test_dspo_paper_worked_by_hand():
 
 
 def test_dspo_worked_by_hand():
-    """One element, g = 3: winner target 1, reference 0, policy 2: goal 0 + 3 (1 - 0) = 3, loss (2 - 3)^2 = 1.
+    """One element, target 1, reference 0 on both sides: R_w = R_l = 1.
 
-    Loser target 1, reference 0, policy -1: goal 0 - 3 (1 - 0) = -3, loss (-1 + 3)^2 = 4. Together 5.
-    E_w = 1, R_w = 1, q_w = 4; E_l = 4, R_l = 1, q_l = 1.
+    Winner's policy 2: E_w = 1, q_w = 4, so E_w - q_w - R_w = -4 (twice drift times lead: 2 * 2 * -1).
+    Loser's policy -1: E_l = 4, q_l = 1, so E_l - q_l - R_l = 2. The bracket is -4 - 2 = -6.
+    Margin (R_w - E_w) - (R_l - E_l) = 0 - (-3) = 3; over R_w + R_l = 2: 1.5.
+
+    strength 3, loser_drift 0.5, no saturation: 4 + 0.5 * 1 + 3 * -6 = -13.5.
+    With saturation ln(3) / 1.5 the weight is 2 sigmoid(-ln 3) = 2 / (1 + 3) = 0.5: 4.5 + 3 * 0.5 * -6 = -4.5.
     """
     e = PairErrors(*(torch.tensor([v]) for v in (1.0, 4.0, 1.0, 1.0, 4.0, 1.0, -2.0)))
-    assert_close_to(ours("dspo", {"strength": 3.0})(e), [5.0])
+    assert_close_to(ours("dspo", {"strength": 3.0, "loser_drift": 0.5, "saturation": 0.0})(e), [-13.5])
+    saturation = math.log(3) / 1.5
+    assert_close_to(ours("dspo", {"strength": 3.0, "loser_drift": 0.5, "saturation": saturation})(e), [-4.5])
 
 
 def test_diffusion_kto_worked_by_hand():

@@ -209,7 +209,7 @@ def test_v_prediction_and_epsilon_give_the_same_dspo_update_up_to_the_time_weigh
 
 
 def test_defaults_are_recorded():
-    assert objectives.arguments_of("dspo", {}) == {"strength": 10.0}
+    assert objectives.arguments_of("dspo", {}) == {"strength": 10.0, "loser_drift": 0.25, "saturation": 2.0}
     assert objectives.arguments_of("diffusion_kto", {"sharpness": 5}) == {"sharpness": 5, "liked": 0.5}
 
 
@@ -224,7 +224,7 @@ def test_ranges_and_defaults_name_the_same_arguments(name):
     ("name", "arguments", "message"),
     [
         ("dsop", {}, "unknown objective 'dsop'; known: dspo"),
-        ("dspo", {"beta": 1.0}, "'dspo' has no argument 'beta'; its arguments: strength"),
+        ("dspo", {"beta": 1.0}, "'dspo' has no argument 'beta'; its arguments: strength, loser_drift, saturation"),
         ("sft", {"beta": 1.0}, "its arguments: none"),
         ("dspo", {"strength": -1.0}, "objective_args.strength must be between"),
         ("dspo", {"strength": math.nan}, "objective_args.strength must be between"),

@@ -7,28 +7,43 @@ from torch import Tensor
 
 from ..errors import PairErrors
 
+_TINY = 1e-12  # an error that is zero to rounding
 SWITCH = 0.1  # the released SDXL code multiplies by the drift from this mean squared drift on
 
 
-def dspo(e: PairErrors, *, strength: float = 10.0) -> Tensor:
-    """Score matching to the preferred distribution by regression on both pictures. -> (B,)
+def dspo(e: PairErrors, *, strength: float = 10.0, loser_drift: float = 0.25, saturation: float = 2.0) -> Tensor:
+    """Score matching to the preferred distribution by regression from both pictures. -> (B,)
 
     DSPO's target score (Zhu et al., ICLR 2025, eq. 8 and 10) adds grad log p(y | x_t, c), y = "preferred", to the
     data's score. By Bayes' rule that is grad log p(x_t | y, c) - grad log p(x_t | c); with the reference model as
-    p(x_t | c), denoising score matching makes it a regression: at a noised winner to
-    reference + strength (target - reference), at a noised loser to reference - strength (target - reference):
+    p(x_t | c), denoising score matching makes it a regression on the noised winner and the noised loser:
 
-        mean((d_w - g (target - reference))^2) = q_w + g (E_w - q_w - R_w) + g^2 R_w,   g = strength,
+        q_w + b q_l + g w ((E_w - q_w - R_w) - (E_l - q_l - R_l)),
+        g = strength, b = loser_drift, w = 2 sigmoid(-saturation margin / (R_w + R_l)), held constant.
 
-    and with -g for the loser. What winner and loser share cancels; what differs moves the model, and the minimiser is
-    bounded. With pair labels this is the loss of DiffusionNFT (arXiv 2509.16117) at its beta = 1 / strength.
+    The bracket is linear in the policy: towards the winner's target, away from the loser's; what they share cancels.
+    The drift terms bound it. With w = 1 the minimiser is
+
+        reference + g (r_w (E[target | winner] - reference) - r_l (E[target | loser] - reference)) / (r_w + b r_l),
+
+    r the densities of noised winners and losers at x_t. For b = 0 and a reference that is their mixture that is
+    2 g grad log p(y | x_t, c). At b = 1 (with pair labels, the loss of DiffusionNFT, arXiv 2509.16117, at its
+    beta = 1 / strength) it fades where x_t looks like a loser, just where it is needed, and the strength that makes up
+    for that spoils what looks like a winner; at b = 0 nothing holds the model where only losers are.
+
+    w is eq. 13's weight: 1 where the policy ranks a pair as the reference does, towards 0 where the pair is learned. Its
+    unit is the reference's own error, so that it means the same at every timestep and for epsilon and v prediction.
 
     Args:
         strength: how far past the reference the difference is carried; about 3 gentle, 30 strong.
+        loser_drift: the share of the loser's drift.
+        saturation: how soon a pair counts as learned; 0 never.
     """
-    towards = e.drift_w + strength * (e.policy_w - e.drift_w - e.reference_w) + strength**2 * e.reference_w
-    away = e.drift_l - strength * (e.policy_l - e.drift_l - e.reference_l) + strength**2 * e.reference_l
-    return towards + away
+    towards = e.policy_w - e.drift_w - e.reference_w
+    away = e.policy_l - e.drift_l - e.reference_l
+    learned = (e.margin / (e.reference_w + e.reference_l).clamp(min=_TINY)).detach()
+    weight = 2 * torch.sigmoid(-saturation * learned)
+    return e.drift_w + loser_drift * e.drift_l + strength * weight * (towards - away)
 
 
 def _pulled(e: PairErrors, pull: Tensor | float) -> Tensor:
