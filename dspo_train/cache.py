@@ -24,6 +24,7 @@ from .pairs import PreferencePair
 _LAYOUT = "1"  # part of every name; raise it when the content of the files changes its meaning
 
 Progress = Callable[[int, int], None]
+TimeIds = tuple[int, int, int, int, int, int]
 
 
 class Encoder(Protocol):
@@ -59,7 +60,7 @@ class EncodedPair:
     winner: Path
     loser: Path
     caption: Path
-    time_ids: tuple[int, int, int, int, int, int]
+    time_ids: TimeIds
 
 
 class EncodingCache:

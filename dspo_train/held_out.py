@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from . import conditioning, draws
-from .batches import PairSource, latents_from_moments
-from .cache import EncodedPair, read_captions
+from .batches import PairSource
+from .cache import EncodedPair
 from .denoiser import Denoiser
 from .errors import PairBatch, per_sample_mse
 from .exceptions import ConfigError
@@ -119,16 +119,12 @@ class Bank:
     def of(self, pair: EncodedPair) -> Iterator[PairBatch]:
         """A pair's draws, one row each."""
         source = self.source
-        caption = read_captions(source.cache, [pair.caption])
-        if source.sized:
-            caption = caption.with_time_ids(torch.tensor([pair.time_ids], dtype=torch.float32))
-        moments = torch.stack([source.cache.read(path)["plain"] for path in (pair.winner, pair.loser)])
+        caption = source.conditioning([pair.caption], [pair.time_ids])
+        moments = source.moments([pair.winner, pair.loser], "plain")
         for number in range(self.draws):
             generator = draws.generator(source.seed, "held-out draw", pair.content, number)
             timestep = self._timestep(pair, number, generator)
-            latent = (moments.shape[1] // 2, *moments.shape[2:])
-            noise, posterior = torch.randn((2, *latent), generator=generator)
-            clean = latents_from_moments(moments, posterior, scaling=source.scaling, shift=source.shift)
+            clean, noise = source.latents(moments, generator)
             yield PairBatch(clean[:1], clean[1:], noise[None], timestep[None], caption)
 
     def _timestep(self, pair: EncodedPair, number: int, generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ authors draw 0.8 of theirs liked, expresses that as the objective's weight.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 
 from . import draws, files
-from .batches import draw_timestep, epoch_order, latents_from_moments
+from .batches import Source
 from .buckets import Bucket, make_buckets
-from .cache import Encoder, EncodingCache, Progress, _encode_caption, _picture_moments, empty_caption, read_captions
+from .cache import Encoder, EncodingCache, Progress, TimeIds, _encode_caption, _picture_moments, empty_caption
 from .conditioning import Conditioning
 from .config import DataSpec
 from .errors import Stacked
 from .images import crop_plan
-from .noise import NoiseProcess
 from .pairs.opinions import Opinion, OpinionScan
 from .shared_buckets import shared_buckets
 
@@ -48,7 +47,7 @@ class EncodedOpinion:
     bucket: Bucket
     picture: Path
     caption: Path
-    time_ids: tuple[int, int, int, int, int, int]
+    time_ids: TimeIds
 
 
 def encode_opinions(
@@ -182,58 +181,22 @@ class _Shelf:
 
 
 @dataclass(frozen=True)
-class UnpairedSource:
-    """Batches of liked and disliked pictures; every draw is a function of (seed, step, position in the step).
+class UnpairedSource(Source[tuple[int, int], UnpairedBatch]):
+    """Batches of liked and disliked pictures; a row is their two indices.
 
     An epoch has as many rows as, in each bucket, the longer side has pictures: it shows each of these once before any
     comes again, and those of the shorter side equally often but for one.
 
     Attributes:
         opinions: encoded pictures; every bucket among them holds both sides.
-        per_process: rows per step and process, of two pictures each.
-        largest: rows in one forward pass at most.
-        process, processes: which part of each step is drawn here.
-        scaling, shift: the VAE's, to model units.
-        sized: whether the model wants SDXL's size conditioning.
-        empty_caption: file for captions that were dropped.
     """
 
     opinions: Sequence[EncodedOpinion]
-    cache: EncodingCache
-    noise: NoiseProcess
-    data: DataSpec
-    seed: int
-    per_process: int
-    largest: int
-    scaling: float
-    shift: float
-    sized: bool
-    empty_caption: Path
-    process: int = 0
-    processes: int = 1
-
-    @property
-    def per_step(self) -> int:
-        return self.per_process * self.processes
-
-    def step(self, step: int) -> Iterator[UnpairedBatch]:
-        """This process's batches of a step (counted from 0), each of one shape."""
-        positions = range(self.process * self.per_process, (self.process + 1) * self.per_process)
-        indices = self.indices(step)
-        by_bucket: dict[Bucket, list[int]] = defaultdict(list)
-        for position in positions:
-            by_bucket[self.opinions[indices[position][0]].bucket].append(position)
-        for members in by_bucket.values():
-            for start in range(0, len(members), self.largest):
-                yield self._batch(step, members[start : start + self.largest], indices)
 
     def indices(self, step: int) -> tuple[tuple[int, int], ...]:
         """(liked, disliked) of each row of a step, for all processes. -> per_step"""
         shelves, places = self._rows
-        buckets = tuple(shelf.bucket for shelf in shelves)
-        epoch, offset = divmod(step, -(-len(buckets) // self.per_step))
-        order = epoch_order(buckets, self.per_step, self.seed, epoch)
-        rows = order[offset * self.per_step : (offset + 1) * self.per_step]
+        epoch, rows = self._in_order(tuple(shelf.bucket for shelf in shelves), step)
         return tuple(shelves[row].row(places[row], epoch, self.seed) for row in rows)
 
     @cached_property
@@ -251,29 +214,20 @@ class UnpairedSource:
             places += range(len(longer))
         return tuple(shelves), tuple(places)
 
-    def _batch(self, step: int, positions: Sequence[int], indices: Sequence[tuple[int, int]]) -> UnpairedBatch:
+    def _bucket(self, row: tuple[int, int]) -> Bucket:
+        return self.opinions[row[0]].bucket
+
+    def _batch(self, step: int, rows: Sequence[tuple[int, tuple[int, int]]]) -> UnpairedBatch:
         sides = ("liked", "disliked")
-        chosen = [(name, p, self.opinions[indices[p][side]]) for side, name in enumerate(sides) for p in positions]
+        chosen = [(name, p, self.opinions[row[side]]) for side, name in enumerate(sides) for p, row in rows]
         drawn = [self._draw(side, step, position, opinion) for side, position, opinion in chosen]
         clean, noises, timesteps, captions = zip(*drawn, strict=True)
-        conditioning = read_captions(self.cache, captions)
-        if self.sized:
-            sizes = [opinion.time_ids for _, _, opinion in chosen]
-            conditioning = conditioning.with_time_ids(torch.tensor(sizes, dtype=torch.float32))
-        liked, disliked = torch.stack(clean).chunk(2)
+        conditioning = self.conditioning(captions, [opinion.time_ids for _, _, opinion in chosen])
+        liked, disliked = torch.cat(clean).chunk(2)
         return UnpairedBatch(liked, disliked, torch.stack(noises), torch.stack(timesteps), conditioning)
 
     def _draw(
         self, side: str, step: int, position: int, opinion: EncodedOpinion
     ) -> tuple[Tensor, Tensor, Tensor, Path]:
-        """One picture's latent, noise, timestep and caption."""
-        generator = draws.generator(self.seed, side, step, position)
-        chance = torch.rand(2, generator=generator)
-        view = "flipped" if self.data.flip and chance[0] < 0.5 else "plain"
-        caption = self.empty_caption if chance[1] < self.data.caption_dropout else opinion.caption
-        moments = self.cache.read(opinion.picture)[view]
-        timestep = draw_timestep(self.noise.steps, self.data, generator)
-        latent = (moments.shape[0] // 2, *moments.shape[1:])
-        noise, posterior = torch.randn((2, *latent), generator=generator)
-        clean = latents_from_moments(moments, posterior, scaling=self.scaling, shift=self.shift)
-        return clean, noise, timestep, caption
+        """One picture's latent, (1, C, h, w), noise, timestep and caption."""
+        return self._drawn(draws.generator(self.seed, side, step, position), [opinion.picture], opinion.caption)

@@ -128,8 +128,8 @@ def source(tmp_path: Path) -> PairSource:
             EncodedPair(str(i), f"hash {i}", bucket, places["winner"], places["loser"], caption, (i, i, i, i, i, i))
         )
     return PairSource(
-        tuple(pairs), cache, from_scheduler_config(SD15_SCHEDULE), DataSpec(64, 16), seed=5, per_process=4, largest=3,
-        scaling=0.5, shift=0.1, sized=False, empty_caption=tmp_path / "none.safetensors",
+        tuple(pairs), cache=cache, noise=from_scheduler_config(SD15_SCHEDULE), data=DataSpec(64, 16), seed=5,
+        per_process=4, largest=3, scaling=0.5, shift=0.1, sized=False, empty_caption=tmp_path / "none.safetensors",
     )  # fmt: skip
 
 
@@ -446,8 +446,8 @@ def test_a_fresh_lora_measures_as_nothing_and_a_changed_one_the_same_twice(tmp_p
     _, held = split([pair.prompt for pair in scan.usable()], 0.4, 0)
     assert len(held) == 3  # six pairs, two prompts
     source = PairSource(
-        tuple(encoded[i] for i in held), cache, base.noise, config.data, seed=0, per_process=2, largest=2,
-        scaling=base.encoder.scaling, shift=base.encoder.shift, sized=family == "sdxl",
+        tuple(encoded[i] for i in held), cache=cache, noise=base.noise, data=config.data, seed=0,
+        per_process=2, largest=2, scaling=base.encoder.scaling, shift=base.encoder.shift, sized=family == "sdxl",
         empty_caption=empty_caption(base.encoder, cache),
     )  # fmt: skip
     bank = Bank(source, draws=4)

@@ -64,8 +64,8 @@ class Set:
         encoder = self.base.encoder
         settings = {"per_process": 4, "largest": 4, "sized": False, "seed": 5, **changes}
         return UnpairedSource(
-            self.opinions, self.cache, self.base.noise, self.data, scaling=encoder.scaling, shift=encoder.shift,
-            empty_caption=empty_caption(encoder, self.cache), **settings,
+            self.opinions, cache=self.cache, noise=self.base.noise, data=self.data,
+            scaling=encoder.scaling, shift=encoder.shift, empty_caption=empty_caption(encoder, self.cache), **settings,
         )  # fmt: skip
 
 
