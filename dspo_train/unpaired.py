@@ -19,12 +19,11 @@ from torch import Tensor
 from . import draws, files
 from .batches import Source
 from .buckets import Bucket, make_buckets
-from .cache import Encoder, EncodingCache, Progress, TimeIds, _encode_caption, _picture_moments, empty_caption
+from .cache import Encoder, EncodingCache, Progress, TimeIds, Wanted, encode
 from .conditioning import Conditioning
 from .config import DataSpec
 from .errors import Stacked
-from .images import crop_plan
-from .pairs.opinions import Opinion, OpinionScan
+from .pairs.opinions import OpinionScan
 from .shared_buckets import shared_buckets
 
 
@@ -62,65 +61,32 @@ def encode_opinions(
 ) -> list[EncodedOpinion]:
     """Make what the cache lacks and say where everything lies, the liked before the disliked.
 
-    A picture that is part of a pair elsewhere is encoded once, where its crop is the same.
-
-    Args:
-        seed: for the place of random crops.
-        share: (index, count) of this process; it encodes every count-th picture and names all.
-        on_progress: called with (pictures done, pictures in this share).
+    A picture that is part of a pair elsewhere is encoded once, where its crop is the same. Arguments and further
+    errors as of `cache.encode`.
 
     Raises:
-        DatasetError: one side is empty, or a picture cannot be decoded.
-        ModelError: the VAE gave numbers that are not finite.
+        DatasetError: one side is empty.
     """
     opinions = scan.usable()
     buckets = make_buckets(data.resolution, data.bucket_step)
     liked, disliked = shared_buckets([o.size for o in scan.liked], [o.size for o in scan.disliked], buckets)
-    index, count = share
-    mine = range(index, len(opinions), count)
-    encoded = []
-    for i, (opinion, bucket) in enumerate(zip(opinions, liked + disliked, strict=True)):
-        position = crop_position(opinion, data, seed)
-        entry = _locate(opinion, bucket, position, encoder, cache, data)
-        if i in mine:
-            if not cache.has(entry.picture):
-                cache.write(entry.picture, _picture_moments(opinion.picture, bucket, position, encoder, data))
-            _encode_caption(opinion.prompt, entry.caption, encoder, cache)
-            on_progress(mine.index(i) + 1, len(mine))
-        encoded.append(entry)
-    if data.caption_dropout and index == 0:
-        _encode_caption("", empty_caption(encoder, cache), encoder, cache)
-    return encoded
-
-
-def crop_position(opinion: Opinion, data: DataSpec, seed: int) -> tuple[float, float]:
-    """Share of the free room left and above the crop."""
-    if data.crop == "center":
-        return 0.5, 0.5
-    x, y = torch.rand(2, generator=draws.generator(seed, "crop", opinion.key), dtype=torch.float64).tolist()
-    return x, y
-
-
-def _locate(
-    opinion: Opinion,
-    bucket: Bucket,
-    position: tuple[float, float],
-    encoder: Encoder,
-    cache: EncodingCache,
-    data: DataSpec,
-) -> EncodedOpinion:
-    file = files.sha256_of(opinion.picture)
-    _, (left, top) = crop_plan(opinion.size, bucket, position)
-    width, height = opinion.size
-    return EncodedOpinion(
-        key=opinion.key,
-        content=files.digest(opinion.key, opinion.prompt, file, opinion.liked),
-        liked=opinion.liked,
-        bucket=bucket,
-        picture=cache.place("pictures", encoder.image_id, file, tuple(bucket), position, data.flip),
-        caption=cache.place("captions", encoder.prompt_id, opinion.prompt),
-        time_ids=(height, width, top, left, bucket.height, bucket.width),
-    )
+    wanted = [
+        Wanted(opinion.key, opinion.prompt, (opinion.picture,), opinion.size, bucket)
+        for opinion, bucket in zip(opinions, liked + disliked, strict=True)
+    ]
+    found = encode(wanted, encoder, cache, data, seed=seed, share=share, on_progress=on_progress)
+    return [
+        EncodedOpinion(
+            key=item.key,
+            content=files.digest(item.key, item.prompt, *encoded.hashes, opinion.liked),
+            liked=opinion.liked,
+            bucket=item.bucket,
+            picture=encoded.pictures[0],
+            caption=encoded.caption,
+            time_ids=encoded.time_ids,
+        )
+        for opinion, item, encoded in zip(opinions, wanted, found, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
