@@ -11,13 +11,14 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from . import draws, files, held_out, objectives
+from . import draws, files, objectives
 from .base import Base
 from .batches import PairSource
 from .cache import EncodedPair, EncodingCache, Progress, empty_caption, encode_pairs
 from .config import TrainConfig
 from .exceptions import ConfigError
 from .held_out import Bank
+from .held_out_split import normalised, split
 from .pairs import PairScan, PreferencePair, scan_pairs
 from .pairs.opinions import Opinion, OpinionScan, looks_unpaired, scan_opinions
 from .unpaired import UnpairedSource, encode_opinions
@@ -73,7 +74,7 @@ def check(config: TrainConfig, scan: Scan) -> None:
             if given:
                 raise ConfigError(f"{name} needs pairs, and {scan.folder.name} holds pictures without; leave it out")
     elif config.held_out.share:
-        held_out.split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
+        split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
 
 
 def encode(
@@ -114,7 +115,7 @@ def one_per_prompt(pairs: Sequence[PreferencePair], seed: int) -> list[Preferenc
     """
     first: dict[str, PreferencePair] = {}
     for pair in sorted(pairs, key=lambda pair: draws.number(seed, "one per prompt", pair.key)):
-        first.setdefault(held_out.normalised(pair.prompt), pair)
+        first.setdefault(normalised(pair.prompt), pair)
     kept = {pair.key for pair in first.values()}
     return [pair for pair in pairs if pair.key in kept]
 
@@ -139,7 +140,7 @@ def _paired(
     content = files.digest(*(pair.content for pair in encoded))
     if not config.held_out.share:
         return Dataset(source, None, len(encoded), content)
-    train, hold = held_out.split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
+    train, hold = split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
     trained, held = tuple(encoded[i] for i in train), tuple(encoded[i] for i in hold)
     bank = Bank(dataclasses.replace(source, pairs=held), config.held_out.draws)
     return Dataset(dataclasses.replace(source, pairs=trained), bank, len(trained), content)

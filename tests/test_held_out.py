@@ -24,7 +24,8 @@ from dspo_train.config import DataSpec, LoraSpec
 from dspo_train.diffusers_unet import DiffusersDenoiser
 from dspo_train.errors import pair_errors
 from dspo_train.exceptions import ConfigError
-from dspo_train.held_out import Bank, Evaluation, best, evaluations, measure, origin_predictions, should_stop, split
+from dspo_train.held_out import Bank, Evaluation, best, evaluations, measure, origin_predictions, should_stop
+from dspo_train.held_out_split import split
 from dspo_train.lora import attached
 from dspo_train.noise import from_scheduler_config
 from dspo_train.pairs import scan_pairs
