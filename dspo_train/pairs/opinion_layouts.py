@@ -16,7 +16,7 @@ from .types import Candidate, Defect
 
 OpinionLayout = Literal["table", "folders"]
 
-_OWN_WORDS = {"liked": True, "like": True, "good": True, "disliked": False, "dislike": False, "bad": False}
+OPINION_SIDES = {"liked": True, "like": True, "good": True, "disliked": False, "dislike": False, "bad": False}
 _PAIR_WORDS = {word: side == 0 for family in SIDES for side, word in enumerate(family)}
 
 
@@ -95,9 +95,9 @@ def _place(path: str) -> _Place | None:
     parts = nfc(split_suffix(path)[0]).split("/")
     for index, part in enumerate(parts[:-1]):
         word = part.casefold()
-        if word in _OWN_WORDS or word in _PAIR_WORDS:
-            own = word in _OWN_WORDS
-            liked = _OWN_WORDS[word] if own else _PAIR_WORDS[word]
+        if word in OPINION_SIDES or word in _PAIR_WORDS:
+            own = word in OPINION_SIDES
+            liked = OPINION_SIDES[word] if own else _PAIR_WORDS[word]
             return _Place(liked, own, "/".join(parts[:index] + parts[index + 1 :]))
     return None
 
