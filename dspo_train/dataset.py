@@ -19,8 +19,7 @@ from .config import TrainConfig
 from .exceptions import ConfigError
 from .held_out import Bank
 from .held_out_split import normalised, split
-from .pairs import PairScan, PreferencePair, scan_pairs
-from .pairs.opinions import Opinion, OpinionScan, looks_unpaired, scan_opinions
+from .pairs import Opinion, OpinionScan, PairScan, PreferencePair, looks_unpaired, scan_opinions, scan_pairs
 from .unpaired import UnpairedSource, encode_opinions
 
 Scan = PairScan | OpinionScan

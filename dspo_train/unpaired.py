@@ -23,7 +23,7 @@ from .cache import Encoder, EncodingCache, Progress, TimeIds, Wanted, encode
 from .conditioning import Conditioning
 from .config import DataSpec
 from .errors import Stacked
-from .pairs.opinions import OpinionScan
+from .pairs import OpinionScan
 from .shared_buckets import shared_buckets
 
 
