@@ -1,4 +1,4 @@
-"""Which pairs a step sees, and with which noise."""
+"""Which pictures a step sees, and with which noise."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class DataSpec:
         flip: mirror half of the draws, both pictures of a pair alike.
         crop: where the bucket is cut from the picture; `random` draws one place per pair.
         caption_dropout: share of draws whose caption is replaced by the empty one, both pictures alike.
-        one_per_prompt: of several pairs with the same prompt only one is used, see `pairs.one_per_prompt`.
+        one_per_prompt: of several pairs with the same prompt only one is used, see `dataset.one_per_prompt`.
         least_noise, most_noise: part of the noise schedule that timesteps are drawn from, 0 clean to 1 noise.
     """
 

@@ -154,9 +154,6 @@ class RunFolder:
                 "Give the same settings to go on with it, or another folder (--out) for a new run"
             )
 
-    def info(self) -> dict[str, Any]:
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-
     # Checkpoints
 
     def checkpoints(self) -> list[tuple[int, Path]]:
