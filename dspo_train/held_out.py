@@ -254,13 +254,15 @@ class Evaluation:
     accuracy_error: float
     winner_change: float
 
+    @classmethod
+    def of(cls, step: int, held: HeldOut) -> Evaluation:
+        return cls(step, held.accuracy, held.accuracy_error, held.winner_change)
+
 
 def evaluations(reports: Iterable[Mapping[str, Any]]) -> tuple[Evaluation, ...]:
     """The measurements among a run's reports, by step; of several of one step, as after a resume, the last."""
     found = {report["step"]: held for report in reports if (held := from_report(report)) is not None}
-    return tuple(
-        Evaluation(step, held.accuracy, held.accuracy_error, held.winner_change) for step, held in sorted(found.items())
-    )
+    return tuple(Evaluation.of(step, held) for step, held in sorted(found.items()))
 
 
 def best(history: Sequence[Evaluation]) -> Evaluation | None:
