@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .run_reports import LATEST, winning_by_getting_worse
+from .run_reports import LATEST, NEAR_ONE, winning_by_getting_worse
 
 _IN_A_ROW = 2  # measurements on a fixed bank differ by the weights alone, so few are enough
-_NEAR_ONE = 0.95
 
 _ADVICE = (
     "lower the learning rate or the objective's strength, stop earlier, or turn on loss.safeguard (0.5) or "
@@ -51,7 +50,7 @@ def held_out_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
     """
     measured = [report for report in reports if report.get("held_out_winner_change") is not None][-_IN_A_ROW:]
     return len(measured) == _IN_A_ROW and all(
-        report["held_out_winner_change"] > 0 and _accuracy(report) >= _NEAR_ONE for report in measured
+        report["held_out_winner_change"] > 0 and _accuracy(report) >= NEAR_ONE for report in measured
     )
 
 

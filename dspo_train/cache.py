@@ -24,6 +24,7 @@ from .pairs import PreferencePair
 _LAYOUT = "1"  # part of every name; raise it when the content of the files changes its meaning
 
 Progress = Callable[[int, int], None]
+TimeIds = tuple[int, int, int, int, int, int]
 
 
 class Encoder(Protocol):
@@ -59,7 +60,7 @@ class EncodedPair:
     winner: Path
     loser: Path
     caption: Path
-    time_ids: tuple[int, int, int, int, int, int]
+    time_ids: TimeIds
 
 
 class EncodingCache:
@@ -94,6 +95,27 @@ class EncodingCache:
         files.write_bytes(path, to_bytes({k: t.detach().cpu().contiguous() for k, t in tensors.items()}))
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Pictures of one caption that are cut alike; `size` is that of the first, in pixels."""
+
+    key: str
+    prompt: str
+    pictures: tuple[Path, ...]
+    size: tuple[int, int]
+    bucket: Bucket
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Where the encodings of a `Wanted` lie, its pictures' file hashes, and SDXL's size conditioning."""
+
+    hashes: tuple[str, ...]
+    pictures: tuple[Path, ...]
+    caption: Path
+    time_ids: TimeIds
+
+
 def encode_pairs(
     pairs: Sequence[PreferencePair],
     encoder: Encoder,
@@ -104,84 +126,96 @@ def encode_pairs(
     share: tuple[int, int] = (0, 1),
     on_progress: Progress = lambda done, total: None,
 ) -> list[EncodedPair]:
-    """Make what the cache lacks and say where everything lies.
+    """Make what the cache lacks and say where everything lies; arguments and errors as of `encode`."""
+    buckets = make_buckets(data.resolution, data.bucket_step)
+    wanted = [
+        Wanted(
+            pair.key,
+            pair.prompt,
+            (pair.winner, pair.loser),
+            pair.winner_size,
+            nearest_bucket(*pair.winner_size, buckets),
+        )
+        for pair in pairs
+    ]
+    found = encode(wanted, encoder, cache, data, seed=seed, share=share, on_progress=on_progress)
+    return [
+        EncodedPair(
+            key=item.key,
+            content=files.digest(item.key, item.prompt, *encoded.hashes),
+            bucket=item.bucket,
+            winner=encoded.pictures[0],
+            loser=encoded.pictures[1],
+            caption=encoded.caption,
+            time_ids=encoded.time_ids,
+        )
+        for item, encoded in zip(wanted, found, strict=True)
+    ]
+
+
+def encode(
+    wanted: Sequence[Wanted],
+    encoder: Encoder,
+    cache: EncodingCache,
+    data: DataSpec,
+    *,
+    seed: int,
+    share: tuple[int, int],
+    on_progress: Progress,
+) -> list[Encoded]:
+    """Make what the cache lacks and say where everything lies, in the order given.
 
     Args:
-        seed: for the place of random crops, one place per pair.
-        share: (index, count) of this process; it encodes every count-th pair and names all.
-        on_progress: called with (pairs done, pairs in this share).
+        seed: for the place of random crops, one place for each item.
+        share: (index, count) of this process; it encodes every count-th item and names all.
+        on_progress: called with (items done, items in this share).
 
     Raises:
         DatasetError: a picture that cannot be decoded.
         ModelError: the VAE gave numbers that are not finite.
     """
-    buckets = make_buckets(data.resolution, data.bucket_step)
     index, count = share
-    encoded = []
-    mine = range(index, len(pairs), count)
-    for i, pair in enumerate(pairs):
-        position = crop_position(pair, data, seed)
-        entry = _locate(pair, position, encoder, cache, data, buckets)
+    mine = range(index, len(wanted), count)
+    found = []
+    for i, item in enumerate(wanted):
+        position = _crop_position(item.key, data, seed)
+        encoded = _locate(item, position, encoder, cache, data)
         if i in mine:
-            _encode(pair, position, entry, encoder, cache, data)
+            for source, target in zip(item.pictures, encoded.pictures, strict=True):
+                if not cache.has(target):
+                    cache.write(target, _picture_moments(source, item.bucket, position, encoder, data))
+            _encode_caption(item.prompt, encoded.caption, encoder, cache)
             on_progress(mine.index(i) + 1, len(mine))
-        encoded.append(entry)
+        found.append(encoded)
     if data.caption_dropout and index == 0:
         _encode_caption("", empty_caption(encoder, cache), encoder, cache)
-    return encoded
+    return found
 
 
 def empty_caption(encoder: Encoder, cache: EncodingCache) -> Path:
     return cache.place("captions", encoder.prompt_id, "")
 
 
-def _locate(
-    pair: PreferencePair,
-    position: tuple[float, float],
-    encoder: Encoder,
-    cache: EncodingCache,
-    data: DataSpec,
-    buckets: Sequence[Bucket],
-) -> EncodedPair:
-    bucket = nearest_bucket(*pair.winner_size, buckets)
-
-    pictures = [files.sha256_of(path) for path in (pair.winner, pair.loser)]
-    winner, loser = (
-        cache.place("pictures", encoder.image_id, picture, tuple(bucket), position, data.flip) for picture in pictures
-    )
-    _, (left, top) = crop_plan(pair.winner_size, bucket, position)
-    width, height = pair.winner_size
-    return EncodedPair(
-        key=pair.key,
-        content=files.digest(pair.key, pair.prompt, *pictures),
-        bucket=bucket,
-        winner=winner,
-        loser=loser,
-        caption=cache.place("captions", encoder.prompt_id, pair.prompt),
-        time_ids=(height, width, top, left, bucket.height, bucket.width),
-    )
-
-
-def crop_position(pair: PreferencePair, data: DataSpec, seed: int) -> tuple[float, float]:
-    """Share of the free room left and above the crop; the same for winner and loser."""
+def _crop_position(key: str, data: DataSpec, seed: int) -> tuple[float, float]:
+    """Share of the free room left and above the crop."""
     if data.crop == "center":
         return 0.5, 0.5
-    x, y = torch.rand(2, generator=draws.generator(seed, "crop", pair.key), dtype=torch.float64).tolist()
+    x, y = torch.rand(2, generator=draws.generator(seed, "crop", key), dtype=torch.float64).tolist()
     return x, y
 
 
-def _encode(
-    pair: PreferencePair,
-    position: tuple[float, float],
-    entry: EncodedPair,
-    encoder: Encoder,
-    cache: EncodingCache,
-    data: DataSpec,
-) -> None:
-    for source, target in ((pair.winner, entry.winner), (pair.loser, entry.loser)):
-        if not cache.has(target):
-            cache.write(target, _picture_moments(source, entry.bucket, position, encoder, data))
-    _encode_caption(pair.prompt, entry.caption, encoder, cache)
+def _locate(
+    item: Wanted, position: tuple[float, float], encoder: Encoder, cache: EncodingCache, data: DataSpec
+) -> Encoded:
+    hashes, bucket = tuple(files.sha256_of(path) for path in item.pictures), item.bucket
+    _, (left, top) = crop_plan(item.size, bucket, position)
+    width, height = item.size
+    return Encoded(
+        hashes,
+        tuple(cache.place("pictures", encoder.image_id, file, tuple(bucket), position, data.flip) for file in hashes),
+        cache.place("captions", encoder.prompt_id, item.prompt),
+        (height, width, top, left, bucket.height, bucket.width),
+    )
 
 
 def _picture_moments(

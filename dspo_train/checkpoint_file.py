@@ -9,10 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +18,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from . import files
 from .exceptions import ModelError
-from .files import cannot_write
 from .ldm_layout import original_names
 from .lora_metadata import check_metadata
 from .noise import PredictionType
@@ -104,7 +101,7 @@ def save_checkpoint(
         kept = {k: part for k, part in _read_parts(base).items() if k in file.shapes and _stays(k, wanted)}
         carried = {key: value for key, value in file.metadata.items() if key not in STALE_METADATA}
         writer = _Writer(_parts(trained, kept, dtype, markers), {"format": "pt", **carried, **told}, base, trained)
-    _write(path, writer.chunks(), writer.check)
+    files.write_chunks(path, writer.chunks(), writer.check)
     if writer.lost is not None and writer.lost > MOST_LOST:
         lost = 100 * min(writer.lost, 1.0)
         log.warning(
@@ -256,25 +253,3 @@ def _header(parts: Mapping[str, _Part], metadata: Mapping[str, str]) -> bytes:
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)  # so that the tensors begin at a multiple of eight
     return len(text).to_bytes(8, "little") + text
-
-
-def _write(path: Path, chunks: Iterable[bytes | memoryview], check: Callable[[Path], None]) -> None:
-    """As `files.write_bytes`, but for content that is larger than memory."""
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            for chunk in chunks:
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; a checkpoint is to be read by other programs
-        check(Path(temporary))
-        os.replace(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)

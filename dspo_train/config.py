@@ -61,7 +61,7 @@ class TrainConfig:
         ema: decay a step of the average of the weights that is measured and saved; 0 takes the weights as they are.
         moving_reference: decay a step with which the reference follows the policy (arXiv 2505.18736); 0 keeps it.
         batch_size: pairs per process and forward pass; a step sees batch_size x accumulate x processes pairs.
-        keep: which weights become the result: of the last step, or of the best held-out accuracy.
+        keep: which weights become the result: of the last step, or of the best one by `held_out.best`.
     """
 
     objective: str = "dspo"

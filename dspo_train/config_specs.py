@@ -72,7 +72,7 @@ class DataSpec:
         flip: mirror half of the draws, both pictures of a pair alike.
         crop: where the bucket is cut from the picture; `random` draws one place per pair.
         caption_dropout: share of draws whose caption is replaced by the empty one, both pictures alike.
-        one_per_prompt: of several pairs with the same prompt only one is used, see `pairs.one_per_prompt`.
+        one_per_prompt: of several pairs with the same prompt only one is used, see `dataset.one_per_prompt`.
         least_noise, most_noise: part of the noise schedule that timesteps are drawn from, 0 clean to 1 noise.
     """
 
@@ -157,7 +157,7 @@ class HeldOutSpec:
         share: of the pairs, by whole prompts; 0 holds none out.
         draws: timesteps and noises that each held-out pair is measured at.
         every: optimiser steps between measurements.
-        patience: measurements without a better accuracy after which the run ends; 0 never.
+        patience: measurements after the best one, by `held_out.best`, at which the run ends; 0 never.
     """
 
     share: float = 0.0

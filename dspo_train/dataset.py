@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
 
-from . import draws, files, held_out, objectives
+from . import draws, files, objectives
 from .base import Base
 from .batches import PairSource
 from .cache import EncodedPair, EncodingCache, Progress, empty_caption, encode_pairs
 from .config import TrainConfig
 from .exceptions import ConfigError
 from .held_out import Bank
-from .pairs import PairScan, PreferencePair, scan_pairs
-from .pairs.opinions import Opinion, OpinionScan, looks_unpaired, scan_opinions
-from .unpaired import EncodedOpinion, UnpairedSource, encode_opinions
+from .held_out_split import normalised, split
+from .pairs import Opinion, OpinionScan, PairScan, PreferencePair, looks_unpaired, scan_opinions, scan_pairs
+from .unpaired import UnpairedSource, encode_opinions
 
 Scan = PairScan | OpinionScan
 
@@ -72,7 +73,7 @@ def check(config: TrainConfig, scan: Scan) -> None:
             if given:
                 raise ConfigError(f"{name} needs pairs, and {scan.folder.name} holds pictures without; leave it out")
     elif config.held_out.share:
-        held_out.split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
+        split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
 
 
 def encode(
@@ -84,17 +85,19 @@ def encode(
         ConfigError, DatasetError, ModelError: see `check`, `encode_pairs` and `encode_opinions`.
     """
     share = (accelerator.process_index, accelerator.num_processes)
+    settings = _settings(config, base, cache, accelerator)
     if isinstance(scan, OpinionScan):
         taken = _swapped_opinions(scan) if config.labels == "swapped" else scan
         opinions = encode_opinions(
             taken, base.encoder, cache, config.data, seed=config.seed, share=share, on_progress=on_progress
         )
-        return _unpaired(opinions, config, base, cache, accelerator)
+        content = files.digest(*(opinion.content for opinion in opinions))
+        return Dataset(UnpairedSource(opinions, **settings), None, len(opinions), content)
     pairs = _chosen(scan.usable(), config)
     encoded = encode_pairs(
         pairs, base.encoder, cache, config.data, seed=config.seed, share=share, on_progress=on_progress
     )
-    return _paired(pairs, encoded, config, base, cache, accelerator)
+    return _paired(pairs, encoded, config, settings)
 
 
 def _chosen(pairs: Sequence[PreferencePair], config: TrainConfig) -> list[PreferencePair]:
@@ -111,7 +114,7 @@ def one_per_prompt(pairs: Sequence[PreferencePair], seed: int) -> list[Preferenc
     """
     first: dict[str, PreferencePair] = {}
     for pair in sorted(pairs, key=lambda pair: draws.number(seed, "one per prompt", pair.key)):
-        first.setdefault(held_out.normalised(pair.prompt), pair)
+        first.setdefault(normalised(pair.prompt), pair)
     kept = {pair.key for pair in first.values()}
     return [pair for pair in pairs if pair.key in kept]
 
@@ -130,58 +133,34 @@ def _swapped_opinions(scan: OpinionScan) -> OpinionScan:
 
 
 def _paired(
-    pairs: Sequence[PreferencePair],
-    encoded: Sequence[EncodedPair],
-    config: TrainConfig,
-    base: Base,
-    cache: EncodingCache,
-    accelerator: Accelerator,
+    pairs: Sequence[PreferencePair], encoded: Sequence[EncodedPair], config: TrainConfig, settings: dict[str, Any]
 ) -> Dataset:
-    trained = held = tuple(encoded)
-    source = PairSource(
-        pairs=trained,
-        cache=cache,
-        noise=base.noise,
-        data=config.data,
-        seed=config.seed,
-        per_process=config.batch_size * config.accumulate,
-        largest=config.batch_size,
-        scaling=base.encoder.scaling,
-        shift=base.encoder.shift,
-        sized=base.family == "sdxl",
-        empty_caption=empty_caption(base.encoder, cache),
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-    )
+    source = PairSource(encoded, **settings)
     content = files.digest(*(pair.content for pair in encoded))
     if not config.held_out.share:
-        return Dataset(source, None, len(trained), content)
-    train, hold = held_out.split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
+        return Dataset(source, None, len(encoded), content)
+    train, hold = split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
     trained, held = tuple(encoded[i] for i in train), tuple(encoded[i] for i in hold)
     bank = Bank(dataclasses.replace(source, pairs=held), config.held_out.draws)
     return Dataset(dataclasses.replace(source, pairs=trained), bank, len(trained), content)
 
 
-def _unpaired(
-    opinions: Sequence[EncodedOpinion], config: TrainConfig, base: Base, cache: EncodingCache, accelerator: Accelerator
-) -> Dataset:
-    source = UnpairedSource(
-        opinions=tuple(opinions),
-        cache=cache,
-        noise=base.noise,
-        data=config.data,
-        seed=config.seed,
-        per_process=config.batch_size * config.accumulate,
-        largest=config.batch_size,
-        scaling=base.encoder.scaling,
-        shift=base.encoder.shift,
-        sized=base.family == "sdxl",
-        empty_caption=empty_caption(base.encoder, cache),
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-    )
-    content = files.digest(*(opinion.content for opinion in opinions))
-    return Dataset(source, None, len(opinions), content)
+def _settings(config: TrainConfig, base: Base, cache: EncodingCache, accelerator: Accelerator) -> dict[str, Any]:
+    """What a source is told beside its pictures."""
+    return {
+        "cache": cache,
+        "noise": base.noise,
+        "data": config.data,
+        "seed": config.seed,
+        "per_process": config.batch_size * config.accumulate,
+        "largest": config.batch_size,
+        "scaling": base.encoder.scaling,
+        "shift": base.encoder.shift,
+        "sized": base.family == "sdxl",
+        "empty_caption": empty_caption(base.encoder, cache),
+        "process": accelerator.process_index,
+        "processes": accelerator.num_processes,
+    }
 
 
 def tags(scan: Scan) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""What an objective sees of a model: six mean squared errors per pair."""
+"""What an objective sees of a model: mean squared errors of each pair."""
 
 from __future__ import annotations
 

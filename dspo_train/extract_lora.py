@@ -56,7 +56,7 @@ def extract(before: nn.Module | State, after: nn.Module | State, targets: Target
     _refuse_unlike(old, new)
     pattern = TARGETS[targets]
     weights: dict[str, LoraLayer] = {}
-    seen = total = targeted = error = 0.0
+    seen, total, targeted, error = 0, 0.0, 0.0, 0.0
     for name, value in new.items():
         difference = value.detach().float() - old[name].detach().to(value.device, torch.float32)
         size = _squared(difference)
@@ -73,7 +73,7 @@ def extract(before: nn.Module | State, after: nn.Module | State, targets: Target
         raise LoraFileError(f"the models have none of the layers that {targets!r} names; there is nothing to extract")
     if not weights:
         raise LoraFileError(
-            f"both models have the same weights in all {seen:.0f} layers that {targets!r} names; there is nothing to "
+            f"both models have the same weights in all {seen} layers that {targets!r} names; there is nothing to "
             "extract. Give the base and the model that was trained from it"
         )
     return Extracted(weights, kept=max(0.0, 1 - error / targeted), targeted=targeted / total)

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,17 @@ _FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows knows 
 
 
 def write_bytes(path: Path, data: bytes, check: Callable[[Path], None] = lambda written: None) -> None:
+    """As `write_chunks`, of content that is there already."""
+    write_chunks(path, [data], check)
+
+
+def write_chunks(
+    path: Path, chunks: Iterable[bytes | memoryview], check: Callable[[Path], None] = lambda written: None
+) -> None:
     """Write to a temporary name in the same folder, flush to the disk, check, rename over `path`.
 
     Args:
+        chunks: of the content, which need not fit into memory; what making them raises leaves `path` as it was.
         check: is given the temporary file before the rename; what it raises leaves `path` as it was.
 
     Raises:
@@ -34,10 +42,11 @@ def write_bytes(path: Path, data: bytes, check: Callable[[Path], None] = lambda 
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; a LoRA is to be read by other programs
+        os.chmod(temporary, 0o644)  # mkstemp makes it private; a model is to be read by other programs
         check(Path(temporary))
         os.replace(temporary, path)
     except OSError as error:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .exceptions import ModelError
+from .switched import Switched, set_modes
 
 _State = Literal["policy", "reference", "origin"]
 _Weights = Mapping[str, nn.Parameter]
@@ -42,7 +43,7 @@ def whole(unet: nn.Module, *, moving: bool = False) -> Iterator[WholeModel]:
     try:
         for parameter in base.values():
             parameter.requires_grad_(False)
-        _set_modes(unet)
+        set_modes(unet)
         model = WholeModel(places, base, moving=moving)
         yield model
     finally:
@@ -55,7 +56,7 @@ def whole(unet: nn.Module, *, moving: bool = False) -> Iterator[WholeModel]:
             module.training = mode
 
 
-class WholeModel:
+class WholeModel(Switched[_State]):
     """The UNet under training. Made by `whole`.
 
     Attributes:
@@ -96,16 +97,6 @@ class WholeModel:
     def reference_tensors(self) -> Mapping[str, Tensor]:
         """A moving reference's own tensors by the parameters' names, to let follow; none where it is fixed."""
         return self._moving
-
-    @contextmanager
-    def _as(self, state: _State) -> Iterator[None]:
-        self._refuse_if_taken_off()
-        before = self._state
-        try:
-            self._switch(state)
-            yield
-        finally:
-            self._switch(before)
 
     def _switch(self, state: _State) -> None:
         _put(self._weights[state], self._places)
@@ -153,13 +144,3 @@ def _put(weights: _Weights, places: _Places) -> None:
     """Straight into the modules' tables: `setattr` looks each name up in four places, 3 ms for SDXL against 0.1 ms."""
     for name, (table, key) in places.items():
         table[key] = weights[name]
-
-
-def _set_modes(unet: nn.Module) -> None:
-    """As for a LoRA: older diffusers recompute activations in train mode only; a base's own dropout stays off, so that
-    the policy and the reference are the same network.
-    """
-    unet.train()
-    for module in unet.modules():
-        if isinstance(module, nn.Dropout):
-            module.eval()

@@ -1,4 +1,4 @@
-"""Measuring a run on pairs kept from its training: which pairs, at which draws, with what result, and which is best.
+"""Measuring a run on pairs kept from its training: at which draws, with what result, and which is best.
 
 The bank of draws is a ruler: it depends on the seed and on each pair alone. Flips, dropped captions and the part of the
 schedule that is trained on leave it as it is, so figures of two steps, or of two runs, compare digit by digit.
@@ -7,8 +7,6 @@ schedule that is trained on leave it as it is, so figures of two steps, or of tw
 from __future__ import annotations
 
 import math
-import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
@@ -20,8 +18,8 @@ import torch
 from torch import Tensor
 
 from . import conditioning, draws
-from .batches import PairSource, latents_from_moments
-from .cache import EncodedPair, read_captions
+from .batches import PairSource
+from .cache import EncodedPair
 from .denoiser import Denoiser
 from .errors import PairBatch, per_sample_mse
 from .exceptions import ConfigError
@@ -31,60 +29,6 @@ Autocast = Callable[..., AbstractContextManager[Any]]
 _QUARTERS = 4
 _KEPT = 512 * 2**20  # bytes of predictions: about 2000 draws of SDXL at 1024 px in 16 bits, or 8000 of SD 1.5 at 512
 _PREFIX = "held_out_"
-
-
-def split(prompts: Sequence[str], share: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which pairs to train on and which to hold out, by whole prompts; case and spacing do not tell prompts apart.
-
-    Prompts stand in an order that only the seed and their own text decide, and are held out one by one as long as
-    that brings the number of held-out pairs nearer to the share. A pair more or less moves the end of that row, not
-    the rest. With two prompts or more, each side has at least one.
-
-    Args:
-        prompts: of each pair.
-        share: of the pairs to hold out, between 0 and 1, both excluded.
-
-    Returns:
-        Indices of the training pairs and of the held-out ones, ascending.
-
-    Raises:
-        ConfigError: a share out of range, or all pairs have one prompt.
-    """
-    if not 0 < share < 1:
-        raise ConfigError(f"held_out.share must lie between 0 and 1, both excluded, to hold pairs out; got {share!r}")
-    members: dict[str, list[int]] = defaultdict(list)
-    for index, prompt in enumerate(prompts):
-        members[normalised(prompt)].append(index)
-    if len(members) < 2:
-        raise ConfigError(
-            f"held_out.share {share:g} needs pairs of two prompts or more, and the {len(prompts)} pairs have "
-            f"{len(members)}; set held_out.share to 0, or add pairs of other prompts"
-        )
-    sizes = {prompt: len(members[prompt]) for prompt in sorted(members, key=lambda p: (_rank(seed, p), p))}
-    held = sorted(index for prompt in _chosen(sizes, share * len(prompts)) for index in members[prompt])
-    return tuple(sorted(set(range(len(prompts))) - set(held))), tuple(held)
-
-
-def normalised(prompt: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", prompt).casefold().split())
-
-
-def _rank(seed: int, prompt: str) -> int:
-    return draws.number(seed, "held-out prompt", prompt)
-
-
-def _chosen(sizes: Mapping[str, int], wanted: float) -> set[str]:
-    """Some of the prompts, taken in order, with about `wanted` pairs; not none and not all of them."""
-    chosen, count = set[str](), 0
-    for prompt, size in sizes.items():
-        if abs(count + size - wanted) < abs(count - wanted):
-            chosen.add(prompt)
-            count += size
-    if not chosen:  # every prompt is too large: the smallest
-        return {min(sizes, key=lambda prompt: abs(sizes[prompt] - wanted))}
-    if len(chosen) == len(sizes):
-        chosen.remove(min(sizes, key=lambda prompt: abs(count - sizes[prompt] - wanted)))
-    return chosen
 
 
 @dataclass(frozen=True)
@@ -119,16 +63,12 @@ class Bank:
     def of(self, pair: EncodedPair) -> Iterator[PairBatch]:
         """A pair's draws, one row each."""
         source = self.source
-        caption = read_captions(source.cache, [pair.caption])
-        if source.sized:
-            caption = caption.with_time_ids(torch.tensor([pair.time_ids], dtype=torch.float32))
-        moments = torch.stack([source.cache.read(path)["plain"] for path in (pair.winner, pair.loser)])
+        caption = source.conditioning([pair.caption], [pair.time_ids])
+        moments = source.moments([pair.winner, pair.loser], "plain")
         for number in range(self.draws):
             generator = draws.generator(source.seed, "held-out draw", pair.content, number)
             timestep = self._timestep(pair, number, generator)
-            latent = (moments.shape[1] // 2, *moments.shape[2:])
-            noise, posterior = torch.randn((2, *latent), generator=generator)
-            clean = latents_from_moments(moments, posterior, scaling=source.scaling, shift=source.shift)
+            clean, noise = source.latents(moments, generator)
             yield PairBatch(clean[:1], clean[1:], noise[None], timestep[None], caption)
 
     def _timestep(self, pair: EncodedPair, number: int, generator: torch.Generator) -> Tensor:
@@ -314,13 +254,15 @@ class Evaluation:
     accuracy_error: float
     winner_change: float
 
+    @classmethod
+    def of(cls, step: int, held: HeldOut) -> Evaluation:
+        return cls(step, held.accuracy, held.accuracy_error, held.winner_change)
+
 
 def evaluations(reports: Iterable[Mapping[str, Any]]) -> tuple[Evaluation, ...]:
     """The measurements among a run's reports, by step; of several of one step, as after a resume, the last."""
     found = {report["step"]: held for report in reports if (held := from_report(report)) is not None}
-    return tuple(
-        Evaluation(step, held.accuracy, held.accuracy_error, held.winner_change) for step, held in sorted(found.items())
-    )
+    return tuple(Evaluation.of(step, held) for step, held in sorted(found.items()))
 
 
 def best(history: Sequence[Evaluation]) -> Evaluation | None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from .config import LoraSpec
 from .exceptions import LoraFileError, ModelError
 from .lora_layers import TARGETS, LoraLayer, LoraWeights, adaptable_layers, fitted, fresh_weights
+from .switched import Switched, set_modes
 
 __all__ = ["TARGETS", "Adapter", "LoraLayer", "LoraWeights", "applied", "attached"]
 
@@ -51,7 +52,7 @@ def attached(
     fixed = initial is None and not moving
     adapters = {_POLICY: weights} if fixed else {_INITIAL: weights, _POLICY: weights}
     with _injected(unet, adapters, torch.float32) as layers:
-        _set_modes(unet)
+        set_modes(unet)
         if spec.dropout > 0:
             for layer in layers.values():
                 layer.lora_dropout[_POLICY] = _TrainingDropout(spec.dropout)
@@ -75,7 +76,7 @@ def applied(unet: nn.Module, weights: LoraWeights, strength: float = 1.0) -> Ite
         yield
 
 
-class Adapter:
+class Adapter(Switched[_State]):
     """The LoRA under training. Made by `attached`.
 
     Attributes:
@@ -169,16 +170,6 @@ class Adapter:
                 f"{down.shape[0]} and alpha {alpha:g}; resume with the lora settings the run was started with"
             )
 
-    @contextmanager
-    def _as(self, state: _State) -> Iterator[None]:
-        self._refuse_if_taken_off()
-        before = self._state
-        try:
-            self._switch(state)
-            yield
-        finally:
-            self._switch(before)
-
     def _refuse_if_taken_off(self) -> None:
         if not self._layers:
             raise RuntimeError("this LoRA has been taken off its UNet; use it inside `attached`")
@@ -252,16 +243,6 @@ def _inject(unet: nn.Module, name: str, weights: LoraWeights, dtype: torch.dtype
         for module, value in ((wrapper.lora_A[name], layer.down), (wrapper.lora_B[name], layer.up)):
             value = value.detach().clone().to(base.device, dtype or base.dtype)
             module.weight = nn.Parameter(value, requires_grad=False)
-
-
-def _set_modes(unet: nn.Module) -> None:
-    """Older diffusers recompute activations in train mode only; a base's own dropout stays off, so that the policy and
-    the reference are the same network.
-    """
-    unet.train()
-    for module in unet.modules():
-        if isinstance(module, nn.Dropout):
-            module.eval()
 
 
 class _TrainingDropout(nn.Module):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from . import objectives
 from .config import Optimizer, Targets
@@ -181,31 +181,17 @@ class MemoryNeed:
         return max(self.total, self.encoding, self.preview)
 
 
-def estimate(
-    family: Family,
-    *,
-    resolution: int,
-    batch_size: int,
-    precision: str,
-    rank: int,
-    targets: Targets,
-    checkpointing: bool,
-    optimizer: Optimizer = "adamw",
-    objective: str = "dspo",
-    refine: bool = False,
-) -> MemoryNeed:
-    """What a run needs of one device; see `Setup` for the arguments.
+def estimate(family: Family, **settings: Any) -> MemoryNeed:
+    """`need_of` a `Setup` of these settings."""
+    return need_of(Setup(family, **settings))
+
+
+def need_of(setup: Setup) -> MemoryNeed:
+    """What a run needs of one device.
 
     Raises:
         ConfigError: an unknown family, precision, targets, optimiser or objective.
     """
-    return need_of(
-        Setup(family, resolution, batch_size, precision, rank, targets, checkpointing, optimizer, objective, refine)
-    )
-
-
-def need_of(setup: Setup) -> MemoryNeed:
-    """`estimate` of settings that are already together. Raises ConfigError like it."""
     _check(setup)
     sizes, element = SIZES[setup.family], ELEMENT[setup.precision]
     step = ACTIVATIONS[setup.family, setup.targets, element == 2, setup.checkpointing]
@@ -241,30 +227,6 @@ def copies(parameters: int, precision: str) -> int:
 def fits(need: MemoryNeed, total_memory: int) -> bool:
     """Does the run fit into a device of `total_memory` bytes, with `MARGIN` to spare?"""
     return need.peak <= (1 - MARGIN) * total_memory
-
-
-def auto_checkpointing(
-    family: Family,
-    *,
-    total_memory: int,
-    resolution: int,
-    batch_size: int,
-    precision: str,
-    rank: int,
-    targets: Targets,
-    optimizer: Optimizer = "adamw",
-    objective: str = "dspo",
-    refine: bool = False,
-) -> bool:
-    """Whether to turn gradient checkpointing on: where a step does not fit without it.
-
-    By the device's whole memory and not by what is free now, so that a resumed run decides the same.
-
-    Raises:
-        ConfigError: as `estimate`.
-    """
-    without = Setup(family, resolution, batch_size, precision, rank, targets, False, optimizer, objective, refine)
-    return need_of(without).total > (1 - MARGIN) * total_memory
 
 
 def gib(size: int) -> str:

@@ -74,7 +74,10 @@ def setup_of(file: SingleFile, config: TrainConfig, *, refine: bool = False, pre
 
 
 def needs_checkpointing(setup: memory.Setup, total: int) -> bool:
-    """Does a step fit into `total` bytes only with gradient checkpointing? Previews do not count: they can be left."""
+    """Does a run fit into `total` bytes only with gradient checkpointing? Previews do not count: they can be left.
+
+    By the device's whole memory and not by what is free now, so that a resumed run decides the same.
+    """
     without = replace(setup, checkpointing=False, previews=False)
     return not memory.fits(memory.need_of(without), total)
 

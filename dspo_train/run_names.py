@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import files
+from . import files, numbered
 from .confine import file_name
 from .runs import RunFolder
 
@@ -44,25 +43,14 @@ def claim(parent: Path, name: str, request: Mapping[str, Any], results: Path) ->
     """
     name = file_name(name, WHAT)
     taken = max((number for place in (parent, results) for number, _ in _numbered(place, name)), default=0)
-    while True:
-        taken += 1
-        folder = RunFolder(parent / f"{name}-{taken:02d}")
-        try:
-            folder.folder.mkdir(parents=True)
-        except FileExistsError:  # another process was faster
-            continue
-        except OSError as error:
-            raise files.cannot_write(folder.folder, error) from error
-        files.write_json(folder.request, json.loads(json.dumps(request)))
-        return folder
+    folder = RunFolder(numbered.claim(parent, name, taken))
+    files.write_json(folder.request, json.loads(json.dumps(request)))
+    return folder
 
 
 def _numbered(parent: Path, name: str) -> Iterator[tuple[int, Path]]:
-    """Folders and files of that name and a number, newest first."""
-    numbered = re.compile(re.escape(name) + r"-(\d{2,6})(\.safetensors)?")
-    for path in sorted(parent.iterdir(), reverse=True) if parent.is_dir() else ():
-        if match := numbered.fullmatch(path.name):
-            yield int(match[1]), path
+    """Runs, or finished LoRAs, of that name, newest first."""
+    return numbered.numbered(parent, name, ".safetensors")
 
 
 def undelivered(parent: Path, name: str, results: Path) -> list[str]:

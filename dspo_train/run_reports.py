@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 _NEAR = 16 * 1024  # bytes; a stretch this short is read through
 LATEST = 20  # reports that the warning looks at
+NEAR_ONE = 0.95  # of an accuracy
 
 Report = dict[str, Any]
 
@@ -54,7 +55,7 @@ def winning_by_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
         return False
     last = reports[-LATEST:]
     change, accuracy = (_mean(last, name) for name in ("winner_change", "accuracy"))
-    return change > 0 and accuracy >= 0.95
+    return change > 0 and accuracy >= NEAR_ONE
 
 
 def plain(report: Mapping[str, Any]) -> Report:

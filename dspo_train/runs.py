@@ -5,7 +5,7 @@
     reference.safetensors         the frozen reference, where an existing LoRA is refined
     checkpoints/step-000050/      state.safetensors (resume from it) and lora.safetensors (use it)
     previews/step-000050.png      base beside LoRA, where previews were asked for
-    best.safetensors              weights of the best held-out accuracy, where they are to be kept
+    best.safetensors              weights of the best step on held-out pairs, where they are to be kept
     NAME.safetensors, curve.png   the result, once the last step is done
     NAME-checkpoint.safetensors   the whole UNet, where all of it is trained
 
@@ -153,9 +153,6 @@ class RunFolder:
                 f"{self.folder} holds another run: {'; '.join(changed[:5])}. "
                 "Give the same settings to go on with it, or another folder (--out) for a new run"
             )
-
-    def info(self) -> dict[str, Any]:
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
 
     # Checkpoints
 

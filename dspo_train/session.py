@@ -149,7 +149,7 @@ class Session:
             self._origin = held_out.origin_predictions(denoiser, bank, accelerator.device, accelerator.autocast)
         with self.training.averaged():
             seen = held_out.measure(denoiser, bank, accelerator.device, accelerator.autocast, self._origin)
-            self._history.append(Evaluation(report.step, seen.accuracy, seen.accuracy_error, seen.winner_change))
+            self._history.append(Evaluation.of(report.step, seen))
             best = held_out.best(self._history)
             if self.main and config.keep == "best" and best is not None and best.step == report.step:
                 self.folder.save_best(report.step, self.adapter.parameters)

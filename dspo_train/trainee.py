@@ -71,10 +71,14 @@ def write_lora(path: Path, trained: Trainee, base: Base, config: TrainConfig, fa
 
 
 def _extracted(trained: Trainee, base: Base, config: TrainConfig) -> LoraWeights:
+    return extract(*_before_and_after(trained, base), config.lora.targets, config.lora.rank).weights
+
+
+def _before_and_after(trained: Trainee, base: Base) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The whole UNet's tensors as they were and as they are, by the names of its `state_dict`."""
     with trained.origin():
         before = base.unet.state_dict()
-    after = {**before, **{name: parameter.detach() for name, parameter in trained.parameters.items()}}
-    return extract(before, after, config.lora.targets, config.lora.rank).weights
+    return before, {**before, **{name: parameter.detach() for name, parameter in trained.parameters.items()}}
 
 
 def write_checkpoint(path: Path, file: Path, trained: WholeModel, base: Base, facts: LoraFacts) -> None:
@@ -83,12 +87,11 @@ def write_checkpoint(path: Path, file: Path, trained: WholeModel, base: Base, fa
     Args:
         file: that the base was loaded from.
     """
-    with trained.origin():
-        before = base.unet.state_dict()
+    _, after = _before_and_after(trained, base)
     save_checkpoint(
         path,
         file,
-        {**before, **{name: parameter.detach() for name, parameter in trained.parameters.items()}},
+        after,
         unet_config=base.unet.config,
         prediction=base.noise.prediction,
         zero_snr=bool(base.scheduler_config.get("rescale_betas_zero_snr")),

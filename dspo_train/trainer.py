@@ -18,7 +18,7 @@ from . import draws, objectives, optim
 from .batches import Source
 from .config import TrainConfig
 from .denoiser import Denoiser
-from .errors import PairErrors, pair_errors
+from .errors import Batch, PairErrors, pair_errors
 from .exceptions import RunError
 from .training_state import Training
 
@@ -77,7 +77,7 @@ def begin(
 
 
 def train(
-    denoiser: Denoiser, source: Source, config: TrainConfig, training: Training
+    denoiser: Denoiser, source: Source[Any, Batch], config: TrainConfig, training: Training
 ) -> Generator[StepReport, None, None]:
     """Step until `config.steps`, reporting each; `training` is always at a whole step between reports.
 

@@ -8,7 +8,7 @@ authors draw 0.8 of theirs liked, expresses that as the objective's weight.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -17,15 +17,13 @@ import torch
 from torch import Tensor
 
 from . import draws, files
-from .batches import draw_timestep, epoch_order, latents_from_moments
+from .batches import Source
 from .buckets import Bucket, make_buckets
-from .cache import Encoder, EncodingCache, Progress, _encode_caption, _picture_moments, empty_caption, read_captions
+from .cache import Encoder, EncodingCache, Progress, TimeIds, Wanted, encode
 from .conditioning import Conditioning
 from .config import DataSpec
 from .errors import Stacked
-from .images import crop_plan
-from .noise import NoiseProcess
-from .pairs.opinions import Opinion, OpinionScan
+from .pairs import OpinionScan
 from .shared_buckets import shared_buckets
 
 
@@ -48,7 +46,7 @@ class EncodedOpinion:
     bucket: Bucket
     picture: Path
     caption: Path
-    time_ids: tuple[int, int, int, int, int, int]
+    time_ids: TimeIds
 
 
 def encode_opinions(
@@ -63,65 +61,32 @@ def encode_opinions(
 ) -> list[EncodedOpinion]:
     """Make what the cache lacks and say where everything lies, the liked before the disliked.
 
-    A picture that is part of a pair elsewhere is encoded once, where its crop is the same.
-
-    Args:
-        seed: for the place of random crops.
-        share: (index, count) of this process; it encodes every count-th picture and names all.
-        on_progress: called with (pictures done, pictures in this share).
+    A picture that is part of a pair elsewhere is encoded once, where its crop is the same. Arguments and further
+    errors as of `cache.encode`.
 
     Raises:
-        DatasetError: one side is empty, or a picture cannot be decoded.
-        ModelError: the VAE gave numbers that are not finite.
+        DatasetError: one side is empty.
     """
     opinions = scan.usable()
     buckets = make_buckets(data.resolution, data.bucket_step)
     liked, disliked = shared_buckets([o.size for o in scan.liked], [o.size for o in scan.disliked], buckets)
-    index, count = share
-    mine = range(index, len(opinions), count)
-    encoded = []
-    for i, (opinion, bucket) in enumerate(zip(opinions, liked + disliked, strict=True)):
-        position = crop_position(opinion, data, seed)
-        entry = _locate(opinion, bucket, position, encoder, cache, data)
-        if i in mine:
-            if not cache.has(entry.picture):
-                cache.write(entry.picture, _picture_moments(opinion.picture, bucket, position, encoder, data))
-            _encode_caption(opinion.prompt, entry.caption, encoder, cache)
-            on_progress(mine.index(i) + 1, len(mine))
-        encoded.append(entry)
-    if data.caption_dropout and index == 0:
-        _encode_caption("", empty_caption(encoder, cache), encoder, cache)
-    return encoded
-
-
-def crop_position(opinion: Opinion, data: DataSpec, seed: int) -> tuple[float, float]:
-    """Share of the free room left and above the crop."""
-    if data.crop == "center":
-        return 0.5, 0.5
-    x, y = torch.rand(2, generator=draws.generator(seed, "crop", opinion.key), dtype=torch.float64).tolist()
-    return x, y
-
-
-def _locate(
-    opinion: Opinion,
-    bucket: Bucket,
-    position: tuple[float, float],
-    encoder: Encoder,
-    cache: EncodingCache,
-    data: DataSpec,
-) -> EncodedOpinion:
-    file = files.sha256_of(opinion.picture)
-    _, (left, top) = crop_plan(opinion.size, bucket, position)
-    width, height = opinion.size
-    return EncodedOpinion(
-        key=opinion.key,
-        content=files.digest(opinion.key, opinion.prompt, file, opinion.liked),
-        liked=opinion.liked,
-        bucket=bucket,
-        picture=cache.place("pictures", encoder.image_id, file, tuple(bucket), position, data.flip),
-        caption=cache.place("captions", encoder.prompt_id, opinion.prompt),
-        time_ids=(height, width, top, left, bucket.height, bucket.width),
-    )
+    wanted = [
+        Wanted(opinion.key, opinion.prompt, (opinion.picture,), opinion.size, bucket)
+        for opinion, bucket in zip(opinions, liked + disliked, strict=True)
+    ]
+    found = encode(wanted, encoder, cache, data, seed=seed, share=share, on_progress=on_progress)
+    return [
+        EncodedOpinion(
+            key=item.key,
+            content=files.digest(item.key, item.prompt, *encoded.hashes, opinion.liked),
+            liked=opinion.liked,
+            bucket=item.bucket,
+            picture=encoded.pictures[0],
+            caption=encoded.caption,
+            time_ids=encoded.time_ids,
+        )
+        for opinion, item, encoded in zip(opinions, wanted, found, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -182,58 +147,22 @@ class _Shelf:
 
 
 @dataclass(frozen=True)
-class UnpairedSource:
-    """Batches of liked and disliked pictures; every draw is a function of (seed, step, position in the step).
+class UnpairedSource(Source[tuple[int, int], UnpairedBatch]):
+    """Batches of liked and disliked pictures; a row is their two indices.
 
     An epoch has as many rows as, in each bucket, the longer side has pictures: it shows each of these once before any
     comes again, and those of the shorter side equally often but for one.
 
     Attributes:
         opinions: encoded pictures; every bucket among them holds both sides.
-        per_process: rows per step and process, of two pictures each.
-        largest: rows in one forward pass at most.
-        process, processes: which part of each step is drawn here.
-        scaling, shift: the VAE's, to model units.
-        sized: whether the model wants SDXL's size conditioning.
-        empty_caption: file for captions that were dropped.
     """
 
     opinions: Sequence[EncodedOpinion]
-    cache: EncodingCache
-    noise: NoiseProcess
-    data: DataSpec
-    seed: int
-    per_process: int
-    largest: int
-    scaling: float
-    shift: float
-    sized: bool
-    empty_caption: Path
-    process: int = 0
-    processes: int = 1
-
-    @property
-    def per_step(self) -> int:
-        return self.per_process * self.processes
-
-    def step(self, step: int) -> Iterator[UnpairedBatch]:
-        """This process's batches of a step (counted from 0), each of one shape."""
-        positions = range(self.process * self.per_process, (self.process + 1) * self.per_process)
-        indices = self.indices(step)
-        by_bucket: dict[Bucket, list[int]] = defaultdict(list)
-        for position in positions:
-            by_bucket[self.opinions[indices[position][0]].bucket].append(position)
-        for members in by_bucket.values():
-            for start in range(0, len(members), self.largest):
-                yield self._batch(step, members[start : start + self.largest], indices)
 
     def indices(self, step: int) -> tuple[tuple[int, int], ...]:
         """(liked, disliked) of each row of a step, for all processes. -> per_step"""
         shelves, places = self._rows
-        buckets = tuple(shelf.bucket for shelf in shelves)
-        epoch, offset = divmod(step, -(-len(buckets) // self.per_step))
-        order = epoch_order(buckets, self.per_step, self.seed, epoch)
-        rows = order[offset * self.per_step : (offset + 1) * self.per_step]
+        epoch, rows = self._in_order(tuple(shelf.bucket for shelf in shelves), step)
         return tuple(shelves[row].row(places[row], epoch, self.seed) for row in rows)
 
     @cached_property
@@ -251,29 +180,20 @@ class UnpairedSource:
             places += range(len(longer))
         return tuple(shelves), tuple(places)
 
-    def _batch(self, step: int, positions: Sequence[int], indices: Sequence[tuple[int, int]]) -> UnpairedBatch:
+    def _bucket(self, row: tuple[int, int]) -> Bucket:
+        return self.opinions[row[0]].bucket
+
+    def _batch(self, step: int, rows: Sequence[tuple[int, tuple[int, int]]]) -> UnpairedBatch:
         sides = ("liked", "disliked")
-        chosen = [(name, p, self.opinions[indices[p][side]]) for side, name in enumerate(sides) for p in positions]
+        chosen = [(name, p, self.opinions[row[side]]) for side, name in enumerate(sides) for p, row in rows]
         drawn = [self._draw(side, step, position, opinion) for side, position, opinion in chosen]
         clean, noises, timesteps, captions = zip(*drawn, strict=True)
-        conditioning = read_captions(self.cache, captions)
-        if self.sized:
-            sizes = [opinion.time_ids for _, _, opinion in chosen]
-            conditioning = conditioning.with_time_ids(torch.tensor(sizes, dtype=torch.float32))
-        liked, disliked = torch.stack(clean).chunk(2)
+        conditioning = self.conditioning(captions, [opinion.time_ids for _, _, opinion in chosen])
+        liked, disliked = torch.cat(clean).chunk(2)
         return UnpairedBatch(liked, disliked, torch.stack(noises), torch.stack(timesteps), conditioning)
 
     def _draw(
         self, side: str, step: int, position: int, opinion: EncodedOpinion
     ) -> tuple[Tensor, Tensor, Tensor, Path]:
-        """One picture's latent, noise, timestep and caption."""
-        generator = draws.generator(self.seed, side, step, position)
-        chance = torch.rand(2, generator=generator)
-        view = "flipped" if self.data.flip and chance[0] < 0.5 else "plain"
-        caption = self.empty_caption if chance[1] < self.data.caption_dropout else opinion.caption
-        moments = self.cache.read(opinion.picture)[view]
-        timestep = draw_timestep(self.noise.steps, self.data, generator)
-        latent = (moments.shape[0] // 2, *moments.shape[1:])
-        noise, posterior = torch.randn((2, *latent), generator=generator)
-        clean = latents_from_moments(moments, posterior, scaling=self.scaling, shift=self.shift)
-        return clean, noise, timestep, caption
+        """One picture's latent, (1, C, h, w), noise, timestep and caption."""
+        return self._drawn(draws.generator(self.seed, side, step, position), [opinion.picture], opinion.caption)

@@ -74,7 +74,7 @@ def make_source(tmp_path: Path):
     def make(**changes) -> PairSource:
         settings = {"per_process": 4, "largest": 4, "data": DataSpec(64, 16), "sized": False, **changes}
         return PairSource(
-            pairs, cache, from_scheduler_config(SD15_SCHEDULE), seed=5, scaling=0.5, shift=0.1,
+            pairs, cache=cache, noise=from_scheduler_config(SD15_SCHEDULE), seed=5, scaling=0.5, shift=0.1,
             empty_caption=tmp_path / "empty.safetensors", **settings,
         )  # fmt: skip
 

@@ -24,7 +24,8 @@ from dspo_train.config import DataSpec, LoraSpec
 from dspo_train.diffusers_unet import DiffusersDenoiser
 from dspo_train.errors import pair_errors
 from dspo_train.exceptions import ConfigError
-from dspo_train.held_out import Bank, Evaluation, best, evaluations, measure, origin_predictions, should_stop, split
+from dspo_train.held_out import Bank, Evaluation, best, evaluations, measure, origin_predictions, should_stop
+from dspo_train.held_out_split import split
 from dspo_train.lora import attached
 from dspo_train.noise import from_scheduler_config
 from dspo_train.pairs import scan_pairs
@@ -128,8 +129,8 @@ def source(tmp_path: Path) -> PairSource:
             EncodedPair(str(i), f"hash {i}", bucket, places["winner"], places["loser"], caption, (i, i, i, i, i, i))
         )
     return PairSource(
-        tuple(pairs), cache, from_scheduler_config(SD15_SCHEDULE), DataSpec(64, 16), seed=5, per_process=4, largest=3,
-        scaling=0.5, shift=0.1, sized=False, empty_caption=tmp_path / "none.safetensors",
+        tuple(pairs), cache=cache, noise=from_scheduler_config(SD15_SCHEDULE), data=DataSpec(64, 16), seed=5,
+        per_process=4, largest=3, scaling=0.5, shift=0.1, sized=False, empty_caption=tmp_path / "none.safetensors",
     )  # fmt: skip
 
 
@@ -446,8 +447,8 @@ def test_a_fresh_lora_measures_as_nothing_and_a_changed_one_the_same_twice(tmp_p
     _, held = split([pair.prompt for pair in scan.usable()], 0.4, 0)
     assert len(held) == 3  # six pairs, two prompts
     source = PairSource(
-        tuple(encoded[i] for i in held), cache, base.noise, config.data, seed=0, per_process=2, largest=2,
-        scaling=base.encoder.scaling, shift=base.encoder.shift, sized=family == "sdxl",
+        tuple(encoded[i] for i in held), cache=cache, noise=base.noise, data=config.data, seed=0,
+        per_process=2, largest=2, scaling=base.encoder.scaling, shift=base.encoder.shift, sized=family == "sdxl",
         empty_caption=empty_caption(base.encoder, cache),
     )  # fmt: skip
     bank = Bank(source, draws=4)

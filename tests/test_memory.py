@@ -16,8 +16,9 @@ import torch
 from dspo_train import memory
 from dspo_train.config import Targets
 from dspo_train.exceptions import ConfigError
-from dspo_train.memory import ALLOWANCE, GIB, Setup, adapter_bytes, auto_checkpointing, fits, need_of
+from dspo_train.memory import ALLOWANCE, GIB, Setup, adapter_bytes, fits, need_of
 from dspo_train.memory_advice import Names, advice
+from dspo_train.preflight import needs_checkpointing
 from dspo_train.single_file import Family
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -158,10 +159,9 @@ def test_the_height_of_the_encoding_counts():
 
 
 def test_checkpointing_is_decided_by_the_whole_memory_less_a_tenth():
-    options = {"resolution": 512, "batch_size": 4, "precision": "bf16", "rank": 16, "targets": "attention"}
     limit = need_of(SETUP).total / 0.9
-    assert auto_checkpointing("sd15", total_memory=int(limit) - 2, **options)
-    assert not auto_checkpointing("sd15", total_memory=int(limit) + 2, **options)
+    assert needs_checkpointing(SETUP, int(limit) - 2)
+    assert not needs_checkpointing(SETUP, int(limit) + 2)
 
 
 def test_live_bytes_by_hand(benchmark):

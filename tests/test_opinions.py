@@ -10,11 +10,9 @@ from test_pairs import LAYOUTS, fill, kinds, picture
 
 from dspo_train.buckets import Bucket
 from dspo_train.exceptions import DatasetError
-from dspo_train.pairs import scan_pairs
+from dspo_train.pairs import OpinionScan, format_opinions, looks_unpaired, scan_opinions, scan_pairs
 from dspo_train.pairs.listing import list_folder
 from dspo_train.pairs.opinion_layouts import surely_unpaired
-from dspo_train.pairs.opinion_report import format_opinions
-from dspo_train.pairs.opinions import OpinionScan, looks_unpaired, scan_opinions
 from dspo_train.shared_buckets import shared_buckets
 
 

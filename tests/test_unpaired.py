@@ -19,8 +19,7 @@ from dspo_train.cache import EncodingCache, empty_caption, encode_pairs
 from dspo_train.config import DataSpec
 from dspo_train.errors import pair_errors
 from dspo_train.exceptions import DatasetError
-from dspo_train.pairs import scan_pairs
-from dspo_train.pairs.opinions import scan_opinions
+from dspo_train.pairs import scan_opinions, scan_pairs
 from dspo_train.unpaired import EncodedOpinion, UnpairedBatch, UnpairedSource, encode_opinions
 
 DATA = DataSpec(64, 16)
@@ -64,8 +63,8 @@ class Set:
         encoder = self.base.encoder
         settings = {"per_process": 4, "largest": 4, "sized": False, "seed": 5, **changes}
         return UnpairedSource(
-            self.opinions, self.cache, self.base.noise, self.data, scaling=encoder.scaling, shift=encoder.shift,
-            empty_caption=empty_caption(encoder, self.cache), **settings,
+            self.opinions, cache=self.cache, noise=self.base.noise, data=self.data,
+            scaling=encoder.scaling, shift=encoder.shift, empty_caption=empty_caption(encoder, self.cache), **settings,
         )  # fmt: skip
 
 

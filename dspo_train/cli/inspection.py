@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..pairs import format_report, scan_pairs
-from ..pairs.opinion_report import format_opinions
-from ..pairs.opinions import looks_unpaired, scan_opinions
+from ..pairs import format_opinions, format_report, looks_unpaired, scan_opinions, scan_pairs
 from .main import OK, USER, say
 
 

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from ..config import TrainConfig, from_dict, with_settings
 from ..exceptions import ConfigError
-from ..pairs.opinions import OpinionScan
+from ..pairs import OpinionScan
 from ..session import Job, Session, open_session
 from ..trainer import StepReport
 from .main import INTERRUPTED, OK, say

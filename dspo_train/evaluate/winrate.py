@@ -42,7 +42,7 @@ def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) ->
     rate, total = _rate(groups)
     prompts = len(groups)
     low, high = wilson(rate, _few(prompts, confidence) * _effective_comparisons(groups, rate, total), confidence)
-    return WinRate(rate, low, high, total, len(groups))
+    return WinRate(rate, low, high, total, prompts)
 
 
 def votes_to_settle(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) -> int | None:

@@ -1,5 +1,7 @@
-"""Preference pairs on disk: every dataset layout read, and its defects listed."""
+"""Preferences on disk, pairs or liked and disliked pictures: every dataset layout read, and its defects listed."""
 
+from .opinion_report import format_opinions
+from .opinions import Opinion, OpinionScan, looks_unpaired, scan_opinions
 from .prompts import prompt_from_image
 from .report import format_report
 from .scan import scan_pairs
@@ -9,9 +11,14 @@ __all__ = [
     "Defect",
     "DefectKind",
     "Layout",
+    "Opinion",
+    "OpinionScan",
     "PairScan",
     "PreferencePair",
+    "format_opinions",
     "format_report",
+    "looks_unpaired",
     "prompt_from_image",
+    "scan_opinions",
     "scan_pairs",
 ]

@@ -164,3 +164,13 @@ def _size_problem(width: int, height: int) -> str | None:
 def _decoded_fingerprint(path: Path) -> bytes:
     image = load_rgb(path)
     return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
+
+
+def unique(key: str, keys: set[str]) -> str:
+    """The key, numbered where an earlier item has it: one table may name the same pictures under several prompts."""
+    number, found = 1, key
+    while found in keys:
+        number += 1
+        found = f"{key}#{number}"
+    keys.add(found)
+    return found

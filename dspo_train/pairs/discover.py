@@ -10,16 +10,21 @@ from pathlib import Path
 
 from ..confine import parts_of
 from ..exceptions import ConfigError
+from .folders import SIDES as PAIR_SIDES
 from .listing import CACHE_FOLDER, IMAGE_SUFFIXES, TABLE_SUFFIXES
+from .opinion_layouts import OPINION_SIDES
 from .types import PairScan
 
 DEPTH = 3
 ENTRIES = 2000  # of one folder that are looked at; a set shows itself sooner
-SIDES = frozenset({"chosen", "rejected", "win", "lose", "w", "l", "images"})
+SIDES = frozenset({"images", *(word for family in PAIR_SIDES for word in family), *OPINION_SIDES})
 
 
 def find_sets(root: Path, depth: int = DEPTH) -> list[str]:
-    """Names, relative to `root` with `/`, of the folders that hold pictures, a table, or the two sides of pairs.
+    """Names, relative to `root` with `/`, of the folders that hold pictures, a table, or the two sides of a set.
+
+    Liked and disliked pictures are found as one folder too: the scan for pairs says what they are, but would take the
+    numbers of one side alone for a ranking.
 
     Links are not followed and hidden folders not entered; a name that `confine` refuses is left out.
     """

@@ -90,6 +90,13 @@ def list_folder(folder: Path) -> Listing:
     return listing
 
 
+def refuse_without_images(listing: Listing) -> None:
+    """Raise DatasetError where there is no picture that can be read."""
+    if not listing.images:
+        blocked = "".join(f"\n  {defect}" for defect in listing.defects[:10])
+        raise DatasetError(f"{listing.root}: holds no PNG, JPEG or WebP picture{blocked}")
+
+
 def _sort_in(listing: Listing, relative: str) -> None:
     stem, suffix = split_suffix(relative)
     if suffix in IMAGE_SUFFIXES:

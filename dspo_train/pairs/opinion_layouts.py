@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..preferences.log import LOG_NAME
-from . import opinion_tables
+from . import opinion_tables, tables
 from .collected import read_collected
 from .folders import SIDES, read_ranked, read_subfolders, read_suffixes
 from .labels import RowError
@@ -16,7 +16,7 @@ from .types import Candidate, Defect
 
 OpinionLayout = Literal["table", "folders"]
 
-_OWN_WORDS = {"liked": True, "like": True, "good": True, "disliked": False, "dislike": False, "bad": False}
+OPINION_SIDES = {"liked": True, "like": True, "good": True, "disliked": False, "dislike": False, "bad": False}
 _PAIR_WORDS = {word: side == 0 for family in SIDES for side, word in enumerate(family)}
 
 
@@ -95,9 +95,9 @@ def _place(path: str) -> _Place | None:
     parts = nfc(split_suffix(path)[0]).split("/")
     for index, part in enumerate(parts[:-1]):
         word = part.casefold()
-        if word in _OWN_WORDS or word in _PAIR_WORDS:
-            own = word in _OWN_WORDS
-            liked = _OWN_WORDS[word] if own else _PAIR_WORDS[word]
+        if word in OPINION_SIDES or word in _PAIR_WORDS:
+            own = word in OPINION_SIDES
+            liked = OPINION_SIDES[word] if own else _PAIR_WORDS[word]
             return _Place(liked, own, "/".join(parts[:index] + parts[index + 1 :]))
     return None
 
@@ -131,14 +131,14 @@ def _read_table(listing: Listing) -> OpinionReading:
         try:
             if isinstance(row, RowError):
                 raise row
-            path, prompt = opinion_tables.picture_of(listing, row), opinion_tables.prompt_of(row)
+            path, prompt = opinion_tables.picture_of(listing, row), tables.prompt_of(row)
             liked = _settle_side(opinion_tables.liked_by(row), path)
             if liked is None:
                 unlabelled.append(where)
             else:
                 reading.judgements.append(_judgement(listing, path, where, liked, prompt))
         except RowError as error:
-            reading.defects.append(_row_defect(where, error))
+            reading.defects.append(tables.defect_of(error, where))
     if unlabelled:
         count = f"{len(unlabelled)} rows from here on have" if len(unlabelled) > 1 else "this row has"
         message = f"{count} no label yet and stayed out; write 1 (liked) or 0 (disliked), or remove the row"
@@ -186,9 +186,9 @@ def _table_prompts(listing: Listing, defects: list[Defect]) -> dict[str, str]:
                 if isinstance(row, RowError):
                     raise row
                 path = opinion_tables.picture_of(listing, row, folder + slash)
-                prompts.setdefault(path, opinion_tables.prompt_of(row))
+                prompts.setdefault(path, tables.prompt_of(row))
             except RowError as error:
-                defects.append(_row_defect(f"{name}:{number}", error))
+                defects.append(tables.defect_of(error, f"{name}:{number}"))
     return prompts
 
 
@@ -197,7 +197,3 @@ def _judgement(listing: Listing, path: str, where: str, liked: bool, prompt: str
     stem, place = nfc(split_suffix(path)[0]), _place(path)
     captions = listing.captions_at(stem, *([place.stem] if place else []))
     return Judgement(Candidate(nfc(path), where, path, path, captions, prompt), liked)
-
-
-def _row_defect(where: str, error: RowError) -> Defect:
-    return Defect(opinion_tables.kind_of(error), where, str(error))

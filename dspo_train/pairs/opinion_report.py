@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from statistics import median
 
 from ..buckets import make_buckets, nearest_bucket
 from ..shared_buckets import shared_buckets
 from .opinions import OpinionScan
-from .report import _defects, _many, _printable
+from .report import as_text, size_lines, verdict
 
 
 def format_opinions(scan: OpinionScan, *, resolution: int = 512, step: int = 64, shown: int = 20) -> str:
@@ -23,30 +22,13 @@ def format_opinions(scan: OpinionScan, *, resolution: int = 512, step: int = 64,
     Raises:
         ConfigError: no buckets for this resolution and step.
     """
-    lines = [f"Dataset   {scan.folder}", f"Layout    liked and disliked, by {scan.layout}", *_counts(scan)]
-    if scan.liked and scan.disliked:
-        lines += ["", *_sizes(scan), "", *_buckets(scan, resolution, step)]
-    if scan.defects:
-        lines += ["", *_defects(scan.defects, shown)]
-    return "\n".join(_printable(line) for line in [*lines, "", _verdict(scan)])
-
-
-def _counts(scan: OpinionScan) -> list[str]:
-    prompts = len({opinion.prompt for opinion in scan.liked + scan.disliked})
-    lines = [f"Pictures  {len(scan.liked)} liked, {len(scan.disliked)} disliked, {prompts} different prompts"]
-    kinds = Counter((defect.kind, defect.fatal) for defect in scan.defects)
-    for place, ((kind, fatal), count) in enumerate(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))):
-        label = "" if place else "Defects"
-        lines.append(f"{label:<9} {count:>5}  {kind.replace('_', ' ')}{'' if fatal else ' (warning)'}")
-    return lines
-
-
-def _sizes(scan: OpinionScan) -> list[str]:
-    sizes = [opinion.size for opinion in scan.liked + scan.disliked]
-    lines = [f"{'Sizes':<9} {'min':>7} {'median':>7} {'max':>7}"]
-    for name, values in (("width", [w for w, _ in sizes]), ("height", [h for _, h in sizes])):
-        lines.append(f"  {name:<7} {min(values):>7} {median(values):>7.0f} {max(values):>7}")
-    return lines
+    both, usable = scan.liked + scan.disliked, bool(scan.liked and scan.disliked)
+    prompts = len({opinion.prompt for opinion in both})
+    found = f"Pictures  {len(scan.liked)} liked, {len(scan.disliked)} disliked, {prompts} different prompts"
+    details = [size_lines([opinion.size for opinion in both]), _buckets(scan, resolution, step)] if usable else []
+    count = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked pictures"
+    last = verdict(scan.defects, count, "" if usable else "one side has no picture to train on")
+    return as_text(scan.folder, f"liked and disliked, by {scan.layout}", [found], details, scan.defects, shown, last)
 
 
 def _buckets(scan: OpinionScan, resolution: int, step: int) -> list[str]:
@@ -65,14 +47,3 @@ def _buckets(scan: OpinionScan, resolution: int, step: int) -> list[str]:
         what = "1 picture is" if moved == 1 else f"{moved} pictures are"
         lines.append(f"  {what} cut to another shape than the own, which the other side lacks")
     return lines
-
-
-def _verdict(scan: OpinionScan) -> str:
-    fatal = sum(defect.fatal for defect in scan.defects)
-    warnings = _many(len(scan.defects) - fatal, "warning")
-    if not (scan.liked and scan.disliked):
-        return "NOT USABLE: one side has no picture to train on; mend the defects above."
-    count = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked pictures"
-    if fatal:
-        return f"USABLE with {count}; {_many(fatal, 'defect')} left something out, {warnings}."
-    return f"READY: {count}, {warnings if scan.defects else 'nothing to mend'}."

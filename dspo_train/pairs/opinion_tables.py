@@ -17,8 +17,7 @@ from ..exceptions import DatasetError
 from . import tables
 from .labels import Row, RowError, as_number, filled, names, short
 from .listing import Listing
-from .tables import IMAGE_COLUMNS, PROMPT_COLUMNS, NumberedRow, rows_jsonl
-from .types import DefectKind
+from .tables import IMAGE_COLUMNS, NumberedRow
 
 FILE_COLUMNS = ("file", "file_name", "file_path", "image", "path")
 LABEL_COLUMNS = ("label", "liked")
@@ -45,8 +44,8 @@ def columns_of(listing: Listing, name: str) -> frozenset[str]:
     try:
         if name.lower().endswith(".csv"):
             with open(path, encoding="utf-8-sig", newline="") as file:
-                return frozenset(_header(file.readline(1 << 20))[0])
-        first = next((row for _, row in rows_jsonl(path) if not isinstance(row, RowError)), {})
+                return frozenset(tables.header_of(file)[0])
+        first = next((row for _, row in tables.rows_jsonl(path) if not isinstance(row, RowError)), {})
         return frozenset(first)
     except (DatasetError, OSError, UnicodeDecodeError, csv.Error):
         return frozenset()
@@ -64,11 +63,9 @@ def read_rows(listing: Listing, name: str) -> Iterator[NumberedRow]:
         DatasetError: the table cannot be read, or a CSV's header names no picture.
     """
     path = listing.root / name
-    rows = _rows_csv(path) if name.lower().endswith(".csv") else rows_jsonl(path)
-    for number, row in rows:
-        if isinstance(row, RowError):  # the reader of pairs shows a pair as its example
-            row = RowError(str(row).replace(tables._EXAMPLE, _EXAMPLE))
-        yield number, row
+    if name.lower().endswith(".csv"):
+        return tables.rows_csv(path, _check_columns)
+    return tables.rows_jsonl(path, _EXAMPLE)
 
 
 def picture_of(listing: Listing, row: Row, folder: str = "") -> str:
@@ -82,19 +79,7 @@ def picture_of(listing: Listing, row: Row, folder: str = "") -> str:
         raise RowError(f"names no picture; add a column 'file' (columns: {names(row)})")
     value = row[column]
     inside = {column: folder + value} if folder and isinstance(value, str) and value.strip() else row
-    return tables._resolve(listing, inside, column)
-
-
-def prompt_of(row: Row) -> str:
-    """The caption, or an empty string where there is none.
-
-    Raises:
-        RowError: it is not text.
-    """
-    prompt = next((row[column] for column in PROMPT_COLUMNS if filled(row, column)), "")
-    if not isinstance(prompt, str):
-        raise RowError(f"the prompt is {short(prompt)}; it must be text")
-    return prompt
+    return tables.resolve(listing, inside, column)
 
 
 def liked_by(row: Row) -> bool | None:
@@ -110,11 +95,6 @@ def liked_by(row: Row) -> bool | None:
     return next(iter(told.values()), None)
 
 
-def kind_of(error: RowError) -> DefectKind:
-    """The kind under which a row's error is counted."""
-    return tables._KINDS.get(type(error), "bad_metadata")
-
-
 def _label(row: Row, column: str) -> bool:
     number = as_number(row[column], _WORDS)
     if number not in _LIKED:
@@ -124,28 +104,7 @@ def _label(row: Row, column: str) -> bool:
     return _LIKED[number]
 
 
-def _rows_csv(path: Path) -> Iterator[NumberedRow]:
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            columns, delimiter = _header(file.readline(1 << 20))
-            if not names_single_pictures(frozenset(columns)):
-                found = ", ".join(columns) or "nothing"
-                raise DatasetError(f"{path}:1: the header lacks 'file', the picture of a row; found {found}")
-            reader = csv.reader(file, delimiter=delimiter, strict=True)
-            while (values := tables._next_record(reader)) is not None:
-                if isinstance(values, RowError):
-                    yield reader.line_num + 1, values
-                elif any(value.strip() for value in values):
-                    yield reader.line_num + 1, tables._zip_row(columns, values)
-    except UnicodeDecodeError as error:
-        raise DatasetError(f"{path}: is not UTF-8 text ({error.reason}); save it as 'CSV UTF-8'") from error
-    except csv.Error as error:
-        raise DatasetError(f"{path}:1: the header is not valid ({error}); look for an unclosed quote") from error
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
-
-
-def _header(line: str) -> tuple[list[str], str]:
-    """-> (column names, separator)"""
-    delimiter = max(",;\t", key=line.count)
-    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])], delimiter
+def _check_columns(path: Path, columns: list[str]) -> None:
+    if not names_single_pictures(frozenset(columns)):
+        found = ", ".join(columns) or "nothing"
+        raise DatasetError(f"{path}:1: the header lacks 'file', the picture of a row; found {found}")

@@ -11,11 +11,11 @@ from typing import NamedTuple
 
 from ..exceptions import DatasetError
 from .captions import Captions
-from .checks import Pictures
+from .checks import Pictures, unique
 from .integrity import ImageError, inspect_image
-from .listing import Listing, list_folder
+from .listing import Listing, list_folder, refuse_without_images
 from .opinion_layouts import OpinionLayout, OpinionReading, opinion_layout, read_opinions
-from .types import Defect
+from .types import Defect, nothing_usable
 
 _LAYOUTS = (
     "sub-folders liked/ and disliked/; or opinions.csv or opinions.jsonl with file, caption and label (1 liked, "
@@ -59,12 +59,8 @@ class OpinionScan:
         """
         if self.liked and self.disliked:
             return self.liked + self.disliked
-        shown = [f"  {defect}" for defect in self.defects[:10]]
-        rest = len(self.defects) - len(shown)
-        if rest > 0:
-            shown.append(f"  and {rest} more")
-        found = f"no usable pictures on both sides ({len(self.liked)} liked, {len(self.disliked)} disliked)"
-        raise DatasetError("\n".join([f"{self.folder}: {found}", *shown]))
+        lack = f"no usable pictures on both sides ({len(self.liked)} liked, {len(self.disliked)} disliked)"
+        raise nothing_usable(self.folder, lack, self.defects)
 
 
 def looks_unpaired(folder: str | os.PathLike[str]) -> bool:
@@ -105,9 +101,7 @@ def scan_opinions(
 
 
 def _read(listing: Listing) -> OpinionReading:
-    if not listing.images:
-        blocked = "".join(f"\n  {defect}" for defect in listing.defects[:10])
-        raise DatasetError(f"{listing.root}: holds no PNG, JPEG or WebP picture{blocked}")
+    refuse_without_images(listing)
     layout = opinion_layout(listing)
     if layout is None:
         shown = ", ".join(listing.images[:3])
@@ -130,7 +124,7 @@ def _complete(
     reading: OpinionReading, pictures: Pictures, captions: Captions, defects: list[Defect], allow_empty: bool
 ) -> Iterator[_Seen]:
     """The judgements whose picture and prompt are sound; the others' defects are noted."""
-    uses: dict[str, int] = defaultdict(int)
+    keys: set[str] = set()
     for judgement in reading.judgements:
         candidate = judgement.candidate
         path = pictures.root / candidate.winner
@@ -147,9 +141,7 @@ def _complete(
         except ImageError as error:  # it was changed a moment ago
             defects.append(Defect("unreadable_image", candidate.winner, str(error)))
             continue
-        uses[candidate.key] += 1
-        number = uses[candidate.key]  # one table may name a picture under several prompts
-        key = candidate.key if number == 1 else f"{candidate.key}#{number}"
+        key = unique(candidate.key, keys)
         yield _Seen(
             Opinion(key, prompt, path, judgement.liked, content, picture.size), candidate.where, picture.identity
         )

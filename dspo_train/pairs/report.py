@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 from statistics import median
 
 from ..buckets import Bucket, make_buckets, nearest_bucket
@@ -23,32 +25,54 @@ def format_report(scan: PairScan, *, resolution: int = 512, step: int = 64, show
     Raises:
         ConfigError: no buckets for this resolution and step.
     """
-    lines = [f"Dataset   {scan.folder}", f"Layout    {scan.layout}", *_counts(scan)]
-    if scan.pairs:
-        lines += ["", *_sizes(scan.pairs), "", *_buckets(scan.pairs, make_buckets(resolution, step), resolution)]
-    if scan.defects:
-        lines += ["", *_defects(scan.defects, shown)]
-    return "\n".join(_printable(line) for line in [*lines, "", _verdict(scan)])
-
-
-def _counts(scan: PairScan) -> list[str]:
-    prompts = len({pair.prompt for pair in scan.pairs})
-    lines = [f"Pairs     {len(scan.pairs)} usable, {prompts} different prompts"]
+    found = [f"Pairs     {len(scan.pairs)} usable, {len({pair.prompt for pair in scan.pairs})} different prompts"]
     if scan.ties:
-        lines.append(f"Ties      {scan.ties}, left out")
-    kinds = Counter((defect.kind, defect.fatal) for defect in scan.defects)
-    for place, ((kind, fatal), count) in enumerate(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))):
-        label = "" if place else "Defects"
-        lines.append(f"{label:<9} {count:>5}  {kind.replace('_', ' ')}{'' if fatal else ' (warning)'}")
-    return lines
+        found.append(f"Ties      {scan.ties}, left out")
+    details = []
+    if scan.pairs:
+        sizes = [size for pair in scan.pairs for size in (pair.winner_size, pair.loser_size)]
+        details = [size_lines(sizes), _buckets(scan.pairs, make_buckets(resolution, step), resolution)]
+    last = verdict(scan.defects, _many(len(scan.pairs), "pair"), "" if scan.pairs else "no pair is left to train on")
+    return as_text(scan.folder, scan.layout, found, details, scan.defects, shown, last)
 
 
-def _sizes(pairs: tuple[PreferencePair, ...]) -> list[str]:
-    sizes = [size for pair in pairs for size in (pair.winner_size, pair.loser_size)]
+def as_text(
+    folder: Path,
+    layout: str,
+    found: Sequence[str],
+    details: Sequence[Sequence[str]],
+    defects: Sequence[Defect],
+    shown: int,
+    last: str,
+) -> str:
+    """A report: what was `found` and how many defects, the paragraphs of `details`, the defects, the last line."""
+    lines = [f"Dataset   {folder}", f"Layout    {layout}", *found, *_defect_counts(defects)]
+    for paragraph in [*details, _first_defects(defects, shown)] if defects else details:
+        lines += ["", *paragraph]
+    return "\n".join(_printable(line) for line in [*lines, "", last])
+
+
+def verdict(defects: Sequence[Defect], count: str, lack: str) -> str:
+    """The last line. `count`: what there is to train on; `lack`: why there is nothing, else empty."""
+    fatal = sum(defect.fatal for defect in defects)
+    warnings = _many(len(defects) - fatal, "warning")
+    if lack:
+        return f"NOT USABLE: {lack}; mend the defects above."
+    if fatal:
+        return f"USABLE with {count}; {_many(fatal, 'defect')} left something out, {warnings}."
+    return f"READY: {count}, {warnings if defects else 'nothing to mend'}."
+
+
+def size_lines(sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """The least, middle and largest of widths and heights, pixels."""
     lines = [f"{'Sizes':<9} {'min':>7} {'median':>7} {'max':>7}"]
     for name, values in (("width", [w for w, _ in sizes]), ("height", [h for _, h in sizes])):
         lines.append(f"  {name:<7} {min(values):>7} {median(values):>7.0f} {max(values):>7}")
     return lines
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _buckets(pairs: tuple[PreferencePair, ...], buckets: tuple[Bucket, ...], resolution: int) -> list[str]:
@@ -71,27 +95,22 @@ def _is_enlarged(size: tuple[int, int], buckets: tuple[Bucket, ...]) -> bool:
     return size[0] < bucket.width or size[1] < bucket.height
 
 
-def _defects(defects: tuple[Defect, ...], shown: int) -> list[str]:
+def _defect_counts(defects: Sequence[Defect]) -> list[str]:
+    """How many of each kind, the most frequent first."""
+    lines, kinds = [], Counter((defect.kind, defect.fatal) for defect in defects)
+    for place, ((kind, fatal), count) in enumerate(sorted(kinds.items(), key=lambda item: (-item[1], item[0]))):
+        label = "" if place else "Defects"
+        lines.append(f"{label:<9} {count:>5}  {kind.replace('_', ' ')}{'' if fatal else ' (warning)'}")
+    return lines
+
+
+def _first_defects(defects: Sequence[Defect], shown: int) -> list[str]:
     ordered = sorted(defects, key=lambda defect: not defect.fatal)
     lines = [f"First {shown} of {len(defects)} defects" if len(defects) > shown else "All defects"]
     for defect in ordered[:shown]:
         mark = "x" if defect.fatal else "!"
         lines.append(f"  {mark} {defect}")
     return lines
-
-
-def _verdict(scan: PairScan) -> str:
-    fatal = sum(defect.fatal for defect in scan.defects)
-    warnings = _many(len(scan.defects) - fatal, "warning")
-    if not scan.pairs:
-        return "NOT USABLE: no pair is left to train on; mend the defects above."
-    if fatal:
-        return f"USABLE with {_many(len(scan.pairs), 'pair')}; {_many(fatal, 'defect')} left something out, {warnings}."
-    return f"READY: {_many(len(scan.pairs), 'pair')}, {warnings if scan.defects else 'nothing to mend'}."
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _printable(line: str) -> str:

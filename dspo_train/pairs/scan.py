@@ -9,10 +9,10 @@ from pathlib import Path
 from ..exceptions import DatasetError
 from ..preferences.log import LOG_NAME
 from .captions import Captions
-from .checks import Judged, Pictures, same_picture, settle, shape_warning
+from .checks import Judged, Pictures, same_picture, settle, shape_warning, unique
 from .collected import read_collected
 from .folders import read_ranked, read_subfolders, read_suffixes
-from .listing import Listing, list_folder
+from .listing import Listing, list_folder, refuse_without_images
 from .opinion_layouts import surely_unpaired
 from .parquet import read_parquet
 from .tables import read_rows, rows_csv, rows_jsonl
@@ -66,9 +66,7 @@ def _read(listing: Listing) -> Reading:
     table = _read_collected(listing) or _read_table(listing)
     if table is not None:
         return table
-    if not listing.images:
-        blocked = "".join(f"\n  {defect}" for defect in listing.defects[:10])
-        raise DatasetError(f"{listing.root}: holds no PNG, JPEG or WebP picture{blocked}")
+    refuse_without_images(listing)
     readings = [read(listing) for read in _BY_NAME]
     chosen = next((reading for reading in readings if reading.candidates), None)
     if chosen is None:
@@ -122,7 +120,7 @@ def _complete(
             defects.append(_no_caption(candidate))
             continue
         pair = PreferencePair(
-            _unique(candidate.key, keys),
+            unique(candidate.key, keys),
             prompt,
             pictures.root / candidate.winner,
             pictures.root / candidate.loser,
@@ -138,13 +136,3 @@ def _complete(
 def _no_caption(candidate: Candidate) -> Defect:
     message = "no caption file and no prompt in the picture's metadata; write the prompt into a .txt file of its name"
     return Defect("no_caption", candidate.where, message)
-
-
-def _unique(key: str, keys: set[str]) -> str:
-    """The key, numbered where an earlier pair has it: one table may name two pictures under several prompts."""
-    number, found = 1, key
-    while found in keys:
-        number += 1
-        found = f"{key}#{number}"
-    keys.add(found)
-    return found

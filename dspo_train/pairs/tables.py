@@ -9,9 +9,9 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ..exceptions import DatasetError
 from .labels import LABEL_COLUMNS, Outcome, Row, RowError, filled, judge, names, short
@@ -21,7 +21,7 @@ from .types import Candidate, Defect, DefectKind, Reading
 PROMPT_COLUMNS = ("prompt", "caption", "text")
 IMAGE_COLUMNS = (("image_0", "image_1"), ("jpg_0", "jpg_1"))
 
-_EXAMPLE = '{"prompt": "a cat", "image_0": "a.png", "image_1": "b.png", "preference": 0}'
+EXAMPLE = '{"prompt": "a cat", "image_0": "a.png", "image_1": "b.png", "preference": 0}'
 _DRIVE_OR_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _MAX_LINE = 1 << 20
 
@@ -36,8 +36,11 @@ class _MissingFileError(RowError):
     """A path at which there is no picture."""
 
 
-def rows_jsonl(path: Path) -> Iterator[NumberedRow]:
+def rows_jsonl(path: Path, example: str = EXAMPLE) -> Iterator[NumberedRow]:
     """Each line of a JSON-lines file with its number, from 1; blank lines are skipped.
+
+    Args:
+        example: of a line, for the message about one that is none.
 
     Raises:
         DatasetError: the file cannot be read, or is UTF-16.
@@ -53,25 +56,37 @@ def rows_jsonl(path: Path) -> Iterator[NumberedRow]:
                     raise DatasetError(f"{path}:{number}: is longer than a megabyte; write one pair on each line")
                 line = raw.removeprefix(b"\xef\xbb\xbf").strip()
                 if line:
-                    yield number, _parse_json(line)
+                    yield number, _parse_json(line, example)
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def rows_csv(path: Path) -> Iterator[NumberedRow]:
+def check_columns(path: Path, columns: list[str]) -> None:
+    """Raise DatasetError where the header of a table of pairs lacks a column."""
+    needed = {
+        "image_0 and image_1": any({*pair} <= {*columns} for pair in IMAGE_COLUMNS),
+        "a preference (preference, label, label_0 or prefer_0)": any(c in columns for c in LABEL_COLUMNS),
+    }
+    missing = " and ".join(name for name, present in needed.items() if not present)
+    if missing:
+        raise DatasetError(f"{path}:1: the header lacks {missing}; found {', '.join(columns) or 'nothing'}")
+
+
+def rows_csv(path: Path, check: Callable[[Path, list[str]], None] = check_columns) -> Iterator[NumberedRow]:
     """Each record of a table with a header line, and the number of the line it ends on.
 
     Commas, semicolons and tabs separate; the header says which.
 
+    Args:
+        check: raises where the file lacks a needed column.
+
     Raises:
-        DatasetError: the file cannot be read, is not UTF-8, or lacks a needed column.
+        DatasetError: the file cannot be read or is not UTF-8.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            header = file.readline(_MAX_LINE)
-            delimiter = max(",;\t", key=header.count)
-            columns = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
-            _check_columns(path, columns)
+            columns, delimiter = header_of(file)
+            check(path, columns)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             while (values := _next_record(reader)) is not None:
                 if isinstance(values, RowError):
@@ -84,6 +99,13 @@ def rows_csv(path: Path) -> Iterator[NumberedRow]:
         raise DatasetError(f"{path}:1: the header is not valid ({error}); look for an unclosed quote") from error
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def header_of(file: TextIO) -> tuple[list[str], str]:
+    """The first line of a table. -> (column names, separator)"""
+    line = file.readline(_MAX_LINE)
+    delimiter = max(",;\t", key=line.count)
+    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])], delimiter
 
 
 def read_rows(listing: Listing, name: str, rows: Iterator[NumberedRow], *, unit: str = ":") -> Reading:
@@ -106,8 +128,7 @@ def read_rows(listing: Listing, name: str, rows: Iterator[NumberedRow], *, unit:
             else:
                 reading.candidates.append(_candidate(listing, where, row, outcome))
         except RowError as error:
-            kind: DefectKind = _KINDS.get(type(error), "bad_metadata")
-            reading.defects.append(Defect(kind, where, str(error)))
+            reading.defects.append(defect_of(error, where))
     if unlabelled:
         count = f"{len(unlabelled)} rows from here on have" if len(unlabelled) > 1 else "this row has"
         message = f"{count} no preference yet and stayed out; judge the pair, or remove the row"
@@ -118,22 +139,41 @@ def read_rows(listing: Listing, name: str, rows: Iterator[NumberedRow], *, unit:
 _KINDS: dict[type[RowError], DefectKind] = {_OutsideFolderError: "outside_folder", _MissingFileError: "missing_file"}
 
 
+def defect_of(error: RowError, where: str) -> Defect:
+    """A row's error, counted under its kind."""
+    return Defect(_KINDS.get(type(error), "bad_metadata"), where, str(error))
+
+
 def _candidate(listing: Listing, where: str, row: Row, outcome: Outcome) -> Candidate:
     columns = next((pair for pair in IMAGE_COLUMNS if pair[0] in row or pair[1] in row), None)
     if columns is None:
         raise RowError(f"names no pictures; add image_0 and image_1 (columns: {names(row)})")
-    first, second = (_resolve(listing, row, column) for column in columns)
+    first, second = (resolve(listing, row, column) for column in columns)
     winner, loser = (first, second) if outcome == "0" else (second, first)
-    prompt = next((row[column] for column in PROMPT_COLUMNS if filled(row, column)), "")
-    if not isinstance(prompt, str):
-        raise RowError(f"the prompt is {short(prompt)}; it must be text")
+    prompt = prompt_of(row)
     captions = listing.captions_at(*(nfc(split_suffix(path)[0]) for path in (winner, loser)))
     key = ">".join(nfc(path).removeprefix(EXTRACTED) for path in (winner, loser))
     return Candidate(key, where, winner, loser, captions, prompt)
 
 
-def _resolve(listing: Listing, row: Row, column: str) -> str:
-    """The listed picture that a path names. Only listed pictures count, so nothing outside can be reached."""
+def prompt_of(row: Row) -> str:
+    """The caption, or an empty string where there is none.
+
+    Raises:
+        RowError: it is not text.
+    """
+    prompt = next((row[column] for column in PROMPT_COLUMNS if filled(row, column)), "")
+    if not isinstance(prompt, str):
+        raise RowError(f"the prompt is {short(prompt)}; it must be text")
+    return prompt
+
+
+def resolve(listing: Listing, row: Row, column: str) -> str:
+    """The listed picture that a path names. Only listed pictures count, so nothing outside can be reached.
+
+    Raises:
+        RowError: it names none.
+    """
     raw = row.get(column)
     if not isinstance(raw, str) or not raw.strip():
         raise RowError(f"{column} is {short(raw)}; it must be the path of a picture inside the dataset folder")
@@ -151,16 +191,6 @@ def _resolve(listing: Listing, row: Row, column: str) -> str:
     raise _MissingFileError(f"{column}: there is no picture {short(raw)} here; check the spelling, or remove the row")
 
 
-def _check_columns(path: Path, columns: list[str]) -> None:
-    needed = {
-        "image_0 and image_1": any({*pair} <= {*columns} for pair in IMAGE_COLUMNS),
-        "a preference (preference, label, label_0 or prefer_0)": any(c in columns for c in LABEL_COLUMNS),
-    }
-    missing = " and ".join(name for name, present in needed.items() if not present)
-    if missing:
-        raise DatasetError(f"{path}:1: the header lacks {missing}; found {', '.join(columns) or 'nothing'}")
-
-
 def _next_record(reader: Any) -> list[str] | RowError | None:
     try:
         return next(reader, None)
@@ -174,13 +204,13 @@ def _zip_row(columns: list[str], values: list[str]) -> Row | RowError:
     return dict(zip(columns, values, strict=True))
 
 
-def _parse_json(line: bytes) -> Row | RowError:
+def _parse_json(line: bytes, example: str) -> Row | RowError:
     try:
         row = json.loads(line.decode())
     except UnicodeDecodeError:
         return RowError("is not UTF-8 text; save the file as UTF-8")
     except (ValueError, RecursionError) as error:
-        return RowError(f"is not valid JSON ({error}); each line holds one object, such as {_EXAMPLE}")
+        return RowError(f"is not valid JSON ({error}); each line holds one object, such as {example}")
     if not isinstance(row, dict):
-        return RowError(f"is {short(row)} instead of an object, such as {_EXAMPLE}")
+        return RowError(f"is {short(row)} instead of an object, such as {example}")
     return row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -88,12 +89,17 @@ class PairScan:
         """
         if self.pairs:
             return self.pairs
-        shown = [f"  {defect}" for defect in self.defects[:10]]
-        rest = len(self.defects) - len(shown)
-        if rest > 0:
-            shown.append(f"  and {rest} more")
         ties = f" ({self.ties} ties were left out)" if self.ties else ""
-        raise DatasetError("\n".join([f"{self.folder}: no usable pair{ties}", *shown]))
+        raise nothing_usable(self.folder, f"no usable pair{ties}", self.defects)
+
+
+def nothing_usable(folder: Path, lack: str, defects: Sequence[Defect]) -> DatasetError:
+    """The error of a folder that gives nothing to train on, with its first ten defects."""
+    shown = [f"  {defect}" for defect in defects[:10]]
+    rest = len(defects) - len(shown)
+    if rest > 0:
+        shown.append(f"  and {rest} more")
+    return DatasetError("\n".join([f"{folder}: {lack}", *shown]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import files
 from ..confine import file_name
+from ..numbered import claim, numbered
 from .store import PreferenceStore
 
 BASE, LORA = "base", "lora"
@@ -73,28 +73,15 @@ def claim_test(parent: Path, name: str, pictures: str) -> Path:
         ConfigError: `name` is no plain name.
         RunError: the folder cannot be made.
     """
-    numbered = re.compile(re.escape(file_name(name, "the test's name")) + r"-(\d{2,6})")
-    found = [(match, path) for path in _folders(parent) if (match := numbered.fullmatch(path.name))]
+    name = file_name(name, "the test's name")
+    found = [(number, path) for number, path in numbered(parent, name) if path.is_dir()]
     mark = f'{{"pictures": "{pictures}"}}\n'
-    for _, path in found:
+    for _, path in reversed(found):
         if _read(path / MARK) == mark:
             return path
-    number = max((int(match[1]) for match, _ in found), default=0)
-    while True:
-        number += 1
-        folder = parent / f"{file_name(name)}-{number:02d}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:  # another process was faster
-            continue
-        except OSError as error:
-            raise files.cannot_write(folder, error) from error
-        files.write_text(folder / MARK, mark)
-        return folder
-
-
-def _folders(parent: Path) -> list[Path]:
-    return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+    folder = claim(parent, name, max((number for number, _ in found), default=0))
+    files.write_text(folder / MARK, mark)
+    return folder
 
 
 def _read(file: Path) -> str:

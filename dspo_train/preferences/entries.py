@@ -133,7 +133,12 @@ def canonical(a: str, b: str) -> Pair:
 
 def pair_id(group: str, pair: Pair) -> str:
     """The name of a question: `group.<hex>.<hex>`. It tells nothing about sides, seeds or arms."""
-    return f"{group}.{pair[0][7:23]}.{pair[1][7:23]}"
+    return f"{group}.{digits(pair[0])}.{digits(pair[1])}"
+
+
+def digits(picture: str) -> str:
+    """The hash in a picture's name, which tells what it shows, whatever the type of the file."""
+    return picture[7:23]
 
 
 def new_id() -> str:
@@ -202,7 +207,7 @@ def _group(row: Mapping[str, Any]) -> Group:
     if not isinstance(settings, dict):
         raise _wrong(row, "settings", "an object")
     found = tuple(_picture(picture) for picture in pictures)
-    if len({picture.image[7:23] for picture in found}) < len(found):
+    if len({digits(picture.image) for picture in found}) < len(found):
         raise EntryError("names one picture twice; a group holds different pictures")
     prompt = _text(row, "prompt", MAX_PROMPT, empty=True)
     return Group(_id(row, "id"), _text(row, "time"), prompt, _SCHEDULES[schedule], found, settings)

@@ -9,7 +9,7 @@ from .. import files
 from ..exceptions import DatasetError
 from ..pairs.scan import scan_pairs
 from ..pairs.types import Defect, PreferencePair
-from .entries import canonical, pair_id
+from .entries import canonical, digits, pair_id
 from .pictures import picture_name
 from .store import PreferenceStore
 from .types import NewPicture, Recorded
@@ -55,7 +55,7 @@ def _import_pair(store: PreferenceStore, pair: PreferencePair) -> bool | None:
     except OSError as error:
         raise DatasetError(f"{pair.winner.parent}: cannot be read ({error.strerror or error})") from error
     winner = picture_name(pictures[0])
-    if winner[:23] == picture_name(pictures[1])[:23]:
+    if digits(winner) == digits(picture_name(pictures[1])):
         return None
     # Sorted, since the order of a group's pictures is not to say who won.
     pictures.sort(key=picture_name)
@@ -67,6 +67,6 @@ def _import_pair(store: PreferenceStore, pair: PreferencePair) -> bool | None:
     stored = store.add_group(pair.prompt, new, settings={"imported": pair.key}, id=group)
     if store.find(vote) is not None:
         return False
-    best = next(name for name in stored.names if name[:23] == winner[:23])  # may be there as another type of file
+    best = next(name for name in stored.names if digits(name) == digits(winner))  # may be there as another type of file
     answer = store.vote(pair_id(group, names), "win", best, id=vote, source=SOURCE)
     return isinstance(answer, Recorded)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from .. import files
 from ..exceptions import DatasetError, DspoError
+from .entries import digits
 
 SUFFIXES = ("png", "jpg", "webp")
 
@@ -48,7 +49,7 @@ def store_picture(folder: Path, data: bytes) -> str:
         RunError: the disk is full, or the folder cannot be written.
     """
     name = picture_name(data)
-    names = [name, *(f"{name[:23]}.{suffix}" for suffix in SUFFIXES)]
+    names = [name, *(f"images/{digits(name)}.{suffix}" for suffix in SUFFIXES)]
     stored = next((each for each in names if _there(folder, each, data)), None)
     if stored is not None:
         return stored
@@ -64,7 +65,7 @@ def _there(folder: Path, name: str, data: bytes) -> bool:
     """Whether the file is there and whole."""
     path = folder / name
     try:
-        return path.stat().st_size == len(data) or picture_name(path.read_bytes())[:23] == name[:23]
+        return path.stat().st_size == len(data) or digits(picture_name(path.read_bytes())) == digits(name)
     except (OSError, DatasetError):
         return False
 

@@ -10,7 +10,7 @@ from operator import add, sub
 from typing import NamedTuple
 
 from ..files import digest
-from .entries import Entry, EntryError, Group, Header, Pair, Removal, Undo, Vote, pair_id, parse
+from .entries import Entry, EntryError, Group, Header, Pair, Removal, Undo, Vote, digits, pair_id, parse
 from .log import NumberedLine
 from .schedule import expected, questions
 from .types import BrokenLine, Judged, Progress, Status
@@ -34,7 +34,7 @@ class GroupState:
         self.entry = entry
         self.position = position
         self.images = entry.names
-        self.names = {name[7:23]: name for name in self.images}
+        self.names = {digits(name): name for name in self.images}
         self.votes: dict[Pair, list[Vote]] = {}  # not undone, the newest last; pairs in order of their first answer
         self.open: list[Pair] = []
         self.tally = Tally()
@@ -103,7 +103,7 @@ class State:
 
     def _vote(self, vote: Vote) -> None:
         group = self.groups.get(vote.group)
-        if group is None or any(group.names.get(name[7:23]) != name for name in vote.pair):
+        if group is None or any(group.names.get(digits(name)) != name for name in vote.pair):
             raise EntryError(f"is a vote on pictures that are not in the group {vote.group}")
         if vote.id in self.votes:
             raise EntryError(f"repeats the vote {vote.id}; the first one is used")
