@@ -81,7 +81,7 @@ def training_curve(
 
 def _held_out_line(measured: Sequence[Report], name: str, key: str, colour: int) -> Line:
     steps = np.array([report["step"] for report in measured], dtype=np.float64)
-    return Line(f"held-out {name}", steps, _values(measured, _HELD_OUT + key), colour)
+    return Line(f"held-out {name}", steps, _values(measured, _HELD_OUT + key), colour, marked=True)
 
 
 def _with_tints(theme: Theme) -> Theme:

@@ -118,6 +118,20 @@ def measured(step: int, winner_change: float = -1e-3, **changes: float) -> dict[
     return {**well(step), **held, "held_out_loser_change": 1e-3, **changes}
 
 
+def test_a_marked_line_goes_through_every_value_with_a_dot():
+    """A single 1 among zeros, limits 0 to 1: smoothed it stays low; marked, the strong colour reaches the top edge."""
+    values = np.zeros(41)
+    values[20] = 1.0
+
+    def top(marked: bool) -> int:
+        line = Line("line", np.arange(41, dtype=np.float64), values, marked=marked)
+        picture = draw_panels([LinePanel("Panel", (line,), limits=(0.0, 1.0))], size=(600, 400))
+        box = np.argwhere((np.asarray(picture) == LIGHT.series[0]).all(-1) & (np.arange(600) < 500))
+        return int(box[box[:, 0] > 60][:, 0].min())  # below the legend
+
+    assert top(marked=True) < top(marked=False) - 40
+
+
 def lines_of(picture: Image.Image, colour: tuple[int, int, int]) -> int:
     """How many pixels have this colour."""
     return sum(count for count, found in picture.getcolors(1 << 24) or [] if found == colour)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -26,12 +27,14 @@ class Line:
         name: in the legend.
         steps, values: equally long, (n,), steps ascending; values may be NaN or infinite and are then marked.
         colour: index into the theme's series colours.
+        marked: few and exact values: a dot at each, joined as they are instead of smoothed.
     """
 
     name: str
     steps: Array
     values: Array
     colour: int = 0
+    marked: bool = False
 
     def __post_init__(self) -> None:
         if self.steps.shape != self.values.shape or self.steps.ndim != 1:
@@ -185,7 +188,7 @@ def _smooth(line: Line, limits: tuple[float, float]) -> tuple[Array, Array]:
     usable = series.finite(line.values)
     clipped = np.where(usable, np.clip(np.where(usable, line.values, 0.0), *limits), np.nan)
     steps, values = series.thinned(line.steps, clipped)
-    return steps, series.smoothed(values)
+    return steps, values if line.marked else series.smoothed(values)
 
 
 def _last(values: Array) -> float:
@@ -213,7 +216,7 @@ def _plot(page: _Page, panel: LinePanel, axes: _Axes, smooth: list[tuple[Array, 
     area = page.image.crop(axes.box)
     large = area.resize((area.width * _SCALE, area.height * _SCALE), Image.Resampling.NEAREST)
     draw, theme, width = ImageDraw.Draw(large), page.theme, page.px(2.4) * _SCALE
-    for line in panel.lines:
+    for line in (line for line in panel.lines if not line.marked):
         steps, values = series.envelope(line.steps, line.values)
         mask = Image.new("L", large.size)
         opacity = 90 if len(steps) == len(line.steps) else 44
@@ -226,7 +229,10 @@ def _plot(page: _Page, panel: LinePanel, axes: _Axes, smooth: list[tuple[Array, 
             draw.line((x, y, x + dash, y), fill=theme.faint, width=round(page.px(1.4) * _SCALE))
     for line, (steps, values) in zip(panel.lines, smooth, strict=True):
         colour = theme.series[line.colour % len(theme.series)]
-        _draw_polyline(draw, _points(axes, steps, values), colour, width)
+        points = _points(axes, steps, values)
+        _draw_polyline(draw, points, colour, width)
+        if line.marked:
+            _draw_dots(draw, page, [point for stretch in points for point in stretch], colour)
     for line in panel.lines:
         _draw_marks(draw, page, axes, line)
     return large.reduce(_SCALE)
@@ -254,6 +260,15 @@ def _draw_polyline(
         radius = width / 2 if len(stretch) > 1 else max(width, 4 * _SCALE)
         for x, y in (stretch[0], stretch[-1]):
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+
+
+def _draw_dots(draw: ImageDraw.ImageDraw, page: _Page, points: Sequence[tuple[float, float]], colour: Colour) -> None:
+    """A dot with a rim of the page's colour at every point, smaller where they stand close."""
+    apart = min((b[0] - a[0] for a, b in pairwise(points)), default=math.inf)
+    radius = min(page.px(4.5) * _SCALE, max(apart / 4, page.px(1.6) * _SCALE))
+    for x, y in points:
+        for reach, fill in ((radius + page.px(1) * _SCALE, page.theme.page), (radius, colour)):
+            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
 
 
 def _draw_marks(draw: ImageDraw.ImageDraw, page: _Page, axes: _Axes, line: Line) -> None:
