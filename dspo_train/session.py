@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from . import alarm, dataset, devices, files, held_out, trainer
@@ -149,6 +150,7 @@ class Session:
             self._origin = held_out.origin_predictions(denoiser, bank, accelerator.device, accelerator.autocast)
         with self.training.averaged():
             seen = held_out.measure(denoiser, bank, accelerator.device, accelerator.autocast, self._origin)
+            (seen,) = broadcast_object_list([seen])  # devices may round differently, and all must stop together
             self._history.append(Evaluation.of(report.step, seen))
             best = held_out.best(self._history)
             if self.main and config.keep == "best" and best is not None and best.step == report.step:

@@ -435,8 +435,8 @@ def wait_for_step(reports: Path, step: int, process: subprocess.Popen[bytes]) ->
 
 @pytest.mark.slow
 def test_two_processes_take_the_steps_of_one_with_twice_the_batch(inputs, tmp_path):
-    one = ["--set", "batch_size=4", "--set", "steps=4"]
-    two = ["--set", "batch_size=2", "--set", "steps=4"]
+    common = ["--set", "steps=4", "--set", "held_out.share=0.3", "--set", "held_out.every=2"]
+    one, two = [*common, "--set", "batch_size=4"], [*common, "--set", "batch_size=2"]
     finish([sys.executable, "-m", "dspo_train", *command(inputs, tmp_path / "one", *one)])
     # `--multi_gpu` is accelerate's word for several processes here; its `--cpu` starts one unless there is MPI.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
@@ -450,6 +450,9 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(inputs, tmp_pa
     for alone, together in zip(read("one"), read("two"), strict=True):
         for key in ("step", "loss", "accuracy", "grad_norm", "lr"):
             assert together[key] == pytest.approx(alone[key], rel=2e-4), key
+        assert ("held_out_margin" in together) == ("held_out_margin" in alone) == (alone["step"] in (2, 4))
+        if "held_out_margin" in alone:
+            assert together["held_out_margin"] == pytest.approx(alone["held_out_margin"], rel=2e-2)
     alone, together = result(tmp_path / "one"), result(tmp_path / "two")
     for key, value in alone.items():
         assert torch.allclose(value.float(), together[key].float(), atol=1e-3), key

@@ -31,8 +31,8 @@ def dspo(e: PairErrors, *, strength: float = 10.0, loser_drift: float = 0.25, sa
     beta = 1 / strength) it fades where x_t looks like a loser, just where it is needed, and the strength that makes up
     for that spoils what looks like a winner; at b = 0 nothing holds the model where only losers are.
 
-    w is eq. 13's weight: 1 where the policy ranks a pair as the reference does, towards 0 where the pair is learned. Its
-    unit is the reference's own error, so that it means the same at every timestep and for epsilon and v prediction.
+    w is eq. 13's weight: 1 where the policy ranks a pair as the reference does, towards 0 where the pair is learned.
+    Its unit is the reference's own error, so it means the same at every timestep and for epsilon and v prediction.
 
     Args:
         strength: how far past the reference the difference is carried; about 3 gentle, 30 strong.
