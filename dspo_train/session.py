@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from . import alarm, dataset, devices, files, held_out, trainer
+from . import alarm, dataset, devices, files, held_out, objectives, trainer
 from .base import Base, load_base
 from .cache import EncodingCache
 from .config import TrainConfig
@@ -32,6 +32,7 @@ from .noise import PredictionType
 from .runs import RunFolder, locked
 from .single_file import UnetWeights
 from .trainee import Trainee, trainee, write_checkpoint, write_lora
+from .trainee import check as check_start
 from .trainer import StepReport
 from .training_state import Training
 
@@ -70,7 +71,11 @@ class Job:
 
 @dataclass
 class Session:
-    """An open run: the base with its adapter on, ready to train or to draw a preview."""
+    """An open run: the base with its adapter on, ready to train or to draw a preview.
+
+    Attributes:
+        told: the warnings so far, each of which was logged.
+    """
 
     job: Job
     base: Base
@@ -80,6 +85,7 @@ class Session:
     data: Dataset
     training: Training
     facts: LoraFacts
+    told: list[str] = field(default_factory=list)
     _seen: list[dict[str, Any]] = field(default_factory=list)
     _history: list[Evaluation] = field(default_factory=list)
     _warned: bool = False
@@ -103,6 +109,8 @@ class Session:
         if self.finished:
             return
         config = self.job.config
+        if note := objectives.warning(config):
+            self._tell(note)
         denoiser = DiffusersDenoiser(self.base.unet, self.base.noise, self.adapter)
         self._seen = self.folder.reports()
         self._history = list(held_out.evaluations(self._seen))
@@ -132,8 +140,13 @@ class Session:
         self._seen.append(report.flat())
         needed = alarm.reports_needed(self.job.config.held_out.every)
         if not self._warned and (told := alarm.alarm(self._seen[-needed:])):
-            log.warning("step %d: %s", report.step, told)
+            self._tell(f"step {report.step}: {told}")
             self._warned = True
+
+    def _tell(self, text: str) -> None:
+        if self.main:
+            log.warning("%s", text)
+        self.told.append(text)
 
     def _over(self) -> bool:
         """Has the run stopped before its last step?"""
@@ -195,6 +208,16 @@ def write_curve(folder: RunFolder, title: str) -> None:
     files.write_picture(folder.curve, picture)
 
 
+def check(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:
+    """Can a run of these settings train on this folder, and begin with a LoRA to refine? No model is needed to tell.
+
+    Raises:
+        ConfigError, DatasetError: it cannot; see `dataset.check` and `trainee.check`.
+    """
+    dataset.check(config, scan)
+    check_start(config, refine=refine)
+
+
 @contextlib.contextmanager
 def open_session(job: Job, on_progress: Progress = lambda stage, done, total: None) -> Iterator[Session]:
     """Check, load, encode, attach, and go back to the last checkpoint if there is one.
@@ -209,7 +232,7 @@ def open_session(job: Job, on_progress: Progress = lambda stage, done, total: No
     asked = {"config": job.config.to_dict(), "refine": refined_identity(job.refine, folder)}
     folder.check(asked)  # whatever can be refused before the long work is
     scan = job.scan or dataset.scan_folder(job.pairs)
-    dataset.check(job.config, scan)
+    check(job.config, scan, refine=job.refine is not None)
     with contextlib.ExitStack() as stack:
         accelerator, precision = stack.enter_context(devices.accelerator(job.config.device, job.config.precision))
         if accelerator.is_main_process:
