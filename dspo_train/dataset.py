@@ -6,7 +6,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from accelerate import Accelerator
 
@@ -17,11 +16,10 @@ from .cache import EncodedPair, EncodingCache, Progress, empty_caption, encode_p
 from .config import TrainConfig
 from .exceptions import ConfigError
 from .held_out import Bank
-from .pairs import PairScan, PreferencePair, scan_pairs
-from .pairs.opinions import Opinion, OpinionScan, looks_unpaired, scan_opinions
+from .pairs import PreferencePair
+from .pairs.any_folder import Scan
+from .pairs.opinions import Opinion, OpinionScan
 from .unpaired import EncodedOpinion, UnpairedSource, encode_opinions
-
-Scan = PairScan | OpinionScan
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,6 @@ class Dataset:
     bank: Bank | None
     trained: int
     content: str
-
-
-def scan_folder(folder: Path) -> Scan:
-    """Read a folder of pairs, or of liked and disliked pictures.
-
-    Raises:
-        DatasetError: see `scan_pairs` and `scan_opinions`.
-    """
-    return scan_opinions(folder) if looks_unpaired(folder) else scan_pairs(folder)
 
 
 def prompts(scan: Scan) -> Iterator[str]:

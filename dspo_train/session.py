@@ -19,7 +19,7 @@ from .base import Base, load_base
 from .cache import EncodingCache
 from .config import TrainConfig
 from .curves import training_curve
-from .dataset import Dataset, Scan
+from .dataset import Dataset
 from .diffusers_unet import DiffusersDenoiser
 from .exceptions import DspoError
 from .full import WholeModel
@@ -29,6 +29,7 @@ from .lora import LoraWeights
 from .lora_file import load_lora
 from .lora_metadata import LoraFacts, lora_metadata
 from .noise import PredictionType
+from .pairs.any_folder import Scan, scan_folder
 from .runs import RunFolder, locked
 from .single_file import UnetWeights
 from .trainee import Trainee, trainee, write_checkpoint, write_lora
@@ -231,7 +232,7 @@ def open_session(job: Job, on_progress: Progress = lambda stage, done, total: No
     folder = RunFolder(job.out)
     asked = {"config": job.config.to_dict(), "refine": refined_identity(job.refine, folder)}
     folder.check(asked)  # whatever can be refused before the long work is
-    scan = job.scan or dataset.scan_folder(job.pairs)
+    scan = job.scan or scan_folder(job.pairs)
     check(job.config, scan, refine=job.refine is not None)
     with contextlib.ExitStack() as stack:
         accelerator, precision = stack.enter_context(devices.accelerator(job.config.device, job.config.precision))

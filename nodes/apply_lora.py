@@ -28,7 +28,7 @@ def lora_stamp(lora_name: str | None) -> str:
     """Changes when the named file does."""
     if not lora_name or not lora_name.strip():
         return ""
-    return str(places.lora(lora_name.strip()).stat().st_mtime_ns)
+    return str(places.stamp(places.lora(lora_name.strip())))
 
 
 class ApplyLora(io.ComfyNode):

@@ -77,8 +77,7 @@ class DrawCandidates(io.ComfyNode):
     def fingerprint_inputs(cls, prompts_file: str | None = None, **_: object) -> str:
         if prompts_file in (None, NO_FILE):
             return ""
-        status = places.prompt_file(prompts_file).stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
+        return str(places.stamp(places.prompt_file(prompts_file)))
 
     @classmethod
     def execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from typing import Any
 
 import pytest
 
@@ -56,21 +57,23 @@ def test_every_option_is_one_of_these():
 
 
 @pytest.mark.parametrize(("choice", "setting"), [("off", None), ("auto", "auto"), ("value", 1000.0)])
-def test_sharpness_is_off_automatic_or_a_number(choice, setting):
+def test_sharpness_is_off_automatic_or_a_number(choice: Any, setting: Any):
     assert from_dict(Options(sharpness=choice).settings()).loss.sharpness == setting
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_a_form_offers_the_range_that_the_library_takes(name):
+def test_a_form_offers_the_range_that_the_library_takes(name: str):
     """Both ends are accepted, and what lies beyond is not."""
-    needed = {"sharpness": "value"} if name == "sharpness_value" else {}
+    needed: dict[str, Any] = {"sharpness": "value"} if name == "sharpness_value" else {}
     needed |= {"held_out_share": 0.1} if name == "held_out_patience" else {}
     low, high = limits(name)
     for value in (low, high):
-        Options(**{name: type(getattr(PLAIN, name))(value)}, **needed)
+        at_the_end: dict[str, Any] = {name: type(getattr(PLAIN, name))(value)}
+        Options(**needed, **at_the_end)
     for value in (low - 1, high + 1):
+        beyond: dict[str, Any] = {name: value}
         with pytest.raises(ConfigError, match=SETTING[name]):
-            Options(**{name: value}, **needed)
+            Options(**needed, **beyond)
     assert low <= getattr(PLAIN, name) <= high
     assert (low == 0.0) or name not in OFF_AT_ZERO
 
@@ -86,12 +89,12 @@ def test_a_form_offers_the_range_that_the_library_takes(name):
         ({"min_snr": 0.0001}, "loss.min_snr must be between 0.001"),
     ],
 )
-def test_what_does_not_go_together_is_said_when_it_is_chosen(given, words):
+def test_what_does_not_go_together_is_said_when_it_is_chosen(given: dict[str, Any], words: str):
     with pytest.raises(ConfigError, match=words):
         Options(**given)
 
 
 @pytest.mark.parametrize("given", [{"label_smoothing": 0.1}, {"safeguard": 0.5}, {"margin_cap": 0.001}])
-def test_what_the_objective_cannot_use_is_said_with_it(given):
+def test_what_the_objective_cannot_use_is_said_with_it(given: dict[str, Any]):
     with pytest.raises(ConfigError, match=f"loss.{next(iter(given))} needs an objective that trains on the loser"):
         check(configure("balanced", "sd15", 10, Changes(objective="sft"), Options(**given)))

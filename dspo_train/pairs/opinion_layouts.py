@@ -17,6 +17,7 @@ from .types import Candidate, Defect
 OpinionLayout = Literal["table", "folders"]
 
 _OWN_WORDS = {"liked": True, "like": True, "good": True, "disliked": False, "dislike": False, "bad": False}
+OPINION_WORDS = frozenset(_OWN_WORDS)  # names of folders
 _PAIR_WORDS = {word: side == 0 for family in SIDES for side, word in enumerate(family)}
 
 
