@@ -109,17 +109,6 @@ def _sockets() -> list[io.Input]:
     ]
 
 
-def _later_sockets() -> list[io.Input]:
-    """Behind all others: saved workflows hold the values of widgets by their place."""
-    return [
-        TrainOptions.Input(
-            "options",
-            optional=True,
-            tooltip="From DSPO Training Options: held-out pairs, early stop, a negative LoRA, guards.",
-        )
-    ]
-
-
 def _expert_inputs() -> list[io.Input]:
     def number(name: str, tooltip: str, **limits: Any) -> io.Input:
         kind = io.Float if isinstance(limits["default"], float) else io.Int
@@ -169,4 +158,15 @@ def _expert_inputs() -> list[io.Input]:
             ["auto", "on", "off"],
             "Less memory for one more forward pass a step. auto: on where the run would not fit otherwise.",
         ),
+    ]
+
+
+def _later_sockets() -> list[io.Input]:
+    """Behind all others: saved workflows hold the values of widgets by their place."""
+    return [
+        TrainOptions.Input(
+            "options",
+            optional=True,
+            tooltip="From DSPO Training Options: held-out pairs, early stop, a negative LoRA, guards.",
+        )
     ]

@@ -27,6 +27,7 @@ NODE_IDS = (
     "DSPONegativeLora",
     "DSPOPreferenceSet",
     "DSPOTrainLora",
+    "DSPOTrainingOptions",
 )
 WITHOUT_OUTPUTS = {"DSPOCollectPairs"}
 COMPILED = re.compile(r"[{}@|]")  # vue-i18n gives these a meaning of its own, and the text breaks
