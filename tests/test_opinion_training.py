@@ -24,7 +24,7 @@ from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
 from dspo_train.grids import LIGHT, opinion_sheet
 from dspo_train.pairs.any_folder import format_scan, is_usable, scan_folder
 from dspo_train.pairs.discover import find_sets, pairs_stamp
-from dspo_train.pairs.opinions import OpinionScan
+from dspo_train.pairs.opinions import OpinionScan, scan_opinions
 from dspo_train.presets import Changes, configure
 from dspo_train.previews import Previewer
 from dspo_train.session import Job, check, open_session
@@ -234,7 +234,7 @@ def test_a_sheet_marks_the_liked():
 
 
 def test_a_sheet_shows_pictures_from_all_over_the_set(tmp_path: Path):
-    scan = scan_folder(write_opinions(tmp_path, liked=6, disliked=6))
+    scan = scan_opinions(write_opinions(tmp_path, liked=6, disliked=6))
     few, all_of_them = scan_sheet(scan, 2, title="x"), scan_sheet(scan, 100, title="x")
     assert few.height * few.width < all_of_them.height * all_of_them.width
     scan.usable()[0].picture.write_bytes(b"not a picture")
