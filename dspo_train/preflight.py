@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from . import memory
 from .config import TrainConfig
 from .exceptions import DatasetError, RunError
+from .held_out import normalised
 from .memory_advice import Names, advice
 from .pairs.any_folder import Scan
 from .pairs.opinions import OpinionScan
@@ -34,15 +35,14 @@ def check_pairs(scan: Scan, config: TrainConfig) -> list[str]:
     """
     left_out = [defect for defect in scan.defects if defect.fatal]
     silent = sum(defect.kind == "no_caption" for defect in left_out)
-    what, count = _fewest(scan)
     kind = "pictures" if isinstance(scan, OpinionScan) else "pairs"
-    if not count and silent:
-        beside = "picture" if isinstance(scan, OpinionScan) else "pair"
+    if silent and not (scan.liked or scan.disliked if isinstance(scan, OpinionScan) else scan.pairs):
         raise DatasetError(
-            f"{scan.folder.name}: none of its {silent} {kind} has a caption. Write the prompt of each {beside} into a "
-            f"text file beside it ({_CAPTIONS[kind]}), or allow empty captions in the Preference Set node"
+            f"{scan.folder.name}: none of its {silent} {kind} has a caption. Write the prompts into text files "
+            f"beside them ({_CAPTIONS[kind]}), or allow empty captions in the Preference Set node"
         )
     scan.usable()
+    what, count = _fewest(scan, config)
     notes = []
     if silent:
         notes.append(f"{silent} {kind} are left out because they have no caption")
@@ -60,10 +60,12 @@ def check_pairs(scan: Scan, config: TrainConfig) -> list[str]:
     return notes
 
 
-def _fewest(scan: Scan) -> tuple[str, int]:
-    """Pairs; or the pictures of the smaller side, which come as often as those of the other."""
+def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:
+    """Pairs to train on, held-out ones about; or the smaller side's pictures, which come as often as the other's."""
     if not isinstance(scan, OpinionScan):
-        return "pairs", len(scan.pairs)
+        one = config.data.one_per_prompt
+        count = len({normalised(pair.prompt) for pair in scan.pairs}) if one else len(scan.pairs)
+        return "pairs", max(1, round(count * (1 - config.held_out.share)))
     sides = ("liked pictures", len(scan.liked)), ("disliked pictures", len(scan.disliked))
     return min(sides, key=lambda side: side[1])
 

@@ -196,6 +196,10 @@ def test_pictures_without_captions_are_explained(tmp_path: Path):
     (folder / "liked" / "0.txt").unlink()
     short = configure("balanced", "sd15", 1, Changes())
     assert "1 pictures are left out because they have no caption" in preflight.check_pairs(scan_folder(folder), short)
+    for text in folder.glob("liked/*.txt"):
+        text.unlink()
+    with pytest.raises(DatasetError, match=r"no usable pictures on both sides \(0 liked, 3 disliked\)"):
+        preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("*/*.txt"):
         text.unlink()
     with pytest.raises(DatasetError, match="none of its 8 pictures has a caption"):
