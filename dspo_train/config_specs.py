@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from .exceptions import ConfigError
@@ -18,6 +20,25 @@ Method = Literal["lora", "full"]
 Labels = Literal["given", "swapped"]
 Keep = Literal["last", "best"]
 Auto = Literal["auto"]
+
+# Of the settings that a form offers too, see `run_options`; the others' stand where they are checked.
+RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "ema": (0.0, 0.99999),
+        "moving_reference": (0.0, 0.999999),
+        "held_out.share": (0.0, 0.9),
+        "held_out.every": (1, 10**7),
+        "held_out.patience": (0, 10**6),
+        "loss.sft_mix": (0.0, 1e6),
+        "loss.label_smoothing": (0.0, 0.499),
+        "loss.safeguard": (0.0, 1.0),
+        "loss.margin_cap": (0.0, 1e3),
+        "loss.sharpness": (1e-6, 1e7),
+        "loss.min_snr": (1e-3, 1e6),
+        "data.least_noise": (0.0, 0.99),
+        "data.most_noise": (0.01, 1.0),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -90,8 +111,8 @@ class DataSpec:
         check("data.bucket_step", self.bucket_step, 8, 512)
         check("data.caption_dropout", self.caption_dropout, 0.0, 1.0)
         check_choice("data.crop", self.crop, Crop)
-        check("data.least_noise", self.least_noise, 0.0, 0.99)
-        check("data.most_noise", self.most_noise, 0.01, 1.0)
+        check("data.least_noise", self.least_noise)
+        check("data.most_noise", self.most_noise)
         if self.least_noise >= self.most_noise:
             raise ConfigError(
                 f"data.least_noise {self.least_noise:g} must be below data.most_noise {self.most_noise:g}; "
@@ -127,15 +148,15 @@ class LossSpec:
     min_snr: float | None = None
 
     def __post_init__(self) -> None:
-        check("loss.sft_mix", self.sft_mix, 0.0, 1e6)
-        check("loss.label_smoothing", self.label_smoothing, 0.0, 0.499)
-        for name, low, high in (("safeguard", 0.0, 1.0), ("margin_cap", 0.0, 1e3), ("min_snr", 1e-3, 1e6)):
+        check("loss.sft_mix", self.sft_mix)
+        check("loss.label_smoothing", self.label_smoothing)
+        for name in ("safeguard", "margin_cap", "min_snr"):
             if (value := getattr(self, name)) is not None:
-                check(f"loss.{name}", value, low, high)
+                check(f"loss.{name}", value)
         if isinstance(self.sharpness, str):
             check_choice("loss.sharpness", self.sharpness, Auto)
         elif self.sharpness is not None:
-            check("loss.sharpness", self.sharpness, 1e-6, 1e7)
+            check("loss.sharpness", self.sharpness)
 
     @property
     def speaks_of_losers(self) -> tuple[str, ...]:
@@ -166,15 +187,18 @@ class HeldOutSpec:
     patience: int = 0
 
     def __post_init__(self) -> None:
-        check("held_out.share", self.share, 0.0, 0.9)
+        check("held_out.share", self.share)
         check("held_out.draws", self.draws, 4, 1000)
-        check("held_out.every", self.every, 1, 10**7)
-        check("held_out.patience", self.patience, 0, 10**6)
+        check("held_out.every", self.every)
+        check("held_out.patience", self.patience)
         if self.patience and not self.share:
             raise ConfigError("held_out.patience needs pairs to measure on; set held_out.share, for example 0.1")
 
 
-def check(name: str, value: float, low: float, high: float) -> None:
+def check(name: str, value: float, low: float | None = None, high: float | None = None) -> None:
+    """Is it in its range, that of `RANGES` where none is given?"""
+    if low is None or high is None:
+        low, high = RANGES[name]
     if not (math.isfinite(value) and low <= value <= high):
         raise ConfigError(f"{name} must be between {low:g} and {high:g}, got {value!r}")
 

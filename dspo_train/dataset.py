@@ -6,7 +6,6 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
@@ -19,10 +18,9 @@ from .config import TrainConfig
 from .exceptions import ConfigError
 from .held_out import Bank
 from .held_out_split import normalised, split
-from .pairs import Opinion, OpinionScan, PairScan, PreferencePair, looks_unpaired, scan_opinions, scan_pairs
+from .pairs import Opinion, OpinionScan, PreferencePair
+from .pairs.any_folder import Scan
 from .unpaired import UnpairedSource, encode_opinions
-
-Scan = PairScan | OpinionScan
 
 
 @dataclass(frozen=True)
@@ -39,15 +37,6 @@ class Dataset:
     bank: Bank | None
     trained: int
     content: str
-
-
-def scan_folder(folder: Path) -> Scan:
-    """Read a folder of pairs, or of liked and disliked pictures.
-
-    Raises:
-        DatasetError: see `scan_pairs` and `scan_opinions`.
-    """
-    return scan_opinions(folder) if looks_unpaired(folder) else scan_pairs(folder)
 
 
 def prompts(scan: Scan) -> Iterator[str]:

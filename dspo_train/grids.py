@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from .drawing.pair_sheets import pair_sheet
+from .drawing.pair_sheets import opinion_sheet, pair_sheet
 from .drawing.themes import DARK, LIGHT, Theme
 from .drawing.tiles import (
     Box,
@@ -24,7 +24,7 @@ from .drawing.tiles import (
 from .drawing.typography import clip, draw_lines, draw_text, text_width, wrap
 from .exceptions import ConfigError
 
-__all__ = ["DARK", "LIGHT", "GridCell", "Theme", "ab_grid", "pair_sheet"]
+__all__ = ["DARK", "LIGHT", "GridCell", "Theme", "ab_grid", "opinion_sheet", "pair_sheet"]
 
 
 @dataclass(frozen=True)

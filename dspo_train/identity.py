@@ -11,9 +11,10 @@ from accelerate import Accelerator
 from . import __version__, dataset, files, objectives
 from .base import Base
 from .config import TrainConfig
-from .dataset import Dataset, Scan
+from .dataset import Dataset
 from .exceptions import RunError
 from .lora_metadata import LoraFacts, looks_like_a_path
+from .pairs.any_folder import Scan
 from .runs import RunFolder
 
 

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 from . import memory
 from .config import TrainConfig
 from .exceptions import DatasetError, RunError
+from .held_out_split import normalised
 from .memory_advice import Names, advice
-from .pairs import PairScan
+from .pairs.any_folder import Scan
+from .pairs.opinions import OpinionScan
 
 if TYPE_CHECKING:  # that module loads diffusers
     from .single_file import Family, SingleFile
@@ -22,36 +24,50 @@ OFTEN = 100  # times that each pair is seen
 LATENT_VALUES = 2 * 4 / 64  # mean and log-variance of four channels, for every 8 x 8 pixels
 TEXT_BYTES = 77 * 2048 * 4  # one caption's embedding; SDXL's, the largest, in float32
 SPARE = 256 * 2**20  # bytes; a disk is never filled to the brim
+_CAPTIONS = {"pairs": "cat_w.png, cat_l.png: cat.txt", "pictures": "liked/cat.png: liked/cat.txt"}
 
 
-def check_pairs(scan: PairScan, config: TrainConfig) -> list[str]:
-    """Are there pairs? -> what their owner should know before such a run
+def check_pairs(scan: Scan, config: TrainConfig) -> list[str]:
+    """Are there pairs, or liked and disliked pictures? -> what their owner should know before such a run
 
     Raises:
-        DatasetError: no usable pair, or none with a caption; the message says what to do.
+        DatasetError: nothing usable, or nothing with a caption; the message says what to do.
     """
     left_out = [defect for defect in scan.defects if defect.fatal]
     silent = sum(defect.kind == "no_caption" for defect in left_out)
-    if not scan.pairs and silent:
+    kind = "pictures" if isinstance(scan, OpinionScan) else "pairs"
+    if silent and not (scan.liked or scan.disliked if isinstance(scan, OpinionScan) else scan.pairs):
         raise DatasetError(
-            f"{scan.folder.name}: none of its {silent} pairs has a caption. Write the prompt of each pair into a text "
-            "file beside it (cat_w.png, cat_l.png: cat.txt), or allow empty captions in the Preference Set node"
+            f"{scan.folder.name}: none of its {silent} {kind} has a caption. Write the prompts into text files "
+            f"beside them ({_CAPTIONS[kind]}), or allow empty captions in the Preference Set node"
         )
-    count = len(scan.usable())
+    scan.usable()
+    what, count = _fewest(scan, config)
     notes = []
     if silent:
-        notes.append(f"{silent} pairs are left out because they have no caption")
+        notes.append(f"{silent} {kind} are left out because they have no caption")
     if others := len(left_out) - silent:
-        notes.append(f"{others} defects left pairs out: see the Preference Set node's report")
+        notes.append(f"{others} defects left {kind} out: see the Preference Set node's report")
     if count < FEW:
         notes.append(
-            f"{count} pairs are few: expect the style of these pictures more than a taste; 50 or more is better"
+            f"{count} {what} are few: expect the style of these pictures more than a taste; 50 or more is better"
         )
     seen = config.steps * config.batch_size * config.accumulate / count
     if seen > OFTEN:
         fewer = max(1, math.ceil(config.steps * OFTEN / seen))
-        notes.append(f"each pair will be seen {seen:.0f} times: fewer steps ({fewer}) or more pairs would be wiser")
+        each = f"each of the {count} {what}" if isinstance(scan, OpinionScan) else "each pair"
+        notes.append(f"{each} will be seen {seen:.0f} times: fewer steps ({fewer}) or more {kind} would be wiser")
     return notes
+
+
+def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:
+    """Pairs to train on, held-out ones about; or the smaller side's pictures, which come as often as the other's."""
+    if not isinstance(scan, OpinionScan):
+        one = config.data.one_per_prompt
+        count = len({normalised(pair.prompt) for pair in scan.pairs}) if one else len(scan.pairs)
+        return "pairs", max(1, round(count * (1 - config.held_out.share)))
+    sides = ("liked pictures", len(scan.liked)), ("disliked pictures", len(scan.disliked))
+    return min(sides, key=lambda side: side[1])
 
 
 def setup_of(file: SingleFile, config: TrainConfig, *, refine: bool = False, previews: bool = False) -> memory.Setup:
@@ -117,13 +133,13 @@ def too_large(setup: memory.Setup, total: int, accumulate: int, names: Names) ->
     return "\n".join([f"out of memory: {known}", *(f"- {way}" for way in ways)])
 
 
-def check_disk(out: Path, cache: Path, scan: PairScan, family: Family, config: TrainConfig) -> None:
+def check_disk(out: Path, cache: Path, scan: Scan, family: Family, config: TrainConfig) -> None:
     """Is there room for the encodings, the checkpoints and the result?
 
     Raises:
         RunError: there is not; both figures are given.
     """
-    pictures = 2 * len(scan.pairs)
+    pictures = len(scan.usable()) * (1 if isinstance(scan, OpinionScan) else 2)
     encodings = pictures * (config.data.resolution**2 * LATENT_VALUES * 4 + TEXT_BYTES)
     adapter = 4 * config.lora.rank * memory.SIZES[family].widths[config.lora.targets]  # bytes, float32
     checkpoints = (config.keep_checkpoints + 1) * 4 * adapter  # weights, two moments, and the LoRA file

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from .config import Device, Precision, Targets, TrainConfig, from_dict
+from .run_options import PLAIN, Options
 
 if TYPE_CHECKING:
     from .single_file import Family
@@ -78,7 +79,9 @@ class Changes:
     gradient_checkpointing: bool = False
 
 
-def configure(preset: PresetName, family: Family, steps: int, changes: Changes) -> TrainConfig:
+def configure(
+    preset: PresetName, family: Family, steps: int, changes: Changes, options: Options = PLAIN
+) -> TrainConfig:
     """The settings of a run.
 
     Raises:
@@ -102,6 +105,8 @@ def configure(preset: PresetName, family: Family, steps: int, changes: Changes) 
         "optim": {"lr": changes.lr or chosen.lr, "schedule": "cosine", "warmup": int(WARM_UP * steps)},
         "data": {"resolution": resolution, "bucket_step": min(64, resolution // 8 * 8), "flip": changes.flip},
     }
+    for key, given in options.settings().items():
+        values[key] = {**values.get(key, {}), **given} if isinstance(given, dict) else given
     return from_dict(values)
 
 

@@ -15,12 +15,12 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
-from . import alarm, dataset, devices, files, held_out, trainer
+from . import alarm, dataset, devices, files, held_out, objectives, trainer
 from .base import Base, load_base
 from .cache import EncodingCache
 from .config import TrainConfig
 from .curves import training_curve
-from .dataset import Dataset, Scan
+from .dataset import Dataset
 from .diffusers_unet import DiffusersDenoiser
 from .exceptions import DspoError
 from .full import WholeModel
@@ -30,9 +30,11 @@ from .lora import LoraWeights
 from .lora_file import load_lora
 from .lora_metadata import LoraFacts, lora_metadata
 from .noise import PredictionType
+from .pairs.any_folder import Scan, scan_folder
 from .runs import RunFolder, locked
 from .single_file import UnetWeights
 from .trainee import Trainee, trainee, write_checkpoint, write_lora
+from .trainee import check as check_start
 from .trainer import StepReport
 from .training_state import Training
 
@@ -71,7 +73,11 @@ class Job:
 
 @dataclass
 class Session:
-    """An open run: the base with its adapter on, ready to train or to draw a preview."""
+    """An open run: the base with its adapter on, ready to train or to draw a preview.
+
+    Attributes:
+        told: the warnings so far, each of which was logged.
+    """
 
     job: Job
     base: Base
@@ -81,6 +87,7 @@ class Session:
     data: Dataset
     training: Training
     facts: LoraFacts
+    told: list[str] = field(default_factory=list)
     _seen: list[dict[str, Any]] = field(default_factory=list)
     _history: list[Evaluation] = field(default_factory=list)
     _warned: bool = False
@@ -104,6 +111,8 @@ class Session:
         if self.finished:
             return
         config = self.job.config
+        if note := objectives.warning(config):
+            self._tell(note)
         denoiser = DiffusersDenoiser(self.base.unet, self.base.noise, self.adapter)
         self._seen = self.folder.reports()
         self._history = list(held_out.evaluations(self._seen))
@@ -133,8 +142,13 @@ class Session:
         self._seen.append(report.flat())
         needed = alarm.reports_needed(self.job.config.held_out.every)
         if not self._warned and (told := alarm.alarm(self._seen[-needed:])):
-            log.warning("step %d: %s", report.step, told)
+            self._tell(f"step {report.step}: {told}")
             self._warned = True
+
+    def _tell(self, text: str) -> None:
+        if self.main:
+            log.warning("%s", text)
+        self.told.append(text)
 
     def _over(self) -> bool:
         """Has the run stopped before its last step?"""
@@ -197,6 +211,16 @@ def write_curve(folder: RunFolder, title: str) -> None:
     files.write_picture(folder.curve, picture)
 
 
+def check(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:
+    """Can a run of these settings train on this folder, and begin with a LoRA to refine? No model is needed to tell.
+
+    Raises:
+        ConfigError, DatasetError: it cannot; see `dataset.check` and `trainee.check`.
+    """
+    dataset.check(config, scan)
+    check_start(config, refine=refine)
+
+
 @contextlib.contextmanager
 def open_session(job: Job, on_progress: Progress = lambda stage, done, total: None) -> Iterator[Session]:
     """Check, load, encode, attach, and go back to the last checkpoint if there is one.
@@ -210,8 +234,8 @@ def open_session(job: Job, on_progress: Progress = lambda stage, done, total: No
     folder = RunFolder(job.out)
     asked = {"config": job.config.to_dict(), "refine": refined_identity(job.refine, folder)}
     folder.check(asked)  # whatever can be refused before the long work is
-    scan = job.scan or dataset.scan_folder(job.pairs)
-    dataset.check(job.config, scan)
+    scan = job.scan or scan_folder(job.pairs)
+    check(job.config, scan, refine=job.refine is not None)
     with contextlib.ExitStack() as stack:
         accelerator, precision = stack.enter_context(devices.accelerator(job.config.device, job.config.precision))
         if accelerator.is_main_process:

@@ -38,17 +38,26 @@ class Trainee(Protocol):
         ...
 
 
+def check(config: TrainConfig, *, refine: bool) -> None:
+    """Can these settings begin where they are asked to?
+
+    Raises:
+        ConfigError: a LoRA to refine together with `method full` or a moving reference.
+    """
+    if refine and (config.method == "full" or config.moving_reference > 0):
+        given = "method full" if config.method == "full" else "moving_reference"
+        raise ConfigError(f"{given} starts from the base model and cannot refine a LoRA; leave one of them out")
+
+
 @contextmanager
 def trainee(base: Base, config: TrainConfig, initial: LoraWeights | None) -> Iterator[Trainee]:
     """Put what is trained on the base's UNet, and take it off again.
 
     Raises:
-        ConfigError: a LoRA to refine together with `method full` or a moving reference.
+        ConfigError: see `check`.
     """
+    check(config, refine=initial is not None)
     moving = config.moving_reference > 0
-    if initial is not None and (config.method == "full" or moving):
-        given = "method full" if config.method == "full" else "moving_reference"
-        raise ConfigError(f"{given} starts from the base model and cannot refine a LoRA; leave one of them out")
     if config.method == "full":
         with whole(base.unet, moving=moving) as model:
             yield model

@@ -52,6 +52,11 @@ class StepReport:
     sharpness: float | None = None
     held_out: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def stopped(self) -> bool:
+        """Did the run end early after this step?"""
+        return bool(self.held_out.get("stopped"))
+
     def flat(self) -> dict[str, Any]:
         """All of it on one level, what there is: as a line of reports holds it."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "held_out"}

@@ -3,32 +3,10 @@
 from __future__ import annotations
 
 import comfy.sd
-import comfy.utils
 from comfy_api.v0_0_2 import io
 
-from ..dspo_train.exceptions import LoraFileError
-from . import places
-from .sockets import CATEGORY, LoraModel
-
-
-def chosen(lora: dict | None, lora_name: str) -> dict:
-    """The tensors of the LoRA that is wired in, else of the one that is named.
-
-    Raises:
-        LoraFileError: neither is given, or ComfyUI lists no such file.
-    """
-    if lora is not None:
-        return lora
-    if not lora_name.strip():
-        raise LoraFileError("no LoRA is given; wire one into `lora`, or write its name into `lora_name`")
-    return comfy.utils.load_torch_file(str(places.lora(lora_name.strip())), safe_load=True)
-
-
-def lora_stamp(lora_name: str | None) -> str:
-    """Changes when the named file does."""
-    if not lora_name or not lora_name.strip():
-        return ""
-    return str(places.lora(lora_name.strip()).stat().st_mtime_ns)
+from .lora_choice import chosen, lora_inputs, lora_stamp
+from .sockets import CATEGORY
 
 
 class ApplyLora(io.ComfyNode):
@@ -50,13 +28,7 @@ class ApplyLora(io.ComfyNode):
                     step=0.05,
                     tooltip="1 is as trained, 0 leaves the model as it is, more than 1 exaggerates.",
                 ),
-                LoraModel.Input("lora", optional=True, tooltip="A LoRA from DSPO Train LoRA. Goes before the name."),
-                io.String.Input(
-                    "lora_name",
-                    default="",
-                    optional=True,
-                    tooltip="Name of a LoRA as ComfyUI lists it, such as dspo/my-taste-01.safetensors.",
-                ),
+                *lora_inputs(),
             ],
             outputs=[
                 io.Model.Output("model_with_lora", display_name="model", tooltip="The model with the LoRA on it.")

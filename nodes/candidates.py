@@ -8,7 +8,6 @@ from typing import Any
 
 import comfy.model_management as mm
 import comfy.sample
-import comfy.samplers
 import comfy.utils
 import latent_preview
 import torch
@@ -19,6 +18,7 @@ from ..dspo_train.preferences.entries import MAX_IMAGES
 from ..dspo_train.prompt_lists import load_prompts, read_prompts
 from . import places
 from .collecting import CandidateInfo, Candidates
+from .sampling_inputs import sampling_inputs
 from .sockets import CATEGORY
 
 NO_FILE = "none"
@@ -57,7 +57,7 @@ class DrawCandidates(io.ComfyNode):
             display_name="DSPO Candidates",
             category=CATEGORY,
             description="Draws several pictures of each prompt, each as KSampler would with its seed, to be compared.",
-            inputs=[*_model_inputs(), *_number_inputs(), *_sampling_inputs()],
+            inputs=[*_model_inputs(), *_number_inputs(), *_last_inputs()],
             outputs=[
                 io.Image.Output(
                     "images", display_name="images", tooltip="All pictures of the first prompt, and so on."
@@ -77,8 +77,7 @@ class DrawCandidates(io.ComfyNode):
     def fingerprint_inputs(cls, prompts_file: str | None = None, **_: object) -> str:
         if prompts_file in (None, NO_FILE):
             return ""
-        status = places.prompt_file(prompts_file).stat()
-        return f"{status.st_size} {status.st_mtime_ns}"
+        return str(places.stamp(places.prompt_file(prompts_file)))
 
     @classmethod
     def execute(
@@ -240,28 +239,9 @@ def _number_inputs() -> list[io.Input]:
     ]
 
 
-def _sampling_inputs() -> list[io.Input]:
-    kinds = comfy.samplers.KSampler
+def _last_inputs() -> list[io.Input]:
     return [
-        io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps, as in KSampler."),
-        io.Float.Input(
-            "cfg",
-            default=7.0,
-            min=0.0,
-            max=100.0,
-            step=0.1,
-            round=0.01,
-            tooltip="Classifier-free guidance, as in KSampler.",
-        ),
-        io.Combo.Input(
-            "sampler_name", options=kinds.SAMPLERS, default="dpmpp_2m", tooltip="The sampler, as in KSampler."
-        ),
-        io.Combo.Input(
-            "scheduler",
-            options=kinds.SCHEDULERS,
-            default="karras",
-            tooltip="The spacing of the noise levels, as in KSampler.",
-        ),
+        *sampling_inputs(),
         io.Combo.Input(
             "prompts_file",
             options=[NO_FILE, *places.prompt_files()],

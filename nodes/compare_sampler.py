@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.samplers
 import comfy.sd
 import torch
 from comfy_api.v0_0_2 import io, ui
@@ -12,8 +11,9 @@ from comfy_api.v0_0_2 import io, ui
 from nodes import common_ksampler  # ComfyUI's own nodes.py
 
 from ..dspo_train.side_by_side import read_strengths
-from .apply_lora import chosen, lora_stamp
-from .sockets import CATEGORY, LoraModel
+from .lora_choice import chosen, lora_inputs, lora_stamp
+from .sampling_inputs import sampling_inputs
+from .sockets import CATEGORY
 
 _ARM = "DSPO_compare_"
 
@@ -41,28 +41,7 @@ class CompareSampler(io.ComfyNode):
                     tooltip="Seed of the first picture; the others count up from it.",
                 ),
                 io.Int.Input("pictures", default=4, min=1, max=64, tooltip="How many seeds are compared."),
-                io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps, as in KSampler."),
-                io.Float.Input(
-                    "cfg",
-                    default=7.0,
-                    min=0.0,
-                    max=100.0,
-                    step=0.1,
-                    round=0.01,
-                    tooltip="Classifier-free guidance, as in KSampler.",
-                ),
-                io.Combo.Input(
-                    "sampler_name",
-                    options=comfy.samplers.KSampler.SAMPLERS,
-                    default="dpmpp_2m",
-                    tooltip="The sampler, as in KSampler.",
-                ),
-                io.Combo.Input(
-                    "scheduler",
-                    options=comfy.samplers.KSampler.SCHEDULERS,
-                    default="karras",
-                    tooltip="The spacing of the noise levels, as in KSampler.",
-                ),
+                *sampling_inputs(),
                 io.Float.Input(
                     "denoise",
                     default=1.0,
@@ -76,13 +55,7 @@ class CompareSampler(io.ComfyNode):
                     default="1.0",
                     tooltip="Strengths of the LoRA to compare, separated by commas, such as 0.5, 1.0, 1.5.",
                 ),
-                LoraModel.Input("lora", optional=True, tooltip="A LoRA from DSPO Train LoRA. Goes before the name."),
-                io.String.Input(
-                    "lora_name",
-                    default="",
-                    optional=True,
-                    tooltip="Name of a LoRA as ComfyUI lists it, such as dspo/my-taste-01.safetensors.",
-                ),
+                *lora_inputs(),
             ],
             outputs=[
                 io.Image.Output("base", display_name="without LoRA", tooltip="One picture for each seed."),

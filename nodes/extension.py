@@ -15,10 +15,12 @@ from .compare_sampler import CompareSampler
 from .negative_lora import NegativeLora
 from .preference_set import PreferenceSet
 from .train_lora import TrainLora
+from .training_options import TrainingOptions
 
 NODES: list[type[io.ComfyNode]] = [
     PreferenceSet,
     TrainLora,
+    TrainingOptions,
     ApplyLora,
     NegativeLora,
     CompareSampler,

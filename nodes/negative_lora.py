@@ -17,8 +17,8 @@ from server import PromptServer
 
 from ..dspo_train.exceptions import LoraFileError
 from . import places
-from .apply_lora import chosen, lora_stamp
-from .sockets import CATEGORY, LoraModel
+from .lora_choice import chosen, lora_inputs, lora_stamp
+from .sockets import CATEGORY
 
 LABELS = "dspo.labels"  # metadata: `given` or `swapped`, by which labels the LoRA was trained
 _WITH_METADATA = (".safetensors", ".sft")
@@ -46,13 +46,7 @@ class NegativeLora(io.ComfyNode):
                     step=0.05,
                     tooltip="1 is as trained, 0 leaves the conditioning as it is, more than 1 exaggerates.",
                 ),
-                LoraModel.Input("lora", optional=True, tooltip="A LoRA from DSPO Train LoRA. Goes before the name."),
-                io.String.Input(
-                    "lora_name",
-                    default="",
-                    optional=True,
-                    tooltip="Name of a LoRA as ComfyUI lists it, such as dspo/my-taste-negative-01.safetensors.",
-                ),
+                *lora_inputs(),
             ],
             outputs=[
                 io.Conditioning.Output(

@@ -1,4 +1,4 @@
-"""DSPO Preference Set: choose labelled pairs, and see them."""
+"""DSPO Preference Set: choose labelled pairs, or liked and disliked pictures, and see them."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ class PreferenceSet(io.ComfyNode):
             node_id="DSPOPreferenceSet",
             display_name="DSPO Preference Set",
             category=CATEGORY,
-            description="Reads a folder of preference pairs: which of two pictures of one prompt is the better one.",
+            description="Reads a folder of preference pairs: which of two pictures of one prompt is the better one. "
+            "Or one of pictures that were liked or disliked one by one.",
             inputs=[
                 io.Combo.Input(
                     "dataset",
                     options=places.datasets(),
-                    tooltip="A folder of pairs in ComfyUI's input folder, or below a folder listed under dspo_datasets "
-                    "in extra_model_paths.yaml.",
+                    tooltip="A folder of pairs, or of liked and disliked pictures, in ComfyUI's input folder, or below "
+                    "a folder listed under dspo_datasets in extra_model_paths.yaml.",
                 ),
                 io.Int.Input(
                     "shown",
                     default=12,
                     min=1,
                     max=200,
-                    tooltip="How many pairs the contact sheet shows, spread evenly over the set.",
+                    tooltip="How many pairs the contact sheet shows, or how many liked and disliked pictures, spread "
+                    "evenly over the set.",
                 ),
                 io.Boolean.Input(
                     "allow_empty_captions",
                     default=False,
-                    tooltip="Keep pairs that have no prompt and train them with an empty one. Off: they are left out.",
+                    tooltip="Keep what has no prompt and train it with an empty one. Off: it is left out.",
                 ),
             ],
             outputs=[
                 Pairs.Output("pairs", display_name="pairs", tooltip="The pairs, for DSPO Train LoRA."),
                 io.String.Output("report", display_name="report", tooltip="Counts, sizes and every defect, as text."),
-                io.Image.Output("sheet", display_name="sheet", tooltip="A contact sheet; the better one has the mark."),
+                io.Image.Output(
+                    "sheet", display_name="sheet", tooltip="A contact sheet; what is preferred has the mark."
+                ),
             ],
         )
 
@@ -51,13 +55,13 @@ class PreferenceSet(io.ComfyNode):
     @classmethod
     def execute(cls, dataset: str, shown: int, allow_empty_captions: bool) -> io.NodeOutput:
         from ..dspo_train.contact_sheet import scan_sheet
-        from ..dspo_train.pairs import format_report, scan_pairs
+        from ..dspo_train.pairs.any_folder import format_scan, scan_folder
 
         folder = places.dataset(dataset)
         before = stamp(folder)
-        scan = scan_pairs(folder, allow_empty_captions=allow_empty_captions)
+        scan = scan_folder(folder, allow_empty_captions=allow_empty_captions)
         scan.usable()
         sheet = scan_sheet(scan, shown, title=dataset)
         image = pictures.to_tensor([sheet])
         found = PairSet(dataset, scan, before)
-        return io.NodeOutput(found, format_report(scan), image, ui=ui.PreviewImage(image, cls=cls))
+        return io.NodeOutput(found, format_scan(scan), image, ui=ui.PreviewImage(image, cls=cls))

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 from comfy_api.v0_0_2 import io
 
 if TYPE_CHECKING:
-    from ..dspo_train.pairs import PairScan
+    from ..dspo_train.pairs.any_folder import Scan
 
 CATEGORY = "DSPO"
 
 Pairs = io.Custom("DSPO_PAIRS")
+TrainOptions = io.Custom("DSPO_OPTIONS")  # `run_options.Options`
 LoraModel = io.Custom("LORA_MODEL")  # a LoRA's tensors by their keys in the file
 LossMap = io.Custom("LOSS_MAP")  # {"loss": [one value a step]}
 
 
 @dataclass(frozen=True)
 class PairSet:
-    """What a `DSPO_PAIRS` wire carries; `stamp` changes when the set's files do."""
+    """What a `DSPO_PAIRS` wire carries: pairs, or liked and disliked pictures; `stamp` changes when the files do."""
 
     name: str
-    scan: PairScan
+    scan: Scan
     stamp: str

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.model_management as mm
@@ -13,50 +15,65 @@ from server import PromptServer
 from ..dspo_train.trainer import StepReport
 
 SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "pairs_per_second")  # to an open page
+HELD_OUT = tuple(f"held_out_{name}" for name in ("margin", "accuracy", "winner_change", "loser_change"))
 
 log = logging.getLogger("dspo")
 
 
 class Teller:
-    """Tells the page how far we are, and hears of Cancel: each call raises core's exception for it."""
+    """Tells the page how far we are, and hears of Cancel: each call raises core's exception for it.
 
-    def __init__(self, node_id: str, run: str, steps: int) -> None:
-        self.node_id, self.run, self.steps = node_id, run, steps
+    Attributes:
+        what: that is encoded: pairs or pictures.
+    """
+
+    def __init__(self, node_id: str, run: str, steps: int, what: str = "pairs") -> None:
+        self.node_id, self.run, self.steps, self.what = node_id, run, steps, what
         self.bar: comfy.utils.ProgressBar | None = None
         self.notes: list[str] = []
         self.pace: float | None = None  # seconds a step, smoothed
+        self.held_out = ""  # the last measurement
 
     def note(self, text: str) -> None:
         log.warning(text)
         self.notes.append(f"Note: {text}")
 
     def encoding(self, stage: str, done: int, total: int) -> None:
-        self._show(f"Encoding pictures: {done} of {total} pairs", done, total)
+        self._show([f"Encoding pictures: {done} of {total} {self.what}"], done, total)
 
     def check_cancel(self, done: int, total: int) -> None:
         mm.throw_exception_if_processing_interrupted()
 
-    def step(self, report: StepReport, preview: Image.Image | None) -> None:
-        """One line of text and one event; a preview where there is one."""
+    def step(self, report: StepReport, preview: Image.Image | None, told: Sequence[str] = ()) -> None:
+        """One line of text and one event; a preview where there is one.
+
+        Args:
+            told: the run's own warnings so far, which it has logged.
+        """
         self.pace = report.seconds if self.pace is None else 0.9 * self.pace + 0.1 * report.seconds
-        left = self.pace * (self.steps - report.step)
+        left = 0.0 if report.stopped else self.pace * (self.steps - report.step)
+        measured = {name: value for name in HELD_OUT if math.isfinite(value := report.held_out.get(name, math.nan))}
+        if "held_out_accuracy" in measured:
+            self.held_out = f"held-out accuracy {measured['held_out_accuracy']:.0%} · "
         line = (
             f"Step {report.step} of {self.steps} · margin {report.margin:+.2e} · accuracy {report.accuracy:.0%} · "
-            f"{report.pairs_per_second:.2g} pairs/s · {_clock(left)} left"
+            f"{self.held_out}{report.pairs_per_second:.2g} pairs/s · {_clock(left)} left"
         )
+        if report.stopped:
+            line += "\nStopped early: the held-out pairs showed nothing better for a while"
         shown = {name: getattr(report, name) for name in SHOWN}
-        self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown})
+        self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown, **measured})
         if preview is not None:
             self._send("preview", {"file": f"step-{report.step:06d}.png"})
-        self._show(line, report.step, self.steps, preview)
+        self._show([line, *(f"Note: {text}" for text in told)], report.step, self.steps, preview)
 
     def _send(self, event: str, values: dict[str, Any]) -> None:
         PromptServer.instance.send_sync(f"dspo.{event}", {"run": self.run, **values})
 
-    def _show(self, line: str, done: int, total: int, preview: Image.Image | None = None) -> None:
+    def _show(self, lines: Sequence[str], done: int, total: int, preview: Image.Image | None = None) -> None:
         if self.bar is None or self.bar.total != total:
             self.bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
-        PromptServer.instance.send_progress_text("\n".join([line, *self.notes]), self.node_id)
+        PromptServer.instance.send_progress_text("\n".join([*lines, *self.notes]), self.node_id)
         self.bar.update_absolute(done, total, None if preview is None else ("JPEG", preview, None))
 
 

@@ -11,7 +11,7 @@ from comfy_api.v0_0_2 import io, ui
 from ..dspo_train.objectives import OBJECTIVES
 from ..dspo_train.presets import PRESETS
 from . import pictures, places
-from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet
+from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
 
 FROM_PRESET = "from preset"
 TARGETS = [FROM_PRESET, "attention", "attention+mlp", "attention+mlp+proj"]
@@ -28,7 +28,7 @@ class TrainLora(io.ComfyNode):
             "is not trained again.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
-            inputs=[*_first_inputs(), *_sockets(), *_expert_inputs()],
+            inputs=[*_first_inputs(), *_sockets(), *_expert_inputs(), *_later_sockets()],
             outputs=[
                 LoraModel.Output("lora", display_name="lora", tooltip="The LoRA, for a loader."),
                 io.String.Output("lora_name", display_name="lora name", tooltip="Its name in ComfyUI's LoRA list."),
@@ -118,7 +118,12 @@ def _expert_inputs() -> list[io.Input]:
         return io.Combo.Input(name, options=options, default=options[0], optional=True, tooltip=tooltip)
 
     return [
-        choice("objective", list(OBJECTIVES), "What is minimised. dspo is the default; the others are for comparison."),
+        choice(
+            "objective",
+            list(OBJECTIVES),
+            "What is minimised. dspo is the default. diffusion_kto and sft also take liked and disliked pictures. The "
+            "others are for comparison.",
+        ),
         number(
             "objective_value",
             "The objective's number: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. "
@@ -153,4 +158,15 @@ def _expert_inputs() -> list[io.Input]:
             ["auto", "on", "off"],
             "Less memory for one more forward pass a step. auto: on where the run would not fit otherwise.",
         ),
+    ]
+
+
+def _later_sockets() -> list[io.Input]:
+    """Behind all others: saved workflows hold the values of widgets by their place."""
+    return [
+        TrainOptions.Input(
+            "options",
+            optional=True,
+            tooltip="From DSPO Training Options: held-out pairs, early stop, a negative LoRA, guards.",
+        )
     ]

@@ -23,13 +23,16 @@ from ..dspo_train.devices import resolve_precision
 from ..dspo_train.exceptions import RunError
 from ..dspo_train.memory import Setup
 from ..dspo_train.memory_advice import Names
+from ..dspo_train.pairs.any_folder import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
+from ..dspo_train.pairs.opinions import OpinionScan
 from ..dspo_train.presets import Changes, configure
 from ..dspo_train.previews import Previewer
 from ..dspo_train.run_names import claim, find
+from ..dspo_train.run_options import PLAIN
 from ..dspo_train.runs import RunFolder
-from ..dspo_train.session import Job, Session, open_session, write_curve
-from ..dspo_train.single_file import SingleFile, open_single_file
+from ..dspo_train.session import Job, Session, check, open_session, write_curve
+from ..dspo_train.single_file import Family, open_single_file
 from . import places, wired
 from .sockets import PairSet
 from .telling import Teller
@@ -55,6 +58,25 @@ class Order:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What an order amounts to with this checkpoint and this device.
+
+    Attributes:
+        setup: what the memory of the run depends on, previews included.
+        refine: the file of the LoRA to go on from.
+    """
+
+    order: Order
+    config: TrainConfig
+    setup: Setup
+    refine: Path | None
+
+    @property
+    def scan(self) -> Scan:
+        return self.order.pairs.scan
+
+
+@dataclass(frozen=True)
 class Done:
     lora: dict[str, Any]
     name: str
@@ -68,23 +90,33 @@ def train(order: Order) -> Done:
     Raises:
         DspoError: what will not work, in plain words, before the device is touched.
     """
-    file = open_single_file(places.checkpoint(order.ckpt_name))
-    config = _config(order, file)
-    request = _request(order, config)
+    plan = _plan(order)
+    request = _request(plan)
     folder = find(places.runs(), order.name, request)
-    if folder is None or not folder.completed(config.steps):
-        notes = _preflight(order, config, file)
+    if folder is None or not folder.completed(plan.config.steps):
+        notes = _preflight(plan)
         folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
-        teller = Teller(order.node_id, folder.folder.name, config.steps)
+        what = "pictures" if isinstance(plan.scan, OpinionScan) else "pairs"
+        teller = Teller(order.node_id, folder.folder.name, plan.config.steps, what)
         for note in notes:
             teller.note(note)
-        _run(_job(order, config, folder), order, teller)
+        _run(plan, folder, teller)
     return _done(folder)
 
 
-def _config(order: Order, file: SingleFile) -> TrainConfig:
-    """The widgets as settings; `auto` checkpointing depends on the device's whole memory, so that it stays the same."""
-    given, device = dict(order.settings), mm.get_torch_device()
+def _plan(order: Order) -> Plan:
+    """`auto` checkpointing depends on the device's whole memory, not on what is free, so that it stays the same."""
+    file, refine = open_single_file(places.checkpoint(order.ckpt_name)), _refine(order)
+    config = _config(order.settings, file.family)
+    previews = order.settings["preview_every"] > 0
+    setup = preflight.setup_of(file, config, refine=refine is not None, previews=previews)
+    asked = order.settings.get("gradient_checkpointing", "auto")
+    on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(setup, _total_memory()))
+    return Plan(order, replace(config, gradient_checkpointing=on), replace(setup, checkpointing=on), refine)
+
+
+def _config(given: Mapping[str, Any], family: Family) -> TrainConfig:
+    device = mm.get_torch_device()
     changes = Changes(
         objective=given.get("objective", "dspo"),
         value=given.get("objective_value", 0.0),
@@ -100,34 +132,26 @@ def _config(order: Order, file: SingleFile) -> TrainConfig:
         precision=resolve_precision(given.get("precision", "auto"), device),  # type: ignore[arg-type]
         device="cpu" if device.type == "cpu" else "auto",
     )
-    config = configure(given["preset"].lower(), file.family, given["steps"], changes)
-    asked = given.get("gradient_checkpointing", "auto")
-    setup = preflight.setup_of(file, config, refine=_refine(order) is not None)
-    on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(setup, _total_memory()))
-    return replace(config, gradient_checkpointing=on)
+    return configure(given["preset"].lower(), family, given["steps"], changes, given.get("options") or PLAIN)
 
 
 def _unless(value: Any, default: str) -> Any:
     return None if value == default else value
 
 
-def _request(order: Order, config: TrainConfig) -> dict[str, Any]:
+def _request(plan: Plan) -> dict[str, Any]:
     """All that settles what the run will be, known without loading a checkpoint."""
-    settings = {key: value for key, value in config.to_dict().items() if key not in ("save_every", "keep_checkpoints")}
-    model, refine = order.settings.get("model"), _refine(order)
+    free = ("save_every", "keep_checkpoints")
+    settings = {key: value for key, value in plan.config.to_dict().items() if key not in free}
+    order, model = plan.order, plan.order.settings.get("model")
     return {
         "settings": settings,
         "device": mm.get_torch_device().type,
-        "checkpoint": [order.ckpt_name, *_stat(places.checkpoint(order.ckpt_name))],
+        "checkpoint": [order.ckpt_name, *places.stamp(places.checkpoint(order.ckpt_name))],
         "model": None if model is None else wired.fingerprint(model),
-        "refine": None if refine is None else [refine.name, *_stat(refine)],
-        "pairs": [order.pairs.name, pairs_stamp(order.pairs.scan)],
+        "refine": None if plan.refine is None else [plan.refine.name, *places.stamp(plan.refine)],
+        "pairs": [order.pairs.name, pairs_stamp(plan.scan)],
     }
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _refine(order: Order) -> Path | None:
@@ -135,52 +159,47 @@ def _refine(order: Order) -> Path | None:
     return None if name == places.NO_LORA else places.lora(name)
 
 
-def _job(order: Order, config: TrainConfig, folder: RunFolder) -> Job:
-    model = order.settings.get("model")
+def _job(plan: Plan, folder: RunFolder) -> Job:
+    model = plan.order.settings.get("model")
     return Job(
-        base=places.checkpoint(order.ckpt_name),
-        pairs=order.pairs.scan.folder,
+        base=places.checkpoint(plan.order.ckpt_name),
+        pairs=plan.scan.folder,
         out=folder.folder,
-        config=config,
-        refine=_refine(order),
+        config=plan.config,
+        refine=plan.refine,
         tokenizer=places.tokenizer(),
         cache=places.encodings(),
         unet=None if model is None else partial(wired.copy, model),
-        scan=order.pairs.scan,
+        scan=plan.scan,
     )
 
 
-def _preflight(order: Order, config: TrainConfig, file: SingleFile) -> list[str]:
+def _preflight(plan: Plan) -> list[str]:
     """Refuse what cannot work; -> what may not"""
-    scan = order.pairs.scan
-    notes = preflight.check_pairs(scan, config)
-    notes += preflight.check_memory(_setup(order, config, file), _total_memory(), config.accumulate, NAMES)
-    preflight.check_disk(places.runs(), places.encodings(), scan, file.family, config)
+    notes = preflight.check_pairs(plan.scan, plan.config)
+    check(plan.config, plan.scan, refine=plan.refine is not None)
+    notes += preflight.check_memory(plan.setup, _total_memory(), plan.config.accumulate, NAMES)
+    preflight.check_disk(places.runs(), places.encodings(), plan.scan, plan.setup.family, plan.config)
     return notes
-
-
-def _setup(order: Order, config: TrainConfig, file: SingleFile) -> Setup:
-    previews = order.settings["preview_every"] > 0
-    return preflight.setup_of(file, config, refine=_refine(order) is not None, previews=previews)
 
 
 def _total_memory() -> int:
     return int(mm.get_total_memory(mm.get_torch_device()))
 
 
-def _run(job: Job, order: Order, teller: Teller) -> None:
-    out_of_memory, setup = False, _setup(order, job.config, open_single_file(job.base))
+def _run(plan: Plan, folder: RunFolder, teller: Teller) -> None:
+    out_of_memory = False
     with _device_to_ourselves():
-        for note in preflight.check_free(setup, int(mm.get_free_memory(mm.get_torch_device()))):
+        for note in preflight.check_free(plan.setup, int(mm.get_free_memory(mm.get_torch_device()))):
             teller.note(note)
         try:
-            with open_session(job, teller.encoding) as session:
-                _steps(session, order, teller)
+            with open_session(_job(plan, folder), teller.encoding) as session:
+                _steps(session, plan.order, teller)
         except (mm.OOM_EXCEPTION, MemoryError):
             log.exception("out of memory")
             out_of_memory = True
     if out_of_memory:  # raised here, where no frame holds the tensors any more
-        raise RunError(preflight.too_large(setup, _total_memory(), job.config.accumulate, NAMES))
+        raise RunError(preflight.too_large(plan.setup, _total_memory(), plan.config.accumulate, NAMES))
 
 
 def _steps(session: Session, order: Order, teller: Teller) -> None:
@@ -190,8 +209,8 @@ def _steps(session: Session, order: Order, teller: Teller) -> None:
     previews = _Previews(session, order, teller) if every else None
     with contextlib.closing(session.reports()) as reports:
         for report in reports:
-            wanted = previews is not None and (report.step % every == 0 or report.step == total)
-            teller.step(report, previews.draw() if previews is not None and wanted else None)
+            wanted = previews is not None and (report.step % every == 0 or report.step == total or report.stopped)
+            teller.step(report, previews.draw() if previews is not None and wanted else None, session.told)
 
 
 class _Previews:
@@ -199,7 +218,7 @@ class _Previews:
 
     def __init__(self, session: Session, order: Order, teller: Teller) -> None:
         self.teller = teller
-        prompt = order.settings["preview_prompt"].strip() or session.scan.pairs[0].prompt
+        prompt = order.settings["preview_prompt"].strip() or session.scan.usable()[0].prompt
         seed = session.job.config.seed
         self.previewer = self._try(lambda: Previewer(session, prompt, seed, teller.check_cancel))
 

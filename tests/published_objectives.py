@@ -113,7 +113,7 @@ def sft(x: Elements) -> Tensor:
 def dspo(x: Elements, strength: float, loser_drift: float = 0.25, saturation: float = 2.0) -> Tensor:
     """With the weight w of a pair, held constant, and lead = reference - target:
 
-        mean(d_w^2) + b mean(d_l^2) + g w (2 mean(d_w lead_w) - 2 mean(d_l lead_l)),   d = policy - reference.
+    mean(d_w^2) + b mean(d_l^2) + g w (2 mean(d_w lead_w) - 2 mean(d_l lead_l)),   d = policy - reference.
     """
     drift_w, drift_l = x.policy_w - x.reference_w, x.policy_l - x.reference_l
     lead_w, lead_l = x.reference_w - x.target_w, x.reference_l - x.target_l

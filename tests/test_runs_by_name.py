@@ -18,6 +18,7 @@ from dspo_train.pairs import scan_pairs
 from dspo_train.pairs.discover import find_sets, pairs_stamp, stamp
 from dspo_train.presets import ARGUMENT, PRESETS, Changes, configure
 from dspo_train.run_names import claim, find, undelivered
+from dspo_train.run_options import Options
 
 # Presets
 
@@ -179,6 +180,15 @@ def test_few_pairs_and_many_rounds_are_said(tmp_path):
     assert "267 times" in often  # 400 steps of 4 pairs over 6
     assert "(150)" in often  # 150 steps of 4 pairs: each 100 times
     assert preflight.check_pairs(scan, configure("balanced", "sd15", 1, Changes()))[1:] == []
+
+
+def test_pairs_that_are_not_trained_on_are_not_counted(tmp_path):
+    """Ten pairs of two prompts: half of them held out, or one of each prompt."""
+    scan = scan_pairs(write_pairs(tmp_path, 10))
+    for options, left in ((Options(held_out_share=0.5), 5), (Options(one_per_prompt=True), 2)):
+        few, often = preflight.check_pairs(scan, configure("balanced", "sd15", 400, Changes(), options))
+        assert few.startswith(f"{left} pairs are few")
+        assert f"{1600 // left} times" in often
 
 
 def test_pairs_without_captions_are_explained(tmp_path):

@@ -27,6 +27,7 @@ NODE_IDS = (
     "DSPONegativeLora",
     "DSPOPreferenceSet",
     "DSPOTrainLora",
+    "DSPOTrainingOptions",
 )
 WITHOUT_OUTPUTS = {"DSPOCollectPairs"}
 COMPILED = re.compile(r"[{}@|]")  # vue-i18n gives these a meaning of its own, and the text breaks
@@ -66,9 +67,29 @@ def calls(tree: ast.AST) -> Iterator[ast.Call]:
     yield from sorted(found, key=lambda call: (call.lineno, call.col_offset))
 
 
-def sockets(tree: ast.AST, kind: str) -> Iterator[tuple[str, ast.Call, str | None]]:
-    """`io.X.Input("id", ...)`, `Pairs.Input("id", ...)`, and the short forms; a helper's own body names no id."""
+Helpers = dict[str, ast.FunctionDef]
+
+
+def shared_inputs(tree: ast.Module, folder: Path) -> Helpers:
+    """The functions of modules beside this one that give inputs, and that this one takes from them."""
+    found: Helpers = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
+            taken = {alias.name for alias in node.names}
+            beside = ast.parse((folder / f"{node.module}.py").read_text(encoding="utf-8"))
+            functions = [it for it in beside.body if isinstance(it, ast.FunctionDef) and it.name in taken]
+            found |= {it.name: it for it in functions if it.returns and ast.unparse(it.returns) == "list[io.Input]"}
+    return found
+
+
+def sockets(tree: ast.AST, kind: str, helpers: Helpers) -> Iterator[tuple[str, ast.Call, str | None]]:
+    """`io.X.Input("id", ...)`, `Pairs.Input("id", ...)`, and the short forms; a helper's own body names no id.
+
+    An id counts where it is written, in the order of the source; those of `helpers` where they are called.
+    """
     for call in calls(tree):
+        if isinstance(call.func, ast.Name) and call.func.id in helpers:
+            yield from sockets(helpers[call.func.id], kind, {})
         name = literal(call.args[0]) if call.args else None
         short = call.func.id if isinstance(call.func, ast.Name) and call.func.id in PLACES else None
         called = isinstance(call.func, ast.Attribute) and call.func.attr == kind
@@ -82,12 +103,13 @@ def read(path: Path) -> Node | None:
     if not schemas:
         return None
     assert len(schemas) == 1, f"{path.name}: one node a file"
-    outputs = list(sockets(tree, "Output"))
+    helpers = shared_inputs(tree, path.parent)
+    outputs = list(sockets(tree, "Output", helpers))
     return Node(
         id=literal(keyword(schemas[0], "node_id")) or "",
         display_name=literal(keyword(schemas[0], "display_name")) or "",
         description=literal(keyword(schemas[0], "description")),
-        inputs={name: tooltip(call, short) for name, call, short in sockets(tree, "Input")},
+        inputs={name: tooltip(call, short) for name, call, short in sockets(tree, "Input", helpers)},
         outputs={name: tooltip(call, None) for name, call, _ in outputs},
         output_names=[literal(keyword(call, "display_name")) or name for name, call, _ in outputs],
     )
@@ -135,6 +157,8 @@ def test_the_source_was_understood():
     trainer = list(NODES["DSPOTrainLora"].inputs)
     assert trainer[:2] == ["ckpt_name", "pairs"]
     assert {"model", "objective", "learning_rate", "gradient_checkpointing"} < set(trainer)
+    assert list(NODES["DSPOApplyLora"].inputs) == ["model", "strength", "lora", "lora_name"]
+    assert len(NODES["DSPOCompareSampler"].inputs) == 15
     candidates = list(NODES["DSPOCandidates"].inputs)
     assert candidates[:3] == ["model", "clip", "vae"] and candidates[7:10] == ["width", "height", "batch_size"]
     assert len(candidates) == 15

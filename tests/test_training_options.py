@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 from pathlib import Path
@@ -256,5 +257,31 @@ def test_refining_goes_with_a_fixed_reference(world: Path, tmp_path: Path, setti
         config(**settings),
         refine=tmp_path / "first" / "first.safetensors",
     )
-    with pytest.raises(ConfigError, match="cannot refine a LoRA"), open_session(job):
-        pass
+    for task in (job, dataclasses.replace(job, base=world / "no model is needed to tell")):
+        with pytest.raises(ConfigError, match="cannot refine a LoRA"), open_session(task):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"objective": "dspo_ref"}, True),
+        ({"objective": "dspo_ref", "ema": 0.5}, True),
+        ({"objective": "dspo_ref", "loss": {"sft_mix": 0.25}}, False),
+        ({"objective": "dspo"}, False),
+    ],
+)
+def test_a_training_that_changes_nothing_says_so_once(
+    world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], told: bool
+):
+    with (
+        caplog.at_level("WARNING", "dspo"),
+        open_session(Job(world / "base", world / "pairs", tmp_path / "x", config(steps=3, **settings))) as session,
+    ):
+        before = {name: p.detach().clone() for name, p in session.adapter.parameters.items() if name.endswith(".up")}
+        list(session.reports())
+        changed = any(not torch.equal(session.adapter.parameters[name], value) for name, value in before.items())
+    assert before and changed is not told
+    notes = [record.getMessage() for record in caplog.records if "changes nothing" in record.getMessage()]
+    assert len(notes) == int(told)
+    assert session.told == notes

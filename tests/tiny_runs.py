@@ -29,6 +29,19 @@ def write_pairs(folder: Path, count: int = 6, seed: int = 0) -> Path:
     return folder
 
 
+def write_opinions(folder: Path, liked: int = 5, disliked: int = 3, seed: int = 1) -> Path:
+    """Noise pictures that were liked or disliked one by one, in the same two shapes; every caption another."""
+    generator = np.random.default_rng(seed)
+    for side, count in (("liked", liked), ("disliked", disliked)):
+        (folder / side).mkdir(parents=True)
+        for i in range(count):
+            height, width = (64, 64) if i % 3 else (64, 128)
+            pixels = generator.integers(0, 255, (height, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / side / f"{i}.png")
+            (folder / side / f"{i}.txt").write_text(f"{side} dog {i}", encoding="utf-8")
+    return folder
+
+
 def config(**changes: Any) -> TrainConfig:
     values: dict[str, Any] = {
         "steps": 6,

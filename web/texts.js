@@ -123,6 +123,16 @@ export const TEXTS = {
     defects: "Left out: {count}",
     step: "Step {step} of {steps}",
     finished: "finished",
+    stopped: "stopped early",
+    heldOutAccuracy: "{accuracy} on held-out pairs",
+    alarm_held_out:
+      "On pairs it was not trained on, the model tells winners from losers by predicting both worse, and pictures will " +
+      "suffer: lower the learning rate or the objective's strength, stop earlier, or set a safeguard (0.5) or an SFT " +
+      "mix (0.25) in the training options.",
+    alarm_training:
+      "The model tells winners from losers by predicting both worse, and pictures will suffer: accuracy is near 100%, " +
+      "yet the error on winners is above that of the start. Lower the learning rate or the objective's strength, stop " +
+      "earlier, or set a safeguard (0.5) or an SFT mix (0.25) in the training options.",
     timeLeft: "{time} left",
     pairsPerSecond: "{rate} pairs a second",
     chart_margin: "Margin",
@@ -273,6 +283,17 @@ export const TEXTS = {
     defects: "Ausgelassen: {count}",
     step: "Schritt {step} von {steps}",
     finished: "fertig",
+    stopped: "vorzeitig beendet",
+    heldOutAccuracy: "{accuracy} bei zurückgehaltenen Paaren",
+    alarm_held_out:
+      "Bei Paaren, die nicht trainiert werden, unterscheidet das Modell Gewinner und Verlierer, indem es beide " +
+      "schlechter vorhersagt, und die Bilder werden leiden: Senke die Lernrate oder die Stärke der Zielfunktion, höre " +
+      "früher auf oder setze in den Trainingsoptionen eine Absicherung (0.5) oder einen SFT-Anteil (0.25).",
+    alarm_training:
+      "Das Modell unterscheidet Gewinner und Verlierer, indem es beide schlechter vorhersagt, und die Bilder werden " +
+      "leiden: Die Trefferquote ist nahe 100 %, aber der Fehler der Gewinner liegt über dem vom Anfang. Senke die " +
+      "Lernrate oder die Stärke der Zielfunktion, höre früher auf oder setze in den Trainingsoptionen eine Absicherung " +
+      "(0.5) oder einen SFT-Anteil (0.25).",
     timeLeft: "noch {time}",
     pairsPerSecond: "{rate} Paare pro Sekunde",
     chart_margin: "Margin",
@@ -419,6 +440,14 @@ export const TEXTS = {
     defects: "未导入：{count}",
     step: "第 {step} / {steps} 步",
     finished: "已完成",
+    stopped: "已提前停止",
+    heldOutAccuracy: "留出对准确率 {accuracy}",
+    alarm_held_out:
+      "在未参与训练的偏好对上，模型靠把两张图片都预测得更差来区分优胜与落选，画质会受损：请降低学习率或目标参数，提早停止，" +
+      "或在训练选项中设置安全保护（0.5）或 SFT 混合（0.25）。",
+    alarm_training:
+      "模型靠把两张图片都预测得更差来区分优胜与落选，画质会受损：准确率接近 100%，但优胜图片的误差已高于开始时。" +
+      "请降低学习率或目标参数，提早停止，或在训练选项中设置安全保护（0.5）或 SFT 混合（0.25）。",
     timeLeft: "剩余 {time}",
     pairsPerSecond: "每秒 {rate} 对",
     chart_margin: "margin",

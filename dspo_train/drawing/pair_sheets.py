@@ -1,4 +1,4 @@
-"""A contact sheet of a dataset's pairs."""
+"""Contact sheets of a dataset: its pairs, or its liked and disliked pictures."""
 
 from __future__ import annotations
 
@@ -26,6 +26,16 @@ from .tiles import (
 from .typography import draw_lines, wrap
 
 Pair = tuple[Image.Image, Image.Image, str]
+Opinion = tuple[Image.Image, bool, str]
+
+
+@dataclass(frozen=True)
+class _Card:
+    """Pictures side by side, whether each has the green mark, and their prompt."""
+
+    pictures: tuple[Image.Image, ...]
+    marked: tuple[bool, ...]
+    prompt: str
 
 
 def pair_sheet(
@@ -49,30 +59,64 @@ def pair_sheet(
     """
     if not pairs:
         raise ConfigError("a sheet of pairs needs at least one pair; the list is empty")
+    for number, pair in enumerate(pairs):
+        for role, image in zip(("winner", "loser"), pair[:2], strict=True):
+            checked(image, f"pair {number}, {role}")
+    cards = [_Card((winner, loser), (True, False), prompt) for winner, loser, prompt in pairs]
+    return _sheet(cards, (theme, title, subtitle, footer), columns, cell_size)
+
+
+def opinion_sheet(
+    opinions: Sequence[Opinion],
+    *,
+    title: str = "",
+    subtitle: str = "",
+    footer: str = "",
+    columns: int | None = None,
+    cell_size: int | None = None,
+    theme: Theme = LIGHT,
+) -> Image.Image:
+    """A contact sheet of (picture, liked, prompt): the liked ones with a green mark, the others with a cross. RGB.
+
+    Args:
+        columns, cell_size: as in `pair_sheet`.
+
+    Raises:
+        ConfigError: no pictures, fewer than one column, something that is not a picture.
+    """
+    if not opinions:
+        raise ConfigError("a sheet of pictures needs at least one; the list is empty")
+    cards = [
+        _Card((checked(picture, f"picture {number}"),), (liked,), prompt)
+        for number, (picture, liked, prompt) in enumerate(opinions)
+    ]
+    return _sheet(cards, (theme, title, subtitle, footer), columns, cell_size)
+
+
+def _sheet(
+    cards: Sequence[_Card], page: tuple[Theme, str, str, str], columns: int | None, cell_size: int | None
+) -> Image.Image:
+    theme, *texts = page
     if columns is not None and columns < 1:
         raise ConfigError(f"columns must be at least 1, got {columns}")
-    images = [
-        checked(image, f"pair {number}, {role}")
-        for number, pair in enumerate(pairs)
-        for role, image in zip(("winner", "loser"), pair[:2], strict=True)
-    ]
+    images = [image for card in cards for image in card.pictures]
 
-    def sheet(cell: int, across: int) -> _PairSheet:
-        page = Page(theme, unit_for(cell), title, subtitle, footer)
-        return _PairSheet(page, common_box(images, cell), tuple(pairs), min(across, len(pairs)))
+    def sheet(cell: int, across: int) -> _CardSheet:
+        page = Page(theme, unit_for(cell), *texts)
+        return _CardSheet(page, common_box(images, cell), tuple(cards), min(across, len(cards)))
 
-    across = columns or _screen_columns(len(pairs), common_box(images, 256))
+    across = columns or _screen_columns(len(cards), len(cards[0].pictures), common_box(images, 256))
     wanted = cell_size_for(cell_size, images, smallest=256)
     return sheet(fitting_cell(wanted, lambda cell: sheet(cell, across).size), across).draw()
 
 
 @dataclass(frozen=True)
-class _PairSheet:
-    """A sheet of pairs whose cell size and number of columns are settled."""
+class _CardSheet:
+    """A sheet of cards whose cell size and number of columns are settled."""
 
     page: Page
     box: Box
-    pairs: tuple[Pair, ...]
+    cards: tuple[_Card, ...]
     across: int
 
     @property
@@ -81,17 +125,17 @@ class _PairSheet:
 
     def draw(self) -> Image.Image:
         sheet, (left, y) = self.page.canvas(self._body)
-        for start in range(0, len(self.pairs), self.across):
-            line = self.pairs[start : start + self.across]
-            card = (self._card_width, self._card_height(line))
-            for number, pair in enumerate(line):
-                self._draw_card(sheet, (left + number * (card[0] + self._gap), y), card, pair)
-            y += card[1] + self._gap
+        for start in range(0, len(self.cards), self.across):
+            line = self.cards[start : start + self.across]
+            size = (self._card_width, self._card_height(line))
+            for number, card in enumerate(line):
+                self._draw_card(sheet, (left + number * (size[0] + self._gap), y), size, card)
+            y += size[1] + self._gap
         return sheet
 
     @property
     def _body(self) -> Box:
-        lines = [self.pairs[start : start + self.across] for start in range(0, len(self.pairs), self.across)]
+        lines = [self.cards[start : start + self.across] for start in range(0, len(self.cards), self.across)]
         height = sum(self._card_height(line) + self._gap for line in lines) - self._gap
         return self.across * (self._card_width + self._gap) - self._gap, height
 
@@ -105,39 +149,42 @@ class _PairSheet:
 
     @property
     def _card_width(self) -> int:
-        return 2 * self.box[0] + self.page.px(14) + 2 * self._padding
+        count = len(self.cards[0].pictures)
+        return count * self.box[0] + (count - 1) * self.page.px(14) + 2 * self._padding
 
     def _prompt_lines(self, prompt: str) -> list[str]:
         style = self.page.style(15, self.page.theme.ink)
         return wrap(prompt, style, self._card_width - 2 * self._padding, 3)
 
-    def _card_height(self, line: Sequence[Pair]) -> int:
-        most = max(len(self._prompt_lines(prompt)) for _, _, prompt in line)
+    def _card_height(self, line: Sequence[_Card]) -> int:
+        most = max(len(self._prompt_lines(card.prompt)) for card in line)
         text = most * self.page.style(15, self.page.theme.ink).line_height
         return self.box[1] + 2 * self._padding + (self.page.px(12) + text if most else 0)
 
-    def _draw_card(self, sheet: Image.Image, corner: Box, card: Box, pair: Pair) -> None:
+    def _draw_card(self, sheet: Image.Image, corner: Box, size: Box, card: _Card) -> None:
         page, theme = self.page, self.page.theme
-        winner, loser, prompt = pair
-        paste_pill(sheet, corner, card, theme.rule, page.px(14))
+        paste_pill(sheet, corner, size, theme.rule, page.px(14))
         inside = (corner[0] + 1, corner[1] + 1)
-        paste_pill(sheet, inside, (card[0] - 2, card[1] - 2), theme.card, page.px(14) - 1)
-        left = (corner[0] + self._padding, corner[1] + self._padding)
-        right = (left[0] + self.box[0] + page.px(14), left[1])
-        paste_picture(sheet, left, self.box, winner, page)
-        paste_ring(sheet, left, self.box, theme.good, page)
-        paste_picture(sheet, right, self.box, loser, page)
-        inset, disc = page.px(8), page.px(24)
-        paste_badge(sheet, (left[0] + inset, left[1] + inset), disc, "check", theme.good, theme.card)
-        paste_badge(sheet, (right[0] + inset, right[1] + inset), disc, "cross", theme.mat, theme.faint)
-        below = (left[0], left[1] + self.box[1] + page.px(12))
-        draw_lines(sheet, below, self._prompt_lines(prompt), page.style(15, theme.ink))
+        paste_pill(sheet, inside, (size[0] - 2, size[1] - 2), theme.card, page.px(14) - 1)
+        left, top = (corner[0] + self._padding, corner[1] + self._padding)
+        for number, (picture, marked) in enumerate(zip(card.pictures, card.marked, strict=True)):
+            self._draw_picture(sheet, (left + number * (self.box[0] + page.px(14)), top), picture, marked)
+        below = (left, top + self.box[1] + page.px(12))
+        draw_lines(sheet, below, self._prompt_lines(card.prompt), page.style(15, theme.ink))
+
+    def _draw_picture(self, sheet: Image.Image, corner: Box, picture: Image.Image, marked: bool) -> None:
+        page, theme = self.page, self.page.theme
+        paste_picture(sheet, corner, self.box, picture, page)
+        if marked:
+            paste_ring(sheet, corner, self.box, theme.good, page)
+        sign = ("check", theme.good, theme.card) if marked else ("cross", theme.mat, theme.faint)
+        paste_badge(sheet, (corner[0] + page.px(8), corner[1] + page.px(8)), page.px(24), *sign)
 
 
-def _screen_columns(pairs: int, box: Box) -> int:
-    """How many pairs across bring a sheet nearest to 4:3, with two lines of prompt under each."""
-    width, height = 2 * box[0] + 66, box[1] + 104
+def _screen_columns(cards: int, pictures: int, box: Box) -> int:
+    """How many cards across bring a sheet nearest to 4:3, with two lines of prompt under each."""
+    width, height = pictures * box[0] + (pictures - 1) * 14 + 52, box[1] + 104
     return min(
-        range(1, min(pairs, 12) + 1),
-        key=lambda across: abs(math.log(across * width / (math.ceil(pairs / across) * height) / (4 / 3))),
+        range(1, min(cards, 12) + 1),
+        key=lambda across: abs(math.log(across * width / (math.ceil(cards / across) * height) / (4 / 3))),
     )

@@ -10,6 +10,17 @@ by their convention: sharpness = beta / 2 for Wallace et al. and diffusers' SDXL
 """
 
 from .options import Loss, combine
-from .table import OBJECTIVES, ObjectiveInfo, arguments_of, bind, check, find, loss_of
+from .table import OBJECTIVES, ObjectiveInfo, arguments_of, bind, check, find, loss_of, warning
 
-__all__ = ["OBJECTIVES", "Loss", "ObjectiveInfo", "arguments_of", "bind", "check", "combine", "find", "loss_of"]
+__all__ = [
+    "OBJECTIVES",
+    "Loss",
+    "ObjectiveInfo",
+    "arguments_of",
+    "bind",
+    "check",
+    "combine",
+    "find",
+    "loss_of",
+    "warning",
+]

@@ -26,6 +26,7 @@ class ObjectiveInfo:
         ranges: of each argument.
         unpaired: whether winner and loser may be unrelated pictures.
         pooled: whether the loss of a pair depends on the others in the same forward pass.
+        stays: whether loss and gradient are zero at the reference, where every run begins.
     """
 
     function: Callable[..., Tensor]
@@ -33,6 +34,7 @@ class ObjectiveInfo:
     ranges: Mapping[str, tuple[float, float]]
     unpaired: bool = False
     pooled: bool = False
+    stays: bool = False
 
 
 _SHARPNESS = (1e-6, 1e7)
@@ -46,7 +48,7 @@ OBJECTIVES: dict[str, ObjectiveInfo] = {
     "dspo_paper": ObjectiveInfo(dspo.dspo_paper, True, {"beta": (0.0, 1e5)}),
     "dspo_implicit": ObjectiveInfo(dspo.dspo_implicit, False, {"pull": (0.0, 0.999), "sharpness": _SHARPNESS}),
     "dspo_e": ObjectiveInfo(dspo.dspo_e, False, {"pull": (0.0, 0.999)}),
-    "dspo_ref": ObjectiveInfo(dspo.dspo_ref, True, {"bias": (-1.0, 1.0), "sharpness": _SHARPNESS}),
+    "dspo_ref": ObjectiveInfo(dspo.dspo_ref, True, {"bias": (-1.0, 1.0), "sharpness": _SHARPNESS}, stays=True),
     "dspo_sdxl": ObjectiveInfo(dspo.dspo_sdxl, True, {"beta": (0.0, 1e7)}, pooled=True),
     "diffusion_dpo": ObjectiveInfo(others.diffusion_dpo, True, {"sharpness": _SHARPNESS}),
     "ipo": ObjectiveInfo(others.ipo, True, {"tau": (1e-3, 1e7)}),
@@ -121,6 +123,16 @@ def check(config: TrainConfig, *, unpaired: bool = False) -> None:
         raise ConfigError("loss.sharpness auto follows the margins of pairs, and there are none; give a number")
     if unpaired and config.loss.min_snr is not None:
         raise ConfigError("loss.min_snr weighs by the timestep that a pair shares; leave it out for unpaired pictures")
+
+
+def warning(config: TrainConfig) -> str | None:
+    """What its owner should know of a run that nothing forbids, before it begins."""
+    if not find(config.objective).stays or config.loss.sft_mix:
+        return None
+    return (
+        f"objective {config.objective!r} has no loss and no gradient at the reference, where every run begins, so this "
+        "training changes nothing; choose another objective, such as dspo, or mix in loss.sft_mix"
+    )
 
 
 def loss_of(config: TrainConfig, sharpness: float | None = None) -> Loss:

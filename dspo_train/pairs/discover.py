@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ..confine import parts_of
 from ..exceptions import ConfigError
+from .any_folder import Scan
 from .folders import SIDES as PAIR_SIDES
 from .listing import CACHE_FOLDER, IMAGE_SUFFIXES, TABLE_SUFFIXES
 from .opinion_layouts import OPINION_SIDES
-from .types import PairScan
+from .opinions import OpinionScan
 
 DEPTH = 3
 ENTRIES = 2000  # of one folder that are looked at; a set shows itself sooner
@@ -73,13 +74,23 @@ def _plain(name: str) -> bool:
     return True
 
 
-def pairs_stamp(scan: PairScan) -> str:
-    """Changes when what would be trained does: pairs, prompts, or their pictures' sizes and times; nothing else."""
+def pairs_stamp(scan: Scan) -> str:
+    """Changes when what would be trained does: pairs, opinions, prompts, or the pictures' sizes and times; no more."""
     digest = hashlib.sha256()
-    for pair in scan.pairs:
-        times = [(path.stat().st_size, path.stat().st_mtime_ns) for path in (pair.winner, pair.loser)]
-        digest.update(f"{pair.key}\0{pair.prompt}\0{times}\n".encode(errors="surrogatepass"))
+    for name, prompt, pictures in _trained(scan):
+        times = [(path.stat().st_size, path.stat().st_mtime_ns) for path in pictures]
+        digest.update(f"{name}\0{prompt}\0{times}\n".encode(errors="surrogatepass"))
     return digest.hexdigest()
+
+
+def _trained(scan: Scan) -> Iterator[tuple[str, str, list[Path]]]:
+    """The name, prompt and pictures of each pair; or of each picture, whose name says whether it was liked."""
+    if isinstance(scan, OpinionScan):
+        for opinion in scan.liked + scan.disliked:
+            yield f"{opinion.key}\0{opinion.liked}", opinion.prompt, [opinion.picture]
+    else:
+        for pair in scan.pairs:
+            yield pair.key, pair.prompt, [pair.winner, pair.loser]
 
 
 def stamp(folder: Path) -> str:

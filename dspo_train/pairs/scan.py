@@ -60,8 +60,8 @@ def scan_pairs(folder: str | os.PathLike[str], *, deep: bool = False, allow_empt
 def _read(listing: Listing) -> Reading:
     if surely_unpaired(listing):
         raise DatasetError(
-            f"{listing.root}: holds liked and disliked pictures without pairs; train them with the objective "
-            "diffusion_kto or sft on the command line, or name the pictures as pairs"
+            f"{listing.root}: holds liked and disliked pictures without pairs, which train as they are with the "
+            "objective diffusion_kto or sft; where pairs are needed, name the pictures as pairs"
         )
     table = _read_collected(listing) or _read_table(listing)
     if table is not None:

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from ...dspo_train.alarm import HELD_OUT, TRAINING, alarm, reports_needed
 from ...dspo_train.confine import inside
 from ...dspo_train.exceptions import DatasetError
-from ...dspo_train.run_reports import Report, latest_reports, plain, reports_after, winning_by_getting_worse
+from ...dspo_train.run_reports import Report, latest_reports, plain, reports_after
 from .. import places
 from .images import read
 from .listing import iso_time
@@ -19,10 +20,7 @@ _MOST = 5000  # reports of one answer; the page asks on from the last
 _SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "loss", "pairs_per_second", "seconds")
 _HELD_OUT = "held_out_"
 _PREVIEW = re.compile(r"step-[0-9]{6,12}\.png")
-_WARNING = (
-    "The model tells winners from losers by predicting both worse: accuracy is near 100%, yet the error on winners "
-    "rises. Stop here, or train again with a lower strength or learning rate."
-)
+_KIND = {HELD_OUT: "held_out", TRAINING: "training"}  # of an alarm, which the page words in its own language
 
 
 def listed() -> dict[str, Any]:
@@ -38,12 +36,13 @@ def reports(run: str, since: int) -> dict[str, Any]:
     folder = _folder(run)
     file = folder / "reports.jsonl"
     about = _described(folder)
-    latest = latest_reports(file)
+    warning = alarm(latest_reports(file, reports_needed(_every(folder))))
     return {
-        **{name: about[name] for name in ("run", "step", "steps", "finished")},
+        **{name: about[name] for name in ("run", "step", "steps", "finished", "stopped")},
         "reports": [_shown(report) for report in reports_after(file, since, _MOST)],
         "previews": _previews(folder / "previews"),
-        "warning": _WARNING if winning_by_getting_worse(latest) else None,
+        "warning": warning,
+        "alarm": _KIND[warning] if warning else None,
     }
 
 
@@ -66,15 +65,24 @@ def _described(folder: Path) -> dict[str, Any]:
     file = folder / "reports.jsonl"
     settings, latest = _settings(folder), latest_reports(file, 1)
     step, steps = (latest[0]["step"] if latest else 0), settings.get("steps")
-    ended = isinstance(steps, int) and step >= steps and (folder / f"{folder.name}.safetensors").is_file()
+    stopped = bool(latest and latest[0].get("stopped"))
+    over = stopped or (isinstance(steps, int) and step >= steps)
     return {
         "run": folder.name,
         "step": step,
         "steps": steps,
-        "finished": ended,
+        "finished": over and (folder / f"{folder.name}.safetensors").is_file(),
+        "stopped": stopped,
         "updated": iso_time(file if file.exists() else folder),
         "objective": settings.get("objective"),
     }
+
+
+def _every(folder: Path) -> int:
+    """Steps between two measurements; 1 where none are made."""
+    held_out = _settings(folder).get("held_out")
+    every = held_out.get("every") if isinstance(held_out, dict) and held_out.get("share") else None
+    return every if isinstance(every, int) and every > 0 else 1
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiny_runs import write_pairs
+from tiny_runs import write_opinions, write_pairs
 
 Graph = dict[str, dict[str, Any]]
 
@@ -21,6 +21,26 @@ def put_pairs(base: Path, name: str = "tiny", count: int = 4) -> str:
     if not folder.exists():
         write_pairs(folder, count)
     return name
+
+
+def put_opinions(base: Path, name: str = "liked-or-not") -> str:
+    """A set of liked and disliked noise pictures in the input folder; its name in the combo."""
+    folder = base / "input" / name
+    if not folder.exists():
+        write_opinions(folder)
+    return name
+
+
+def with_options(graph: Graph, **options: Any) -> Graph:
+    """Adds Training Options ("options") to Train LoRA ("2"), as they are but for those given."""
+    plain = {"labels": "given", "keep": "last", "held_out_share": 0.0, "held_out_every": 25, "held_out_patience": 0}
+    plain |= {"ema": 0.0, "sft_mix": 0.0, "label_smoothing": 0.0, "safeguard": 0.0, "margin_cap": 0.0}
+    plain |= {"sharpness": "off", "sharpness_value": 1000.0, "moving_reference": 0.0, "min_snr": 0.0}
+    plain |= {"one_per_prompt": False, "least_noise": 0.0, "most_noise": 1.0}
+    assert options.keys() <= plain.keys()
+    node = {"class_type": "DSPOTrainingOptions", "inputs": plain | options}
+    train = {**graph["2"], "inputs": {**graph["2"]["inputs"], "options": ["options", 0]}}
+    return graph | {"2": train, "options": node}
 
 
 def train_graph(dataset: str, name: str, ckpt: str = CHECKPOINT, **settings: Any) -> Graph:

@@ -303,10 +303,35 @@ def test_runs_are_listed_and_read_on(server: ComfyServer, page: Page) -> None:
     assert [it["step"] for it in whole["reports"]] == list(range(1, 31))
     assert [it["step"] for it in later["reports"]] == [29, 30]
     assert later["reports"][0]["held_out_margin"] == 0.2 and "secret" not in later["reports"][0]
-    assert "predicting both worse" in later["warning"]
-    assert page.get("run", run="done-01").json["warning"] is None
+    assert "predicting both worse" in later["warning"] and later["alarm"] == "training"
+    done = page.get("run", run="done-01").json
+    assert (done["warning"], done["alarm"], done["stopped"]) == (None, None, False)
     assert later["previews"] == ["step-000050.png"]
     assert page.get("preview", run="going-01", file="step-000050.png").body == noise(7)
     with (going / "reports.jsonl").open("a") as file:
         file.write('{"step": 31, "loss": NaN, "margin": 1}\n')
     assert page.get("run", run="going-01", since=30).json["reports"] == [{"step": 31, "loss": None, "margin": 1}]
+
+
+def test_held_out_pairs_raise_the_alarm_and_end_a_run(server: ComfyServer, page: Page) -> None:
+    """Measured every 40 steps, so that the last two measurements lie further back than the latest reports."""
+    run = put_run(server.base, "held-01", steps=400, done=85)
+    (run / "held-01.safetensors").write_bytes(b"x")
+    config = {"steps": 400, "held_out": {"share": 0.1, "every": 40}}
+    (run / "run.json").write_text(json.dumps({"config": config}), encoding="utf-8")
+    reports = [json.loads(line) for line in (run / "reports.jsonl").read_text(encoding="utf-8").splitlines()]
+    worse = {"held_out_accuracy": 0.97, "held_out_pair_accuracy": 0.9, "held_out_winner_change": 1e-6}
+
+    def told(*measured: int, **last: bool) -> tuple[Any, ...]:
+        lines = [report | (worse if report["step"] in measured else {}) for report in reports]
+        lines[-1] |= last
+        (run / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        found = page.get("run", run="held-01", since=84).json
+        return found["alarm"], found["finished"], found["stopped"]
+
+    assert told(40) == (None, False, False)
+    assert told(40, 80) == ("held_out", False, False)
+    assert told(40, 80, stopped=True) == ("held_out", True, True)
+    assert "On pairs it was not trained on" in page.get("run", run="held-01").json["warning"]
+    (listed,) = [it for it in page.get("runs").json["runs"] if it["run"] == "held-01"]
+    assert (listed["finished"], listed["stopped"], listed["step"]) == (True, True, 85)

@@ -125,6 +125,10 @@ def hostile_graphs(dataset: str, name: str) -> dict[str, dict[str, Any]]:
         },
         "11": {"class_type": "PreviewAny", "inputs": {"source": ["10", 0]}},
     }
+    negative = with_model({}) | {
+        "9": {"class_type": "DSPONegativeLora", "inputs": {"negative": ["5", 0], "strength": 1.0, "lora_name": name}},
+        "10": {"class_type": "PreviewAny", "inputs": {"source": ["9", 0]}},
+    }
     picture = {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0}}
     sheet = {"base": ["1", 0], "aligned": ["1", 0], "prompts": "", "strengths": "1", "title": "", "theme": "light"}
     grid = {"1": picture, "2": {"class_type": "DSPOABGrid", "inputs": {**sheet, "filename_prefix": name}}}
@@ -134,6 +138,7 @@ def hostile_graphs(dataset: str, name: str) -> dict[str, dict[str, Any]]:
         "refine_lora": train_graph(dataset, "x", refine_lora=name),
         "ckpt_name": train_graph(dataset, "x", ckpt=name),
         "lora_name": apply,
+        "negative lora_name": negative,
         "filename_prefix": grid,
     }
 

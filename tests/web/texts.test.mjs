@@ -34,6 +34,14 @@ test("every key that the page names exists", () => {
     for (const [, key] of source(name).matchAll(/\bt\("(\w+)"/g)) assert.ok(key in TEXTS.en, `${name}: ${key}`);
 });
 
+test("each alarm that the server can name has its words", () => {
+  const route = fs.readFileSync(new URL("../../nodes/routes/runs.py", import.meta.url), "utf8");
+  const kinds = [...route.match(/_KIND = \{(.*?)\}/)[1].matchAll(/"(\w+)"/g)].map(([, kind]) => kind);
+  assert.deepEqual(kinds, ["held_out", "training"]);
+  for (const language of ["en", "de", "zh"])
+    for (const kind of kinds) assert.ok(TEXTS[language][`alarm_${kind}`], `${language} ${kind}`);
+});
+
 test("the language by ComfyUI's locale", () => {
   speak("de");
   assert.equal(t("counter", { answered: 1, total: 2 }), "1 von 2");

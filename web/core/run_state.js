@@ -36,6 +36,11 @@ export function pointsOf(reports, key) {
   return reports.filter((report) => key in report).map((report) => ({ x: report.step, y: report[key] }));
 }
 
+/** The newest finite value of one key, or null. */
+export function lastOf(reports, key) {
+  return reports.findLast((report) => Number.isFinite(report[key]))?.[key] ?? null;
+}
+
 /** Seconds to the end by the median of the last steps, or null. */
 export function secondsLeft({ step, steps, reports }) {
   const recent = reports

@@ -1,7 +1,7 @@
 /** A training run as it goes: curves, previews, time left. Fed by events, rebuilt from the server. */
 import * as api from "../api.js";
-import { clock } from "../core/format.js";
-import { CHARTS, knownUpTo, merged, pointsOf, secondsLeft } from "../core/run_state.js";
+import { clock, percent } from "../core/format.js";
+import { CHARTS, knownUpTo, lastOf, merged, pointsOf, secondsLeft } from "../core/run_state.js";
 import { t } from "../texts.js";
 import { Chart } from "./chart.js";
 import { openDialog } from "./dialog.js";
@@ -10,7 +10,7 @@ import { bar, button, h } from "./dom.js";
 const ASK_MS = 5000; // events carry the curve's newest point; previews, warnings and what was missed are asked for
 
 export class RunView {
-  #state = { step: 0, steps: 0, finished: false, reports: [], previews: [], warning: null };
+  #state = { step: 0, steps: 0, finished: false, stopped: false, reports: [], previews: [], alarm: null };
   #asked = 0;
   #stop = [];
   #dead = false;
@@ -83,9 +83,10 @@ export class RunView {
   }
 
   #draw() {
-    const { reports, warning } = this.#state;
+    const { reports, alarm } = this.#state;
+    const warning = alarm ? t(`alarm_${alarm}`) : "";
     this.warning.hidden = !warning;
-    if (this.warning.textContent !== (warning ?? "")) this.warning.textContent = warning ?? "";
+    if (this.warning.textContent !== warning) this.warning.textContent = warning;
     this.#drawHead();
     this.empty.hidden = reports.length > 0;
     this.curves.hidden = !reports.length;
@@ -103,12 +104,14 @@ export class RunView {
   }
 
   #drawHead() {
-    const { step, steps, finished, left, rate } = this.#state;
+    const { step, steps, finished, stopped, left, rate, reports } = this.#state;
     const text = t("step", { step, steps: steps ?? "?" });
-    const remaining = finished ? null : (left ?? secondsLeft(this.#state));
+    const measured = lastOf(reports, "held_out_accuracy");
+    const remaining = finished || stopped ? null : (left ?? secondsLeft(this.#state));
     const facts = [
       h("strong", {}, text),
-      finished ? h("span", { class: "dspo-badge counts win" }, t("finished")) : null,
+      finished ? h("span", { class: "dspo-badge counts win" }, t(stopped ? "stopped" : "finished")) : null,
+      measured === null ? null : h("span", {}, t("heldOutAccuracy", { accuracy: percent(measured) })),
       Number.isFinite(remaining) ? h("span", {}, t("timeLeft", { time: clock(remaining) })) : null,
       Number.isFinite(rate) && !finished
         ? h("span", { class: "dspo-muted" }, t("pairsPerSecond", { rate: rate.toPrecision(2) }))
@@ -146,14 +149,15 @@ export function openRun(run) {
 }
 
 /** A run in the sidebar: its state, which `update` sets anew, and its curves while it is open. */
-export function runItem({ run, step, steps, finished }, open) {
+export function runItem({ run, step, steps, finished, stopped }, open) {
   let view = null;
   const inside = h("div", {});
   const state = h("span", { class: "dspo-muted" });
   const update = (news) => {
-    state.textContent = news.finished ? t("finished") : t("step", { step: news.step, steps: news.steps ?? "?" });
+    const ended = news.finished && t(news.stopped ? "stopped" : "finished");
+    state.textContent = ended || t("step", { step: news.step, steps: news.steps ?? "?" });
   };
-  update({ step, steps, finished });
+  update({ step, steps, finished, stopped });
   const summary = h("summary", {}, h("span", { class: "dspo-name" }, run), state);
   const root = h("details", { class: "dspo-item", open }, summary, inside);
   const show = () => {

@@ -1,0 +1,33 @@
+"""The settings of a sampling that are as in KSampler."""
+
+from __future__ import annotations
+
+import comfy.samplers
+from comfy_api.v0_0_2 import io
+
+
+def sampling_inputs() -> list[io.Input]:
+    return [
+        io.Int.Input("steps", default=20, min=1, max=10000, tooltip="Denoising steps, as in KSampler."),
+        io.Float.Input(
+            "cfg",
+            default=7.0,
+            min=0.0,
+            max=100.0,
+            step=0.1,
+            round=0.01,
+            tooltip="Classifier-free guidance, as in KSampler.",
+        ),
+        io.Combo.Input(
+            "sampler_name",
+            options=comfy.samplers.KSampler.SAMPLERS,
+            default="dpmpp_2m",
+            tooltip="The sampler, as in KSampler.",
+        ),
+        io.Combo.Input(
+            "scheduler",
+            options=comfy.samplers.KSampler.SCHEDULERS,
+            default="karras",
+            tooltip="The spacing of the noise levels, as in KSampler.",
+        ),
+    ]
