@@ -12,7 +12,7 @@ from dspo_train.config import TrainConfig, from_dict
 from dspo_train.demo.world import SIZE
 
 STEPS = 150
-LOOKS = (50, 75, 100, 125, 150)  # steps after which test pictures are drawn
+LOOKS = (40, 60, 70, 80, 90, 100, 125, 150)  # steps after which test pictures are drawn
 SEEDS = (0, 1, 2)
 # Learning rates: places are learned more slowly than sizes and shades. The same for every objective.
 TASTES = {"large_and_dark": 1e-3, "further_left": 2e-3}
@@ -20,7 +20,7 @@ TASTES = {"large_and_dark": 1e-3, "further_left": 2e-3}
 # The settings tried for each objective, with seed 0, on 400 pairs of each taste; the best goes on to all seeds.
 # `lr` multiplies the taste's learning rate.
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
-    "dspo": ({}, {"strength": 3}, {"strength": 30}),
+    "dspo": ({}, {"strength": 3}, {"strength": 10}, {"strength": 100}),
     "sft": ({}, {"lr": 2}),
     "dspo_paper": ({}, {"beta": 1}),
     "diffusion_dpo": ({"sharpness": 3}, {"sharpness": 10}, {"sharpness": 30}, {"sharpness": 1000}),
