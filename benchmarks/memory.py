@@ -306,7 +306,7 @@ def write_check(families: list[Family]) -> None:
     for family in families:
         for side, pairs, rank, precision, checkpointing in CHECKS:
             found = measure(family, side=side, pairs=pairs, rank=rank, precision=precision, checkpointing=checkpointing)
-            need = memory.estimate(
+            setup = memory.Setup(
                 family,
                 resolution=side,
                 batch_size=pairs,
@@ -315,6 +315,7 @@ def write_check(families: list[Family]) -> None:
                 checkpointing=checkpointing,
                 targets="attention",
             )
+            need = memory.need_of(setup)
             guess = expected_peak(need)
             sys.stdout.write(
                 f"{family} {side} px, {pairs} pairs, rank {rank}, {precision}, "

@@ -181,11 +181,6 @@ class MemoryNeed:
         return max(self.total, self.encoding, self.preview)
 
 
-def estimate(family: Family, **settings: Any) -> MemoryNeed:
-    """`need_of` a `Setup` of these settings."""
-    return need_of(Setup(family, **settings))
-
-
 def need_of(setup: Setup) -> MemoryNeed:
     """What a run needs of one device.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...dspo_train.preferences import Already, Gone, Outcome, Question
-from ...dspo_train.preferences.entries import pair_id
+from ...dspo_train.preferences.entries import digits, pair_id
 from .. import collecting
 from ..collecting import Place
 from .checks import RefusedError
@@ -55,7 +55,7 @@ def vote(
     seconds: float | None,
     relabel: bool,
 ) -> Json:
-    if (winner is None) == (outcome == "win") or (winner and winner[7:23] not in pair.split(".")[1:]):
+    if (winner is None) == (outcome == "win") or (winner and digits(winner) not in pair.split(".")[1:]):
         raise RefusedError(400, "A win names the better one of the two pictures; a tie and a skip name none.")
     if relabel and place == "blind":
         raise _settled()
