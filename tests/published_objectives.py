@@ -119,7 +119,7 @@ def dspo(x: Elements, strength: float, loser_drift: float = 0.25, saturation: fl
     lead_w, lead_l = x.reference_w - x.target_w, x.reference_l - x.target_l
     weight = 2 * torch.sigmoid(-saturation * margin(x) / (mean(lead_w**2) + mean(lead_l**2))).detach()
     push = 2 * mean(drift_w * lead_w) - 2 * mean(drift_l * lead_l)
-    return mean(drift_w**2) + loser_drift * mean(drift_l**2) + strength * weight * push
+    return (mean(drift_w**2) + loser_drift * mean(drift_l**2)) / strength + weight * push
 
 
 def pulled(x: Elements, pull: Tensor) -> Tensor:

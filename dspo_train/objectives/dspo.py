@@ -18,17 +18,18 @@ def dspo(e: PairErrors, *, strength: float = 30.0, loser_drift: float = 0.25, sa
     data's score. By Bayes' rule that is grad log p(x_t | y, c) - grad log p(x_t | c); with the reference model as
     p(x_t | c), denoising score matching makes it a regression on the noised winner and the noised loser:
 
-        q_w + b q_l + g w ((E_w - q_w - R_w) - (E_l - q_l - R_l)),
+        (q_w + b q_l) / g + w ((E_w - q_w - R_w) - (E_l - q_l - R_l)),
         g = strength, b = loser_drift, w = 2 sigmoid(-saturation margin / (R_w + R_l)), held constant.
 
     The bracket is linear in the policy: towards the winner's target, away from the loser's; what they share cancels.
-    The drift terms bound it. With w = 1 the minimiser is
+    The drift terms bound it. Divided by g they leave the gradient's scale alone, which clipping looks at. With w = 1
+    the minimiser is
 
         reference + g (r_w (E[target | winner] - reference) - r_l (E[target | loser] - reference)) / (r_w + b r_l),
 
     r the densities of noised winners and losers at x_t. For b = 0 and a reference that is their mixture that is
-    2 g grad log p(y | x_t, c). At b = 1 (with pair labels, the loss of DiffusionNFT, arXiv 2509.16117, at its
-    beta = 1 / strength) it fades where x_t looks like a loser, just where it is needed, and the strength that makes up
+    2 g grad log p(y | x_t, c). At b = 1 (with pair labels, g times this is the loss of DiffusionNFT, arXiv 2509.16117,
+    at its beta = 1 / g) it fades where x_t looks like a loser, just where it is needed, and the strength that makes up
     for that spoils what looks like a winner; at b = 0 nothing holds the model where only losers are.
 
     w is eq. 13's weight: 1 where the policy ranks a pair as the reference does, towards 0 where the pair is learned.
@@ -43,7 +44,7 @@ def dspo(e: PairErrors, *, strength: float = 30.0, loser_drift: float = 0.25, sa
     away = e.policy_l - e.drift_l - e.reference_l
     learned = (e.margin / (e.reference_w + e.reference_l).clamp(min=_TINY)).detach()
     weight = 2 * torch.sigmoid(-saturation * learned)
-    return e.drift_w + loser_drift * e.drift_l + strength * weight * (towards - away)
+    return (e.drift_w + loser_drift * e.drift_l) / strength + weight * (towards - away)
 
 
 def _pulled(e: PairErrors, pull: Tensor | float) -> Tensor:
