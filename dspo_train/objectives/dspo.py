@@ -11,7 +11,7 @@ _TINY = 1e-12  # an error that is zero to rounding
 SWITCH = 0.1  # the released SDXL code multiplies by the drift from this mean squared drift on
 
 
-def dspo(e: PairErrors, *, strength: float = 30.0, loser_drift: float = 0.25, saturation: float = 1.0) -> Tensor:
+def dspo(e: PairErrors, *, strength: float = 30.0, loser_drift: float = 0.25, saturation: float = 2.0) -> Tensor:
     """Score matching to the preferred distribution by regression from both pictures. -> (B,)
 
     DSPO's target score (Zhu et al., ICLR 2025, eq. 8 and 10) adds grad log p(y | x_t, c), y = "preferred", to the
