@@ -151,7 +151,8 @@ def test_accumulation_equals_the_larger_batch(inputs, tmp_path):
         losses.append([r.loss for r in reports])
         grads.append([r.grad_norm for r in reports])
     for other in (1, 2):
-        assert losses[other] == pytest.approx(losses[0], rel=1e-5)
+        # a difference of errors near 1, which float32 rounds by some 1e-7
+        assert losses[other] == pytest.approx(losses[0], rel=1e-5, abs=1e-6)
         assert grads[other] == pytest.approx(grads[0], rel=1e-4)
 
 
@@ -449,7 +450,8 @@ def test_two_processes_take_the_steps_of_one_with_twice_the_batch(inputs, tmp_pa
 
     for alone, together in zip(read("one"), read("two"), strict=True):
         for key in ("step", "loss", "accuracy", "grad_norm", "lr"):
-            assert together[key] == pytest.approx(alone[key], rel=2e-4), key
+            # the loss is a difference of errors near 1, which float32 rounds by some 1e-7
+            assert together[key] == pytest.approx(alone[key], rel=2e-4, abs=1e-6), key
         assert ("held_out_margin" in together) == ("held_out_margin" in alone) == (alone["step"] in (2, 4))
         if "held_out_margin" in alone:
             assert together["held_out_margin"] == pytest.approx(alone["held_out_margin"], rel=2e-2)
