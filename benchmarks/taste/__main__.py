@@ -42,9 +42,8 @@ def main() -> None:
 def _all(out: Path, runs: Iterable[plan.Run]) -> Iterable[dict[str, Any]]:
     for run in runs:
         result = result_of(out, run)
-        last = result["looks"][-1]
-        reward = sum(last["rewards"][run.taste]) / len(last["rewards"][run.taste])
-        say(f"{run.taste} {run.pairs} {run.flipped:g} seed {run.seed} {run.label}: {reward:+.2f}")
+        last = summary.reward(result["looks"][-1], run.taste)
+        say(f"{run.taste} {run.pairs} {run.flipped:g} seed {run.seed} {run.label}: {last:+.2f}")
         yield result
 
 

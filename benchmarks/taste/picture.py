@@ -15,7 +15,7 @@ from dspo_train.drawing.series import ticks
 from dspo_train.drawing.themes import LIGHT, Colour, Theme
 from dspo_train.drawing.typography import TextStyle, draw_text, text_width
 
-from .summary import FIT_LOST, share
+from .summary import FIT_LOST, reward, share
 
 SIZE = (1560, 1180)
 _LEGEND = 210
@@ -60,7 +60,7 @@ def _line(runs: Sequence[dict[str, Any]], base: dict[str, Any]) -> list[Point]:
     return [
         Point(
             looks[0]["step"],
-            statistics.fmean(statistics.fmean(look["rewards"][taste]) for look in looks),
+            statistics.fmean(reward(look, taste) for look in looks),
             statistics.fmean(share(look["fits"]) for look in looks),
         )
         for looks in steps

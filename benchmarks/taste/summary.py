@@ -54,6 +54,11 @@ def share(values: Sequence[bool]) -> float:
     return sum(values) / len(values)
 
 
+def reward(look: dict[str, Any], taste: str) -> float:
+    """Mean hidden reward of a checkpoint's pictures."""
+    return statistics.fmean(look["rewards"][taste])
+
+
 def best_look(result: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     """The look with the most reward among those that keep the caption fit; the base itself is one."""
     taste = result["run"]["taste"]
@@ -61,7 +66,7 @@ def best_look(result: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     known = [{"step": 0, "drift": 0.0, **base}, *result["looks"]]
     return max(
         (look for look in known if share(look["fits"]) >= least - 1e-9),
-        key=lambda look: statistics.fmean(look["rewards"][taste]),
+        key=lambda look: reward(look, taste),
     )
 
 
@@ -70,7 +75,7 @@ def row(results: Sequence[dict[str, Any]], base: dict[str, Any]) -> Row:
     run = results[0]["run"]
     taste = run["taste"]
     best = [best_look(result, base) for result in results]
-    rewards = [statistics.fmean(look["rewards"][taste]) for look in best]
+    rewards = [reward(look, taste) for look in best]
     last = [result["looks"][-1] for result in results]
     low, high = interval(rewards)
     return Row(
@@ -88,7 +93,7 @@ def row(results: Sequence[dict[str, Any]], base: dict[str, Any]) -> Row:
         spread=statistics.fmean(look["spread"] for look in best) / base["spread"],
         drift=statistics.fmean(look["drift"] for look in best),
         step=statistics.median(look["step"] for look in best),
-        last_reward=statistics.fmean(statistics.fmean(look["rewards"][taste]) for look in last),
+        last_reward=statistics.fmean(reward(look, taste) for look in last),
         last_fit=statistics.fmean(share(look["fits"]) for look in last),
     )
 
