@@ -136,7 +136,7 @@ class _Chart:
         """Smooth edges by drawing larger on a layer of its own; `dspo` on top."""
         layer = Image.new("RGBA", (self.image.width * _SCALE, self.image.height * _SCALE))
         draw = ImageDraw.Draw(layer)
-        for name in reversed(COLOURS):
+        for name in reversed(list(COLOURS)):
             if name in self.panel.lines:
                 _draw_line(draw, [self._place(point) for point in self.panel.lines[name]], COLOURS[name], self.theme)
         self.image.paste(small := layer.resize(self.image.size, Image.Resampling.LANCZOS), (0, 0), small)
