@@ -204,7 +204,7 @@ def _folder_tokenizers(path: Path, family: Family, given: Path | None) -> list[C
 
 def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Load one model; every weight must be there (the libraries would fill gaps with random numbers)."""
-    variant, ending = _weights(folder)
+    variant, ending = weight_files(folder)
     options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
     options |= {"variant": variant, "use_safetensors": ending == "safetensors", "torch_dtype": dtype}
     try:
@@ -221,7 +221,7 @@ def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def _weights(folder: Path) -> tuple[str | None, str]:
+def weight_files(folder: Path) -> tuple[str | None, str]:
     """Which of a folder's weight files to read: (variant, `safetensors` or `bin`), the plain one first."""
     found = {
         (match["kind"] != "safetensors", match["variant"] or "")

@@ -99,7 +99,7 @@ def sample(
                     on_progress(before + step, len(starts) * spec.steps)
 
             rows, noise = _batch(prompts[part], known, spec), initial_noise(base, seeds[part], spec)
-            images += to_images(base.encoder.decode(_denoise(base, rows, noise, spec, report)))
+            images += to_images(base.encoder.decode(denoise(base, rows, noise, spec, report)))
     return images
 
 
@@ -135,7 +135,7 @@ def make_scheduler(config: Mapping[str, Any], name: Scheduler, steps: int) -> An
     return scheduler
 
 
-def _denoise(
+def denoise(
     base: Base, conditioning: Conditioning, noise: Tensor, spec: SampleSpec, report: Callable[[int], None]
 ) -> Tensor:
     """Denoise in float32 while the UNet runs in its own precision. (N, C, h, w) -> (N, C, h, w)

@@ -17,7 +17,7 @@ from huggingface_hub import constants
 from peft import LoraConfig, inject_adapter_in_model
 from tiny_models import tiny_tokenizer, tiny_unet, write_diffusers_folder, write_single_file
 
-from dspo_train.base import Base, _weights, load_base
+from dspo_train.base import Base, load_base, weight_files
 from dspo_train.exceptions import ModelError
 from dspo_train.single_file import Family
 
@@ -292,4 +292,4 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
 def test_which_weight_file_is_read(tmp_path: Path, names: list[str], chosen: tuple[str | None, str]) -> None:
     for name in names:
         (tmp_path / name).touch()
-    assert _weights(tmp_path) == chosen
+    assert weight_files(tmp_path) == chosen

@@ -19,7 +19,7 @@ from dspo_train.base import Base, load_base
 from dspo_train.conditioning import Conditioning
 from dspo_train.exceptions import ConfigError
 from dspo_train.noise import from_scheduler_config
-from dspo_train.sampling import SampleSpec, Scheduler, _denoise, guided, sample
+from dspo_train.sampling import SampleSpec, Scheduler, denoise, guided, sample
 from dspo_train.single_file import Family
 
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
@@ -81,7 +81,7 @@ def test_schedulers_reach_the_data_of_an_exact_model(scheduler: Scheduler, proce
     )
     noise = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     spec = SampleSpec(guidance=1.0, steps=20, scheduler=scheduler)
-    result = _denoise(base, Conditioning(torch.zeros(2, 77, 8)), noise, spec, lambda step: None)
+    result = denoise(base, Conditioning(torch.zeros(2, 77, 8)), noise, spec, lambda step: None)
     assert result.dtype == torch.float32
     assert (result - PointData.place).abs().max() < 0.12
     assert abs(result.mean().item() - PointData.place) < 0.02
@@ -138,7 +138,7 @@ def test_guidance_of_one_skips_the_unconditional_pass() -> None:
             unet=unet, scheduler_config=PROCESSES["epsilon"], device=torch.device("cpu"), dtype=torch.float32
         )
         context = Conditioning(torch.zeros(next(iter(rows)), 77, 8))
-        _denoise(base, context, torch.zeros(3, 4, 4, 4), SampleSpec(steps=2, guidance=guidance), lambda step: None)
+        denoise(base, context, torch.zeros(3, 4, 4, 4), SampleSpec(steps=2, guidance=guidance), lambda step: None)
         assert unet.rows == rows
 
 

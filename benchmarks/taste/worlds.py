@@ -82,7 +82,7 @@ def pair_folder(out: Path, taste: str, count: int, flipped: float) -> Path:
     if (folder / "done.md").exists():
         return folder
     pairs = list(labelled(taste, candidates(out)))
-    random.Random(0).shuffle(pairs)  # noqa: S311: not a secret
+    random.Random(0).shuffle(pairs)
     if len(pairs) < count:
         raise ValueError(f"{taste}: {count} pairs were asked for and the candidates give {len(pairs)}")
     wrong = round(flipped * count)

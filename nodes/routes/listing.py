@@ -47,7 +47,6 @@ def _described(place: Place, name: str, folder: Path) -> dict[str, Any]:
         "place": place,
         "set": name,
         "layout": "collected" if collected else "folder",
-        "pairs": progress and progress["total"],
         "progress": progress,
         "updated": iso_time(log_file if collected else folder),
     }

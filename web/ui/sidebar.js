@@ -123,7 +123,7 @@ export class Sidebar {
     if (step >= steps || !known) this.soon();
   }
 
-  #set({ place, set, layout, pairs, progress, updated }) {
+  #set({ place, set, layout, progress, updated }) {
     const when = ago(updated, Date.now(), spoken());
     const title = h(
       "div",
@@ -133,7 +133,7 @@ export class Sidebar {
     );
     if (!progress && layout === "collected")
       return h("li", { class: "dspo-item" }, title, h("p", { class: "dspo-warning" }, t("unreadable")));
-    if (!progress) return folderItem(title, { set, layout, pairs }, () => this.refresh());
+    if (!progress) return folderItem(title, { set, layout }, () => this.refresh());
     const text = t("answeredOf", progress);
     const finished = progress.open === 0;
     const vote = () => openVoting(place, set, () => this.soon());
@@ -150,7 +150,7 @@ export class Sidebar {
       { class: "dspo-item" },
       title,
       bar(share(progress.answered, progress.total), `${set}: ${text}`),
-      h("p", { class: "dspo-muted" }, text),
+      h("p", { class: "dspo-muted" }, t("folder")),
       h("div", { class: "dspo-row" }, actions),
     );
   }
@@ -167,8 +167,7 @@ const muted = (key) => h("li", { class: "dspo-muted" }, t(key));
 const emptySets = () =>
   h("li", { class: "dspo-empty" }, icon("pi-images"), h("strong", {}, t("emptyTitle")), h("p", {}, t("emptyText")));
 
-function folderItem(title, { set, layout, pairs }, done) {
-  const text = pairs == null ? t("folder") : t("pairsCount", { count: pairs });
+function folderItem(title, { set, layout }, done) {
   const bring = button(t("import"), () => openImport(set, done), { "data-focus": `import:${set}` });
   return h(
     "li",
