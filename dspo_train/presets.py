@@ -28,9 +28,9 @@ class Preset:
 
 PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
     {
-        "gentle": Preset(strength=3.0, lr=5e-5, rank=8, targets="attention"),
-        "balanced": Preset(strength=10.0, lr=1e-4, rank=16, targets="attention"),
-        "strong": Preset(strength=30.0, lr=2e-4, rank=32, targets="attention+mlp"),
+        "gentle": Preset(strength=10.0, lr=5e-5, rank=8, targets="attention"),
+        "balanced": Preset(strength=30.0, lr=1e-4, rank=16, targets="attention"),
+        "strong": Preset(strength=100.0, lr=2e-4, rank=32, targets="attention+mlp"),
     }
 )
 RESOLUTION: Mapping[Family, int] = MappingProxyType({"sd15": 512, "sd2": 768, "sdxl": 1024})

@@ -110,14 +110,14 @@ def sft(x: Elements) -> Tensor:
     return mean((x.policy_w - x.target_w) ** 2)
 
 
-def dspo(x: Elements, strength: float, loser_drift: float = 0.25, saturation: float = 2.0) -> Tensor:
+def dspo(x: Elements, strength: float, loser_drift: float = 0.25, saturation: float = 7.0) -> Tensor:
     """With the weight w of a pair, held constant, and lead = reference - target:
 
     mean(d_w^2) + b mean(d_l^2) + g w (2 mean(d_w lead_w) - 2 mean(d_l lead_l)),   d = policy - reference.
     """
     drift_w, drift_l = x.policy_w - x.reference_w, x.policy_l - x.reference_l
     lead_w, lead_l = x.reference_w - x.target_w, x.reference_l - x.target_l
-    weight = 2 * torch.sigmoid(-saturation * margin(x) / (mean(lead_w**2) + mean(lead_l**2))).detach()
+    weight = 2 * torch.sigmoid(-saturation * margin(x)).detach()
     push = 2 * mean(drift_w * lead_w) - 2 * mean(drift_l * lead_l)
     return (mean(drift_w**2) + loser_drift * mean(drift_l**2)) / strength + weight * push
 

@@ -81,14 +81,14 @@ def test_dspo_worked_by_hand():
 
     Winner's policy 2: E_w = 1, q_w = 4, so E_w - q_w - R_w = -4 (twice drift times lead: 2 * 2 * -1).
     Loser's policy -1: E_l = 4, q_l = 1, so E_l - q_l - R_l = 2. The bracket is -4 - 2 = -6.
-    Margin (R_w - E_w) - (R_l - E_l) = 0 - (-3) = 3; over R_w + R_l = 2: 1.5.
+    Margin (R_w - E_w) - (R_l - E_l) = 0 - (-3) = 3.
 
     strength 3, loser_drift 0.5, no saturation: (4 + 0.5 * 1) / 3 - 6 = -4.5.
-    With saturation ln(3) / 1.5 the weight is 2 sigmoid(-ln 3) = 2 / (1 + 3) = 0.5: 1.5 + 0.5 * -6 = -1.5.
+    With saturation ln(3) / 3 the weight is 2 sigmoid(-ln 3) = 2 / (1 + 3) = 0.5: 1.5 + 0.5 * -6 = -1.5.
     """
     e = PairErrors(*(torch.tensor([v]) for v in (1.0, 4.0, 1.0, 1.0, 4.0, 1.0, -2.0)))
     assert_close_to(ours("dspo", {"strength": 3.0, "loser_drift": 0.5, "saturation": 0.0})(e), [-4.5])
-    saturation = math.log(3) / 1.5
+    saturation = math.log(3) / 3
     assert_close_to(ours("dspo", {"strength": 3.0, "loser_drift": 0.5, "saturation": saturation})(e), [-1.5])
 
 

@@ -7,11 +7,10 @@ from torch import Tensor
 
 from ..errors import PairErrors
 
-_TINY = 1e-12  # an error that is zero to rounding
 SWITCH = 0.1  # the released SDXL code multiplies by the drift from this mean squared drift on
 
 
-def dspo(e: PairErrors, *, strength: float = 30.0, loser_drift: float = 0.25, saturation: float = 2.0) -> Tensor:
+def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, saturation: float = 7.0) -> Tensor:
     """Score matching to the preferred distribution by regression from both pictures. -> (B,)
 
     DSPO's target score (Zhu et al., ICLR 2025, eq. 8 and 10) adds grad log p(y | x_t, c), y = "preferred", to the
@@ -19,7 +18,7 @@ def dspo(e: PairErrors, *, strength: float = 30.0, loser_drift: float = 0.25, sa
     p(x_t | c), denoising score matching makes it a regression on the noised winner and the noised loser:
 
         (q_w + b q_l) / g + w ((E_w - q_w - R_w) - (E_l - q_l - R_l)),
-        g = strength, b = loser_drift, w = 2 sigmoid(-saturation margin / (R_w + R_l)), held constant.
+        g = strength, b = loser_drift, w = 2 sigmoid(-saturation margin), held constant.
 
     The bracket is linear in the policy: towards the winner's target, away from the loser's; what they share cancels.
     The drift terms bound it. Divided by g they leave the gradient's scale alone, which clipping looks at. With w = 1
@@ -33,17 +32,18 @@ def dspo(e: PairErrors, *, strength: float = 30.0, loser_drift: float = 0.25, sa
     for that spoils what looks like a winner; at b = 0 nothing holds the model where only losers are.
 
     w is eq. 13's weight: 1 where the policy ranks a pair as the reference does, towards 0 where the pair is learned.
-    Its unit is the reference's own error, so it means the same at every timestep and for epsilon and v prediction.
+    A margin's unit is the target's variance, about 1 for epsilon and for v. Measured against the reference's own error
+    instead, pairs are let go first at high noise, where a taste is decided, and last at low noise, where colours are
+    spoiled: see docs/taste.md.
 
     Args:
-        strength: how far past the reference the difference is carried; about 3 gentle, 30 strong.
+        strength: how far past the reference the difference is carried; about 10 gentle, 100 strong.
         loser_drift: the share of the loser's drift.
         saturation: how soon a pair counts as learned; 0 never.
     """
     towards = e.policy_w - e.drift_w - e.reference_w
     away = e.policy_l - e.drift_l - e.reference_l
-    learned = (e.margin / (e.reference_w + e.reference_l).clamp(min=_TINY)).detach()
-    weight = 2 * torch.sigmoid(-saturation * learned)
+    weight = 2 * torch.sigmoid(-saturation * e.margin.detach())
     return (e.drift_w + loser_drift * e.drift_l) / strength + weight * (towards - away)
 
 
