@@ -73,8 +73,8 @@ def _first_inputs() -> list[io.Input]:
             "preset",
             options=[name.capitalize() for name in PRESETS],
             default="Balanced",
-            tooltip="Gentle: strength 3, rank 8, learning rate 5e-5. Balanced: 10, 16, 1e-4. "
-            "Strong: 30, rank 32 and the MLP layers too, 2e-4.",
+            tooltip="Gentle: strength 10, rank 8, learning rate 5e-5. Balanced: 30, 16, 1e-4. "
+            "Strong: 100, rank 32 and the MLP layers too, 2e-4.",
         ),
         io.Int.Input(
             "steps", default=400, min=1, max=1_000_000, tooltip="Training steps; each sees 4 pairs by default."
