@@ -15,20 +15,20 @@ STEPS = 300
 LOOKS = (100, 125, 150, 200, 250, 300)  # steps after which test pictures are drawn
 SEEDS = (0, 1, 2)
 # Learning rates: places are learned more slowly than sizes and shades. The same for every objective.
-TASTES = {"large_and_dark": 5e-4, "further_left": 2e-3}
+TASTES = {"large_and_dark": 1e-3, "further_left": 2e-3}
 
 # The settings tried for each objective, with seed 0, on 400 pairs of each taste; the best goes on to all seeds.
 # `lr` multiplies the taste's learning rate.
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
-    "dspo": ({}, {"strength": 10}, {"strength": 30}, {"strength": 300}, {"lr": 2}),
+    "dspo": ({}, {"strength": 10}, {"strength": 30}, {"strength": 300}, {"lr": 0.5}),
     "sft": ({}, {"lr": 2}),
     "dspo_paper": ({}, {"beta": 1}),
     "diffusion_dpo": (
         {"sharpness": 3},
         {"sharpness": 10},
         {"sharpness": 1000},
-        {"sharpness": 3, "lr": 2},
-        {"sharpness": 10, "lr": 2},
+        {"sharpness": 3, "lr": 0.5},
+        {"sharpness": 10, "lr": 0.5},
     ),
     "dspo_e": ({"pull": 0.9},),
     "dspo_implicit": ({"pull": 0.9},),
