@@ -32,9 +32,9 @@ def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, s
     for that spoils what looks like a winner; at b = 0 nothing holds the model where only losers are.
 
     w is eq. 13's weight: 1 where the policy ranks a pair as the reference does, towards 0 where the pair is learned.
-    A margin's unit is the target's variance, about 1 for epsilon and for v. Measured against the reference's own error
-    instead, pairs are let go first at high noise, where a taste is decided, and last at low noise, where colours are
-    spoiled: see docs/taste.md.
+    A margin's unit is the target's variance, about 1 for epsilon and for v. In units of the reference's own error,
+    which is small at high noise, the noisiest pairs would be let go first; pictures then kept their colours less well:
+    see docs/taste.md.
 
     Args:
         strength: how far past the reference the difference is carried; about 10 gentle, 100 strong.
