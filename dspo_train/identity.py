@@ -57,7 +57,8 @@ def lora_facts(name: str, config: TrainConfig, base: Base, data: Dataset, scan: 
         base_fingerprint=base.fingerprint(),
         prediction=base.noise.prediction,
         objective=config.objective,
-        objective_args=objectives.arguments_of(config.objective, config.objective_args),
+        objective_args=objectives.arguments_in(config),
+        options=_options(config),
         labels=config.labels,
         dataset_hash=data.content,
         pairs=data.trained,
@@ -72,3 +73,21 @@ def lora_facts(name: str, config: TrainConfig, base: Base, data: Dataset, scan: 
         tags={word: count for word, count in words if not looks_like_a_path(word)},
         date=datetime.datetime.now(datetime.timezone.utc),
     )
+
+
+_TOLD = ("ema", "moving_reference", "method", "keep", "loss", "held_out", "data")
+
+
+def _options(config: TrainConfig) -> dict[str, Any]:
+    """What differs from the defaults in these groups, by its dotted name."""
+    given, usual = config.to_dict(), TrainConfig().to_dict()
+    changed = {name: given[name] for name in _TOLD if given[name] != usual[name]}
+    return {
+        key: value
+        for name, found in changed.items()
+        for key, value in (
+            ((f"{name}.{key}", value) for key, value in found.items() if value != usual[name][key])
+            if isinstance(found, dict)
+            else ((name, found),)
+        )
+    }

@@ -31,6 +31,7 @@ class LoraFacts:
         base_name: name of the base model, without a folder.
         base_fingerprint: hash that tells the base's weights from another's.
         objective_args: the objective's named arguments.
+        options: what else was not at its default, by its dotted name.
         labels: `swapped` for a negative LoRA.
         dataset_hash: hash of the labelled pairs.
         pairs: number of labelled pairs; two pictures each.
@@ -58,6 +59,7 @@ class LoraFacts:
     targets: str
     version: str
     labels: Labels = "given"
+    options: Mapping[str, object] = field(default_factory=dict)
     tags: Mapping[str, int] = field(default_factory=dict)
     comment: str = ""
     author: str = ""
@@ -123,6 +125,7 @@ def _own(facts: LoraFacts) -> dict[str, str]:
         "dspo.version": facts.version,
         "dspo.objective": facts.objective,
         "dspo.objective_args": _json(dict(facts.objective_args)),
+        "dspo.options": _json(dict(facts.options)) if facts.options else "",
         "dspo.labels": facts.labels,
         "dspo.dataset_hash": facts.dataset_hash,
         "dspo.pairs": str(facts.pairs),

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from .config import Device, Precision, Targets, TrainConfig, from_dict
+from .exceptions import ConfigError
 from .run_options import PLAIN, Options
 
 if TYPE_CHECKING:
@@ -113,6 +114,11 @@ def configure(
 def _arguments(preset: Preset, changes: Changes) -> dict[str, float]:
     name = ARGUMENT.get(changes.objective)
     if name is None:
+        if changes.value:
+            raise ConfigError(
+                f"objective {changes.objective!r} has no number of its own, and objective_value is {changes.value:g}; "
+                "set it to 0"
+            )
         return {}
     if changes.value:
         return {name: changes.value}

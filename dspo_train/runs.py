@@ -5,7 +5,7 @@
     reference.safetensors         the frozen reference, where an existing LoRA is refined
     checkpoints/step-000050/      state.safetensors (resume from it) and lora.safetensors (use it)
     previews/step-000050.png      base beside LoRA, where previews were asked for
-    best.safetensors              weights of the best step on held-out pairs, where they are to be kept
+    best-000150.safetensors       weights of the best step on held-out pairs, where they are to be kept
     NAME.safetensors, curve.png   the result, once the last step is done
     NAME-checkpoint.safetensors   the whole UNet, where all of it is trained
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # that module loads accelerate
 # Settings that may change between the parts of a run: they do not touch the weights.
 _FREE = ("save_every", "keep_checkpoints")
 _STEP = re.compile(r"step-(\d{6,})")
+_BEST = re.compile(r"best-(\d{6,})\.safetensors")
 
 
 @contextlib.contextmanager
@@ -76,10 +77,6 @@ class RunFolder:
     def whole(self) -> Path:
         """The checkpoint of a run that trains the whole UNet."""
         return self.folder / f"{self.folder.resolve().name}-checkpoint.safetensors"
-
-    @property
-    def _best(self) -> Path:
-        return self.folder / "best.safetensors"
 
     @property
     def curve(self) -> Path:
@@ -198,20 +195,30 @@ class RunFolder:
             shutil.rmtree(old, ignore_errors=True)
 
     def save_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Keep the weights of the best step so far.
+        """Keep the weights of the best step so far; earlier ones as long as a resume may go back to them.
 
         Raises:
             RunError: the disk is full; the earlier best is untouched.
         """
         tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        files.write_bytes(self._best, to_bytes(tensors, {"step": str(step)}))
+        files.write_bytes(self._best(step), to_bytes(tensors))
+        oldest = min((step for step, _ in self.checkpoints()), default=0)
+        for old in sorted(kept for kept in self._kept() if kept <= oldest)[:-1]:
+            self._best(old).unlink(missing_ok=True)
 
-    def best(self) -> dict[str, Tensor] | None:
-        """What `save_best` kept last."""
+    def best(self, step: int) -> dict[str, Tensor] | None:
+        """What `save_best` kept of a step; None where it is gone or damaged."""
         try:
-            return from_bytes(self._best.read_bytes())
+            return from_bytes(self._best(step).read_bytes())
         except (OSError, SafetensorError):
             return None
+
+    def _best(self, step: int) -> Path:
+        return self.folder / f"best-{step:06d}.safetensors"
+
+    def _kept(self) -> list[int]:
+        """The steps whose weights `save_best` has kept."""
+        return [int(match[1]) for path in self.folder.iterdir() if (match := _BEST.fullmatch(path.name))]
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
@@ -241,7 +248,9 @@ class RunFolder:
         return self.result.exists() and bool(reports) and (reports[-1]["step"] >= steps or "stopped" in reports[-1])
 
     def rewind(self, step: int) -> None:
-        """Forget reports of steps after a checkpoint: they will be made again."""
+        """Forget reports and best weights of steps after a checkpoint: they will be made again."""
+        for later in (kept for kept in self._kept() if kept > step):
+            self._best(later).unlink(missing_ok=True)
         kept = [r for r in self.reports() if r["step"] <= step]
         files.write_text(self.reports_file, "".join(json.dumps(r) + "\n" for r in kept))
 

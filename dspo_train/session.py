@@ -183,26 +183,32 @@ class Session:
     def write_lora(self, path: Path) -> None:
         """Write what is trained as it stands, or its average, as a LoRA."""
         with self.training.averaged():
-            write_lora(path, self.adapter, self.base, self.job.config, self.facts)
+            facts = dataclasses.replace(self.facts, steps=self.training.step)
+            write_lora(path, self.adapter, self.base, self.job.config, facts)
 
     def finish(self) -> None:
         """Write the result and the curve, once."""
         if self.main and not self.folder.result.exists():
             write_curve(self.folder, f"{self.folder.result.stem}: {self.job.config.objective}")
-            with self._kept(), self.training.averaged():
+            with self._kept() as step, self.training.averaged():
+                facts = dataclasses.replace(self.facts, steps=step)
                 if isinstance(self.adapter, WholeModel):
-                    write_checkpoint(self.folder.whole, self.job.base, self.adapter, self.base, self.facts)
-                write_lora(self.folder.result, self.adapter, self.base, self.job.config, self.facts)
+                    write_checkpoint(self.folder.whole, self.job.base, self.adapter, self.base, facts)
+                write_lora(self.folder.result, self.adapter, self.base, self.job.config, facts)
         self.training.accelerator.wait_for_everyone()
 
     @contextlib.contextmanager
-    def _kept(self) -> Iterator[None]:
-        """Inside, the trained weights are those of the best measurement, where they are asked for."""
-        if self.job.config.keep != "best" or (weights := self.folder.best()) is None:
-            yield
-            return
-        with self.training.holding(weights):
-            yield
+    def _kept(self) -> Iterator[int]:
+        """Inside, the trained weights are those of the best measurement, where they are asked for. -> of which step"""
+        best = held_out.best(self._history) if self.job.config.keep == "best" else None
+        if best is None:
+            yield self.training.step
+        elif (weights := self.folder.best(best.step)) is None:
+            self._tell(f"the weights of the best step, {best.step}, cannot be read: the LoRA is the last step's")
+            yield self.training.step
+        else:
+            with self.training.holding(weights):
+                yield best.step
 
 
 def write_curve(folder: RunFolder, title: str) -> None:

@@ -19,7 +19,7 @@ from .exceptions import RunError
 
 _MARGIN_DECAY = 0.95  # of the running |margin|
 # At the running |margin| the sigmoid's gradient is a fifth of its largest, ln 4 = logit(0.8), as in SimpleTuner.
-_AUTO_LOGIT, _AUTO_LEAST, _AUTO_MOST = math.log(4), 100.0, 10000.0
+_AUTO_LOGIT, _AUTO_LEAST, _AUTO_MOST = math.log(4), 1.0, 10000.0
 
 
 @dataclass

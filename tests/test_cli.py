@@ -215,3 +215,14 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert done.stderr.strip().startswith("error: ")
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_an_early_stop_is_a_success(world: Path, capsys: pytest.CaptureFixture[str]):
+    """At a learning rate that changes nothing the first measurement stays the best: one more, and the run is over."""
+    early = ["optim.lr=1e-12", "held_out.share=0.5", "held_out.every=1", "held_out.patience=1", "steps=40"]
+    command = train(world, "early", *[word for setting in early for word in ("--set", setting)])
+    assert main(command) == OK
+    told = capsys.readouterr().out
+    assert "stopped early, after step 2 of 40" in told and str(world / "early" / "early.safetensors") in told
+    assert main(command) == OK
+    assert "already finished" in capsys.readouterr().out

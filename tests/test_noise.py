@@ -26,6 +26,18 @@ def test_v_target_worked_by_hand():
     torch.testing.assert_close(v, torch.tensor([[0.4]]))
 
 
+@pytest.mark.parametrize(("prediction", "expected"), [("epsilon", [5 / 9, 1.0]), ("v_prediction", [0.5, 0.72])])
+def test_min_snr_worked_by_hand(prediction, expected):
+    """Cumulative products 0.9 and 0.72: snr 0.9 / 0.1 = 9 and 0.72 / 0.28. With gamma 5 the first is cut.
+
+    Epsilon: 5 / 9 and 1. v: 5 / (9 + 1) = 0.5 and snr / (snr + 1) = 0.72.
+    """
+    process = from_scheduler_config(
+        {"beta_start": 0.1, "beta_end": 0.2, "num_train_timesteps": 2, "prediction_type": prediction}
+    )
+    torch.testing.assert_close(process.min_snr(torch.tensor([0, 1]), 5.0), torch.tensor(expected))
+
+
 @pytest.mark.parametrize("rescale", [False, True])
 @pytest.mark.parametrize("schedule", ["scaled_linear", "linear"])
 def test_the_schedule_is_the_one_diffusers_samples_with(schedule, rescale):

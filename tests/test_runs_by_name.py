@@ -25,7 +25,7 @@ from dspo_train.run_options import Options
 
 def test_a_preset_is_what_it_says():
     config = configure("balanced", "sdxl", 400, Changes())
-    assert config.objective_args == {"strength": 10.0}
+    assert config.objective_args == {"strength": 30.0}
     assert config.optim.lr == 1e-4
     assert config.optim.warmup == 20  # 5% of 400
     assert config.lora == LoraSpec(rank=16, alpha=16, targets="attention")
@@ -43,8 +43,12 @@ def test_presets_are_ordered():
 def test_every_objective_can_be_chosen_and_given_its_own_number(objective):
     plain = configure("gentle", "sd15", 10, Changes(objective=objective))
     bind(objective, plain.objective_args)
+    if objective not in ARGUMENT:
+        with pytest.raises(ConfigError, match=f"objective '{objective}' has no number of its own"):
+            configure("gentle", "sd15", 10, Changes(objective=objective, value=0.5))
+        return
     told = configure("gentle", "sd15", 10, Changes(objective=objective, value=0.5))
-    assert told.objective_args == ({ARGUMENT[objective]: 0.5} if objective in ARGUMENT else {})
+    assert told.objective_args == {ARGUMENT[objective]: 0.5}
     bind(objective, told.objective_args)
 
 

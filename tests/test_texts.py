@@ -271,12 +271,16 @@ def test_the_manual_gives_the_panels_keys():
     assert [action for action, its in keys.items() if not told & set(its)] == []
 
 
-def test_the_manual_gives_the_presets_as_they_are():
-    """A row of its table: the name as the node offers it, strength, learning rate, rank, layers."""
+def test_the_manuals_give_the_presets_as_they_are():
+    """A row of each table: the name as the node offers it, strength, learning rate, rank; then the layers."""
     from dspo_train.presets import PRESETS
 
-    manual = (ROOT / "docs" / "comfyui.md").read_text(encoding="utf-8")
-    for name, preset in PRESETS.items():
-        rate = f"{preset.lr:.0e}".replace("e-0", "e-")
-        row = f"| {name.capitalize()} | {preset.strength:g} | {rate} | {preset.rank} | `{preset.targets}` |"
-        assert row in manual, row
+    help_pages = ROOT / "web" / "docs"
+    manuals = [ROOT / "docs" / "comfyui.md", help_pages / "DSPOTrainLora.md", *help_pages.glob("DSPOTrainLora/*.md")]
+    assert len(manuals) == 4
+    for manual in manuals:
+        text = manual.read_text(encoding="utf-8")
+        for name, preset in PRESETS.items():
+            rate = f"{preset.lr:.0e}".replace("e-0", "e-")
+            row = f"| {name.capitalize()} | {preset.strength:g} | {rate} | {preset.rank} | "
+            assert row in text, (manual, row)

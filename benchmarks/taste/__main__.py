@@ -33,9 +33,11 @@ def main() -> None:
     base = base_result(out)
     if not arguments.write_only:
         first = list(_all(out, plan.settings_runs()))
-        best = summary.best_settings(summary.table(first, base))
-        chosen = [r for r in plan.settings_runs() if best[(r.taste, r.objective)] == r.label]
-        list(_all(out, plan.seed_runs(chosen)))
+        best = summary.best_settings(first, base)
+        chosen = {r.key: r for r in plan.settings_runs() if best[(r.taste, r.objective)] == r.label}
+        chosen |= {r.key: r for r in plan.default_runs()}
+        list(_all(out, plan.seed_runs(chosen.values())))
+        list(_all(out, plan.option_runs()))
     _write(out, base)
 
 
@@ -54,7 +56,7 @@ def _write(out: Path, base: dict[str, Any]) -> None:
     rows = summary.table(results, base)
     files.write_text(out / "table.md", writing.markdown(rows) + "\n")
     files.write_text(out / "table.csv", writing.csv_text(rows))
-    best = summary.best_settings(rows)
+    best = summary.best_settings(results, base) | {(r.taste, r.objective): r.label for r in plan.default_runs()}
     shown = [r for r in results if _plain(r) and best.get((r["run"]["taste"], r["run"]["objective"])) == r["label"]]
     files.write_picture(out / "table.png", picture.draw(picture.panels(shown, base)))
     say(f"{len(results)} runs: {out / 'table.md'}, table.csv, table.png")

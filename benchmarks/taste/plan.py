@@ -8,19 +8,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dspo_train import objectives
 from dspo_train.config import TrainConfig, from_dict
 from dspo_train.demo.world import SIZE
 
 STEPS = 300
-LOOKS = (100, 125, 150, 200, 250, 300)  # steps after which test pictures are drawn
+LOOKS = (50, 75, 100, 125, 150, 200, 250, 300)  # steps after which test pictures are drawn
 SEEDS = (0, 1, 2)
-# Learning rates: places are learned more slowly than sizes and shades. The same for every objective.
-TASTES = {"large_and_dark": 1e-3, "further_left": 2e-3}
+TASTES = ("large_and_dark", "further_left")
+LEARNING_RATE = 1e-3  # the same for every objective
 
 # The settings tried for each objective, with seed 0, on 400 pairs of each taste; the best goes on to all seeds.
-# `lr` multiplies the taste's learning rate.
+# `lr` multiplies the learning rate.
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
-    "dspo": ({}, {"strength": 10}, {"strength": 30}, {"strength": 300}, {"lr": 0.5}),
+    "dspo": ({}, {"strength": 10}, {"strength": 30}, {"lr": 0.5}, {"lr": 2}),
     "sft": ({}, {"lr": 2}),
     "dspo_paper": ({}, {"beta": 1}),
     "diffusion_dpo": (
@@ -28,7 +29,8 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
         {"sharpness": 10},
         {"sharpness": 1000},
         {"sharpness": 3, "lr": 0.5},
-        {"sharpness": 10, "lr": 0.5},
+        {"sharpness": 3, "lr": 2},
+        {"sharpness": 10, "lr": 2},
     ),
     "dspo_e": ({"pull": 0.9},),
     "dspo_implicit": ({"pull": 0.9},),
@@ -66,7 +68,9 @@ class Run:
     @property
     def key(self) -> str:
         """The run's file name: everything that it depends on."""
-        text = json.dumps([self.__dict__, STEPS, LOOKS], sort_keys=True)
+        arguments = objectives.arguments_in(config_of(self))
+        place = (self.taste, self.pairs, self.flipped, LOOKS)
+        text = json.dumps([place, config_of(self).to_dict(), arguments], sort_keys=True)
         return f"{self.objective}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
@@ -82,7 +86,7 @@ def config_of(run: Run) -> TrainConfig:
         "device": "cpu",
         "seed": run.seed,
         "lora": {"rank": 8, "alpha": 8, "targets": "attention+mlp"},
-        "optim": {"lr": TASTES[run.taste] * run.settings.get("lr", 1), "schedule": "cosine", "warmup": 10},
+        "optim": {"lr": LEARNING_RATE * run.settings.get("lr", 1), "schedule": "cosine", "warmup": 10},
         "data": {"resolution": SIZE, "bucket_step": SIZE},
     }
     for key, value in run.options.items():
@@ -100,7 +104,21 @@ def settings_runs() -> Iterator[Run]:
 
 
 # (pairs, share of labels flipped) that the best settings are trained on
-CONDITIONS = ((400, 0.0), (100, 0.0), (400, 0.2))
+CONDITIONS = ((400, 0.0), (100, 0.0), (400, 0.2), (50, 0.0), (25, 0.0))
+# What a run can do besides its objective, tried on `dspo` with seed 0: (share of labels flipped, options)
+OPTIONS: tuple[tuple[float, dict[str, Any]], ...] = (
+    (0.0, {"ema": 0.98}),
+    (0.0, {"moving_reference": 0.99}),
+    (0.0, {"loss.min_snr": 5.0}),
+    (0.0, {"loss.sft_mix": 0.25}),
+    (0.0, {"data.caption_dropout": 0.2}),
+    (0.2, {"loss.label_smoothing": 0.2}),
+)
+
+
+def default_runs() -> Iterator[Run]:
+    """`dspo` at its default, which is compared whether it is the best of its settings or not."""
+    yield from (Run(taste, "dspo") for taste in TASTES)
 
 
 def seed_runs(chosen: Iterable[Run]) -> Iterator[Run]:
@@ -109,3 +127,9 @@ def seed_runs(chosen: Iterable[Run]) -> Iterator[Run]:
         for pairs, flipped in CONDITIONS:
             for seed in SEEDS:
                 yield replace(run, pairs=pairs, flipped=flipped, seed=seed)
+
+
+def option_runs() -> Iterator[Run]:
+    """Every option once, on large and dark."""
+    for flipped, options in OPTIONS:
+        yield Run("large_and_dark", "dspo", flipped=flipped, options=options)

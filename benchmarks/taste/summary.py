@@ -130,11 +130,8 @@ def table(results: Iterable[dict[str, Any]], base: dict[str, Any]) -> list[Row]:
     return sorted(rows, key=lambda r: (r.taste != "large_and_dark", -r.pairs, r.flipped, -r.reward))
 
 
-def best_settings(rows: Iterable[Row]) -> dict[tuple[str, str], str]:
-    """(taste, objective) -> label of the setting that did best with 400 pairs, among plain settings."""
-    best: dict[tuple[str, str], Row] = {}
-    for r in rows:
-        key = (r.taste, r.objective)
-        if r.pairs == 400 and not r.flipped and (key not in best or r.reward > best[key].reward):
-            best[key] = r
-    return {key: r.label for key, r in best.items()}
+def best_settings(results: Iterable[dict[str, Any]], base: dict[str, Any]) -> dict[tuple[str, str], str]:
+    """(taste, objective) -> label of the setting that did best with 400 pairs and the first seed, without options."""
+    plain = [r for r in results if not r["run"]["seed"] and not r["run"]["flipped"] and not r["run"]["options"]]
+    rows = [row for row in table(plain, base) if row.pairs == 400]
+    return {(r.taste, r.objective): r.label for r in sorted(rows, key=lambda r: r.reward)}

@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, metavar="RUN", help="the run's folder; its name names the LoRA"
     )
     train.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; see docs/training.md")
-    train.add_argument("--objective", metavar="NAME", help="dspo (default), dspo_paper, diffusion_dpo or sft")
+    train.add_argument("--objective", metavar="NAME", help="default: dspo; the others: docs/training.md")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
     train.add_argument("--refine", type=Path, metavar="FILE", help="a LoRA to go on from; frozen, it is the reference")
     train.add_argument("--cache", type=Path, metavar="DIR", help="encodings; default: .dspo_cache in the pair folder")

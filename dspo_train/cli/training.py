@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..config import TrainConfig, from_dict, with_settings
 from ..exceptions import ConfigError
 from ..pairs import OpinionScan
+from ..runs import RunFolder
 from ..session import Job, Session, open_session
 from ..trainer import StepReport
 from .main import INTERRUPTED, OK, say
@@ -67,17 +68,28 @@ def _train(session: Session) -> int:
         tqdm(total=steps, initial=session.training.step, unit="step", disable=not session.main) as bar,
         contextlib.closing(session.reports()) as reports,
     ):
+        complete = True
         for report in reports:
             bar.set_postfix_str(summary(report), refresh=False)
             bar.update()
-            if stop and report.step < steps:
+            complete = report.stopped or report.step == steps
+            if stop and not complete:
                 break
-    if session.training.step < steps:
-        say(f"stopped after step {session.training.step}; the same command goes on from here")
+    step = session.training.step
+    if not complete:
+        say(f"stopped after step {step}; the same command goes on from here")
         return INTERRUPTED
     if session.main:
-        say(f"LoRA:  {session.folder.result}\ncurve: {session.folder.curve}")
+        early = [f"stopped early, after step {step} of {steps}: held-out pairs showed no more progress"]
+        say("\n".join([*(early if step < steps else []), *_results(session.folder)]))
     return OK
+
+
+def _results(folder: RunFolder) -> Iterator[str]:
+    yield f"LoRA:  {folder.result}"
+    if folder.whole.exists():
+        yield f"whole: {folder.whole}"
+    yield f"curve: {folder.curve}"
 
 
 def summary(report: StepReport) -> str:

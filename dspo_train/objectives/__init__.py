@@ -10,12 +10,13 @@ by their convention: sharpness = beta / 2 for Wallace et al. and diffusers' SDXL
 """
 
 from .options import Loss, combine
-from .table import OBJECTIVES, ObjectiveInfo, arguments_of, bind, check, find, loss_of, warning
+from .table import OBJECTIVES, ObjectiveInfo, arguments_in, arguments_of, bind, check, find, loss_of, warning
 
 __all__ = [
     "OBJECTIVES",
     "Loss",
     "ObjectiveInfo",
+    "arguments_in",
     "arguments_of",
     "bind",
     "check",

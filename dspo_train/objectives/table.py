@@ -95,6 +95,14 @@ def arguments_of(name: str, given: Mapping[str, float]) -> dict[str, float]:
     return {**defaults, **given}
 
 
+def arguments_in(config: TrainConfig) -> dict[str, float]:
+    """`arguments_of` a run, with `loss.sharpness` in the place of the objective's own; none where that is `auto`."""
+    found, given = arguments_of(config.objective, config.objective_args), config.loss.sharpness
+    if given is None or "sharpness" not in found:
+        return found
+    return {key: value for key, value in {**found, "sharpness": given}.items() if not isinstance(value, str)}
+
+
 def check(config: TrainConfig, *, unpaired: bool = False) -> None:
     """Do the objective, its arguments and the options of a run go together?
 
