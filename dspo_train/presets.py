@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import objectives
 from .config import Device, Precision, Targets, TrainConfig, from_dict
 from .exceptions import ConfigError
 from .run_options import PLAIN, Options
@@ -113,13 +114,16 @@ def configure(
 
 def _arguments(preset: Preset, changes: Changes) -> dict[str, float]:
     name = ARGUMENT.get(changes.objective)
+    if not changes.value:
+        return {"strength": preset.strength} if changes.objective == "dspo" else {}
     if name is None:
-        if changes.value:
-            raise ConfigError(
-                f"objective {changes.objective!r} has no number of its own, and objective_value is {changes.value:g}; "
-                "set it to 0"
-            )
-        return {}
-    if changes.value:
-        return {name: changes.value}
-    return {name: preset.strength} if changes.objective == "dspo" else {}
+        raise ConfigError(
+            f"objective {changes.objective!r} has no number of its own, and objective_value is {changes.value:g}; "
+            "set it to 0"
+        )
+    low, high = objectives.find(changes.objective).ranges[name]
+    if not low <= changes.value <= high:
+        raise ConfigError(
+            f"objective_value is {changes.value:g}; {name} of {changes.objective!r} must be between {low:g} and {high:g}"
+        )
+    return {name: changes.value}

@@ -52,6 +52,11 @@ def test_every_objective_can_be_chosen_and_given_its_own_number(objective):
     bind(objective, told.objective_args)
 
 
+def test_a_number_out_of_its_range_is_told_by_its_name_in_the_graph():
+    with pytest.raises(ConfigError, match=r"objective_value is 5; pull of 'dspo_e' must be between 0 and 0\.999"):
+        configure("gentle", "sd15", 10, Changes(objective="dspo_e", value=5.0))
+
+
 def test_changes_go_before_the_preset():
     config = configure("strong", "sd15", 100, Changes(lr=3e-4, rank=4, targets="attention", resolution=64, seed=7))
     assert (config.optim.lr, config.lora.rank, config.lora.targets) == (3e-4, 4, "attention")
