@@ -123,7 +123,6 @@ def _arguments(preset: Preset, changes: Changes) -> dict[str, float]:
         )
     low, high = objectives.find(changes.objective).ranges[name]
     if not low <= changes.value <= high:
-        raise ConfigError(
-            f"objective_value is {changes.value:g}; {name} of {changes.objective!r} must be between {low:g} and {high:g}"
-        )
+        limits = f"{name} of {changes.objective!r} must be between {low:g} and {high:g}"
+        raise ConfigError(f"objective_value is {changes.value:g}; {limits}")
     return {name: changes.value}

@@ -118,7 +118,7 @@ def check(config: TrainConfig, *, unpaired: bool = False) -> None:
             f"leave it out, or use one of {', '.join(name for name, other in OBJECTIVES.items() if other.has_loser)}"
         )
     if config.loss.sharpness is not None and "sharpness" in config.objective_args:
-        raise ConfigError("sharpness is given twice, as the objective's own number and as the option loss.sharpness; give one")
+        raise ConfigError("sharpness is given twice, as the objective's own and as loss.sharpness; give one")
     if unpaired and not info.unpaired:
         known = ", ".join(name for name, other in OBJECTIVES.items() if other.unpaired)
         raise ConfigError(
