@@ -68,9 +68,9 @@ class Run:
     @property
     def key(self) -> str:
         """The run's file name: everything that it depends on."""
-        arguments = objectives.arguments_in(config_of(self))
-        place = (self.taste, self.pairs, self.flipped, LOOKS)
-        text = json.dumps([place, config_of(self).to_dict(), arguments], sort_keys=True)
+        config = config_of(self)
+        asked = config.to_dict() | {"objective_args": objectives.arguments_in(config)}
+        text = json.dumps([self.taste, self.pairs, self.flipped, LOOKS, asked], sort_keys=True)
         return f"{self.objective}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 

@@ -1,0 +1,91 @@
+"""The taste benchmark's arithmetic: which checkpoint counts, which setting goes on, and how pairs are put together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from benchmarks.taste import plan, summary, worlds
+from benchmarks.taste.measure import prompts
+from dspo_train.demo.world import Reading, captions
+
+COUNT = len(prompts())  # 96 test pictures
+BASE: dict[str, Any] = {"rewards": {"large_and_dark": [0.5] * COUNT}, "fits": [True] * COUNT, "spread": 0.2}
+
+
+def look(step: int, reward: float, misfits: int) -> dict[str, Any]:
+    fits = [number >= misfits for number in range(COUNT)]
+    return {"step": step, "drift": 0.1, "rewards": {"large_and_dark": [reward] * COUNT}, "fits": fits, "spread": 0.1}
+
+
+def result(*looks: dict[str, Any], seed: int = 0, objective: str = "dspo", **settings: float) -> dict[str, Any]:
+    run = plan.Run("large_and_dark", objective, settings, seed=seed)
+    return {"run": run.__dict__, "label": run.label, "looks": list(looks)}
+
+
+def test_a_checkpoint_counts_while_all_but_two_points_of_the_fit_are_kept():
+    """One misfit of 96 is 1.04 points and counts; two are 2.08 points and do not."""
+    seen = result(look(50, 1.0, 0), look(75, 2.0, 1), look(100, 3.0, 2))
+    assert summary.best_look(seen, BASE)["step"] == 75
+
+
+def test_where_no_checkpoint_counts_the_base_stands_in():
+    row = summary.row([result(look(50, 3.0, 40))], BASE)
+    assert (row.reward, row.step, row.fit, row.win.rate) == (0.5, 0, 1.0, 0.5)
+    assert (row.last_reward, row.last_fit) == (3.0, 56 / 96)
+
+
+def test_a_row_is_the_mean_of_its_seeds():
+    """Rewards 1, 2 and 3: mean 2, Student's interval 2 -+ 4.303 / sqrt(3)."""
+    row = summary.row([result(look(50, float(seed + 1), 0), seed=seed) for seed in range(3)], BASE)
+    assert (row.seeds, row.reward, row.win.rate) == (3, 2.0, 1.0)
+    assert row.spread == pytest.approx(0.5)  # 0.1 of the base's 0.2
+    assert (row.low, row.high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
+
+
+def test_settings_are_chosen_by_the_first_seed_alone():
+    """Another seed's luck does not choose: strength 3 is better with seed 0 alone, strength 10 with both."""
+    seen = [
+        result(look(50, 2.0, 0), strength=3.0),
+        result(look(50, 1.0, 0), strength=10.0),
+        result(look(50, 9.0, 0), strength=10.0, seed=1),
+    ]
+    assert summary.best_settings(seen, BASE) == {("large_and_dark", "dspo"): "dspo strength 3"}
+
+
+def test_a_run_is_named_by_everything_that_it_depends_on(monkeypatch: pytest.MonkeyPatch):
+    run = plan.Run("large_and_dark", "dspo")
+    assert run.key == plan.Run("large_and_dark", "dspo", {"strength": 100.0}).key  # the default, said aloud
+    changed = [
+        {"settings": {"strength": 99.0}},
+        {"seed": 1},
+        {"pairs": 100},
+        {"flipped": 0.2},
+        {"options": {"ema": 0.9}},
+    ]
+    assert len({run.key, *(replace(run, **change).key for change in changed)}) == 6
+    before = run.key
+    monkeypatch.setattr(plan, "LEARNING_RATE", 5e-4)
+    assert run.key != before
+
+
+@pytest.mark.parametrize("count", [12, 13])
+def test_winners_of_further_left_are_from_the_middle_half(count: int):
+    """Of 12 pictures by place, the 6 further right lose, each to one three ranks on: winners have ranks 3 to 8."""
+    readings = [Reading("heart", "red", 1.0, 0.3, 0.5, x=1 - 0.05 * rank) for rank in range(count)]
+    picture = Image.new("RGB", (8, 8))
+    found = [worlds.Candidate(captions()[0], picture, reading) for reading in reversed(readings)]
+    pairs = [tuple(readings.index(side.reading) for side in pair) for pair in worlds.labelled("further_left", found)]
+    assert pairs == [(3, 0), (4, 1), (5, 2), (6, 3), (7, 4), (8, 5)]
+
+
+def test_the_better_of_two_wins_large_and_dark():
+    small, large = (Reading("heart", "red", 1.0, size, 0.5) for size in (0.2, 0.6))
+    picture = Image.new("RGB", (8, 8))
+    found = [worlds.Candidate(captions()[0], picture, reading) for reading in (small, large)]
+    assert [(winner.reading, loser.reading) for winner, loser in worlds.labelled("large_and_dark", found)] == [
+        (large, small)
+    ]
