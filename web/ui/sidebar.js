@@ -150,7 +150,7 @@ export class Sidebar {
       { class: "dspo-item" },
       title,
       bar(share(progress.answered, progress.total), `${set}: ${text}`),
-      h("p", { class: "dspo-muted" }, t("folder")),
+      h("p", { class: "dspo-muted" }, text),
       h("div", { class: "dspo-row" }, actions),
     );
   }
@@ -173,7 +173,7 @@ function folderItem(title, { set, layout }, done) {
     "li",
     { class: "dspo-item", "data-layout": layout },
     title,
-    h("p", { class: "dspo-muted" }, text),
+    h("p", { class: "dspo-muted" }, t("folder")),
     h("div", { class: "dspo-row" }, bring),
   );
 }
