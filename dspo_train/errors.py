@@ -113,6 +113,12 @@ class PairErrors:
         """Implicit reward of the winner over the loser, in units of mean squared error. (B,)"""
         return -self.regret
 
+    def unlearned(self, sharpness: float) -> Tensor:
+        """2 sigmoid(-sharpness margin), held constant: 1 where the policy ranks a pair as the reference does, towards
+        0 where the pair is learned, up to 2 where it got worse. (B,)
+        """
+        return 2 * torch.sigmoid(-sharpness * self.margin.detach())
+
 
 def per_sample_mse(a: Tensor, b: Tensor) -> Tensor:
     """Mean squared difference over everything but the batch axis, in float32. (N, ...) -> (N,)"""

@@ -15,7 +15,7 @@ from .dataset import Dataset
 from .exceptions import RunError
 from .lora_metadata import LoraFacts, looks_like_a_path
 from .pairs.any_folder import Scan
-from .runs import RunFolder
+from .runs import RunFolder, differences
 
 
 def run_identity(base: Base, data: Dataset, accelerator: Accelerator, precision: str) -> dict[str, Any]:
@@ -79,15 +79,6 @@ _TOLD = ("ema", "moving_reference", "method", "keep", "loss", "held_out", "data"
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
-    """What differs from the defaults in these groups, by its dotted name."""
-    given, usual = config.to_dict(), TrainConfig().to_dict()
-    changed = {name: given[name] for name in _TOLD if given[name] != usual[name]}
-    return {
-        key: value
-        for name, found in changed.items()
-        for key, value in (
-            ((f"{name}.{key}", value) for key, value in found.items() if value != usual[name][key])
-            if isinstance(found, dict)
-            else ((name, found),)
-        )
-    }
+    """What differs from the defaults in these settings, by its dotted name."""
+    usual, given = ({name: spec.to_dict()[name] for name in _TOLD} for spec in (TrainConfig(), config))
+    return {key: now for key, _, now in differences(usual, given)}

@@ -142,7 +142,7 @@ class RunFolder:
             raise RunError(f"{self.folder / 'run.json'} cannot be read ({error}); choose a new folder") from error
         changed = [
             f"{key} was {_short(old)}, now {_short(new)}"
-            for key, old, new in _differences({key: before.get(key) for key in identity}, identity)
+            for key, old, new in differences({key: before.get(key) for key in identity}, identity)
             if key.rsplit(".", 1)[-1] not in _FREE and key != "version"
         ]
         if changed:
@@ -202,7 +202,7 @@ class RunFolder:
         """
         tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         files.write_bytes(self._best(step), to_bytes(tensors))
-        oldest = min((step for step, _ in self.checkpoints()), default=0)
+        oldest = min((checkpoint for checkpoint, _ in self.checkpoints()), default=0)
         for old in sorted(kept for kept in self._kept() if kept <= oldest)[:-1]:
             self._best(old).unlink(missing_ok=True)
 
@@ -262,10 +262,11 @@ def _read_state(checkpoint: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def _differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two nested mappings differ: each dotted key with both values, None for a missing one."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*before, *(n for n in now if n not in before)]:
-            yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+            yield from differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
     elif before != now:
         yield key, before, now
 

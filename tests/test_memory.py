@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
@@ -28,13 +26,7 @@ XL = Setup("sdxl", 1024, 1, "bf16", 16, "attention", checkpointing=False)
 
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "memory.py"
-    spec = importlib.util.spec_from_file_location("memory_benchmark", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return importlib.import_module("benchmarks.memory")
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from dspo_train import objectives
 from dspo_train.config import TrainConfig, from_dict
 from dspo_train.demo.world import SIZE
 
+from .worlds import TASTES
+
 STEPS = 300
 LOOKS = (50, 75, 100, 125, 150, 200, 250, 300)  # steps after which test pictures are drawn
 SEEDS = (0, 1, 2)
-TASTES = ("large_and_dark", "further_left")
 LEARNING_RATE = 1e-3  # the same for every objective
 
 # The settings tried for each objective, with seed 0, on 400 pairs of each taste; the best goes on to all seeds.

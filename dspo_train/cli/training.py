@@ -80,12 +80,13 @@ def _train(session: Session) -> int:
         say(f"stopped after step {step}; the same command goes on from here")
         return INTERRUPTED
     if session.main:
-        early = [f"stopped early, after step {step} of {steps}: held-out pairs showed no more progress"]
-        say("\n".join([*(early if step < steps else []), *_results(session.folder)]))
+        say("\n".join(_results(session.folder, step, steps)))
     return OK
 
 
-def _results(folder: RunFolder) -> Iterator[str]:
+def _results(folder: RunFolder, step: int, steps: int) -> Iterator[str]:
+    if step < steps:
+        yield f"stopped early, after step {step} of {steps}: held-out pairs showed no more progress"
     yield f"LoRA:  {folder.result}"
     if folder.whole.exists():
         yield f"whole: {folder.whole}"

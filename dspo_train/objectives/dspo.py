@@ -43,8 +43,7 @@ def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, s
     """
     towards = e.policy_w - e.drift_w - e.reference_w
     away = e.policy_l - e.drift_l - e.reference_l
-    weight = 2 * torch.sigmoid(-saturation * e.margin.detach())
-    return (e.drift_w + loser_drift * e.drift_l) / strength + weight * (towards - away)
+    return (e.drift_w + loser_drift * e.drift_l) / strength + e.unlearned(saturation) * (towards - away)
 
 
 def _pulled(e: PairErrors, pull: Tensor | float) -> Tensor:
@@ -70,8 +69,7 @@ def dspo_implicit(e: PairErrors, *, pull: float = 0.9, sharpness: float = 1000.0
     Args:
         pull: in [0, 1); 0 is `sft`. A pair that the policy ranks no better than the reference gets all of it.
     """
-    weight = (2 * torch.sigmoid(sharpness * e.regret)).clamp(max=1).detach()
-    return _pulled(e, pull * weight)
+    return _pulled(e, pull * e.unlearned(sharpness).clamp(max=1))
 
 
 def dspo_e(e: PairErrors, *, pull: float = 0.9) -> Tensor:

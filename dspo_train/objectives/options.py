@@ -18,9 +18,8 @@ def combine(loss: Loss, spec: LossSpec, *, sharpness: float | None = None) -> Lo
     """An objective with the options of a run around it.
 
     Args:
-        sharpness: multiplies each pair's loss by 2 sigmoid(-sharpness margin), held constant: 1 for a pair ranked as
-            the reference does, towards 0 for one that is learned, up to 2 for one that got worse. For objectives
-            that have no sharpness of their own.
+        sharpness: multiplies each pair's loss by `PairErrors.unlearned`, for objectives that have no sharpness of
+            their own.
     """
 
     def objective(errors: PairErrors) -> Tensor:
@@ -34,7 +33,7 @@ def combine(loss: Loss, spec: LossSpec, *, sharpness: float | None = None) -> Lo
             seen = safeguarded(objective, seen, spec.safeguard)
         losses = objective(seen)
         if sharpness is not None:
-            losses = losses * 2 * torch.sigmoid(-sharpness * errors.margin).detach()
+            losses = losses * errors.unlearned(sharpness)
         return losses + spec.sft_mix * errors.policy_w
 
     return combined

@@ -98,9 +98,11 @@ def arguments_of(name: str, given: Mapping[str, float]) -> dict[str, float]:
 def arguments_in(config: TrainConfig) -> dict[str, float]:
     """`arguments_of` a run, with `loss.sharpness` in the place of the objective's own; none where that is `auto`."""
     found, given = arguments_of(config.objective, config.objective_args), config.loss.sharpness
-    if given is None or "sharpness" not in found:
-        return found
-    return {key: value for key, value in {**found, "sharpness": given}.items() if not isinstance(value, str)}
+    if "sharpness" in found and given == "auto":
+        del found["sharpness"]
+    elif "sharpness" in found and given is not None:
+        found["sharpness"] = given
+    return found
 
 
 def check(config: TrainConfig, *, unpaired: bool = False) -> None:

@@ -147,8 +147,18 @@ async function collect(page) {
   expect("after a reload it goes on at 20", (await counter(page)).join() === "20,24", await counter(page));
   await look(page, "vote", dialog);
   await page.keyboard.press("Escape");
+  await listed(page);
   await look(page, "sidebar", ".dspo-panel");
   await review(page);
+}
+
+/** What the sidebar says of a collected set and of a folder that came labelled. */
+async function listed(page) {
+  const said = (name) => page.locator(`.dspo-item:has([title="${name}"]) p.dspo-muted`);
+  const collected = await until(() => said("loop").textContent(), (text) => text.startsWith("20 "));
+  expect("a collected set tells its progress", collected === "20 of 24 answered", collected);
+  const folder = await said("shapes-large-and-dark").textContent();
+  expect("a folder of pairs is named as one", folder === "labelled folder", folder);
 }
 
 /** A picture out of the set and back, by click. */
