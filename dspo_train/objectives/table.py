@@ -98,11 +98,10 @@ def arguments_of(name: str, given: Mapping[str, float]) -> dict[str, float]:
 def arguments_in(config: TrainConfig) -> dict[str, float]:
     """`arguments_of` a run, with `loss.sharpness` in the place of the objective's own; none where that is `auto`."""
     found, given = arguments_of(config.objective, config.objective_args), config.loss.sharpness
-    if "sharpness" in found and given == "auto":
-        del found["sharpness"]
-    elif "sharpness" in found and given is not None:
-        found["sharpness"] = given
-    return found
+    if "sharpness" not in found or given is None:
+        return found
+    del found["sharpness"]
+    return found if given == "auto" else {**found, "sharpness": given}
 
 
 def check(config: TrainConfig, *, unpaired: bool = False) -> None:
