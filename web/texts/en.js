@@ -81,7 +81,7 @@ export const en = {
   blindDoneTitle: "All votes are in",
   winRate: "Win rate of the LoRA",
   interval: "95% interval {low} to {high}",
-  wonTiedLost: "{wins} won, {ties} ties, {losses} lost, over {prompts} prompts",
+  wonTiedLost: "{wins} won, {ties} tied, {losses} lost, over {prompts} prompts",
   stillOpen: "{open} pairs are still open. Seeing the result now may sway your next votes.",
   showAnyway: "Show it anyway",
   resultPicture: "The result as a picture",
