@@ -129,7 +129,8 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class LossSpec:
-    """What is combined with an objective; see `objectives.combine`. None and 0 leave it as it is.
+    """What is combined with an objective; see `objectives.combine`. The defaults leave it as it is; a `safeguard` or a
+    `margin_cap` of 0 is at work, and the strictest.
 
     Attributes:
         sft_mix: times the winner's error, added (0.25 in OneTrainer).

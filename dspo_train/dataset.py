@@ -22,6 +22,8 @@ from .pairs import Opinion, OpinionScan, PreferencePair
 from .pairs.any_folder import Scan
 from .unpaired import UnpairedSource, encode_opinions
 
+_RULER = 0  # the seed of what is held out and of its draws, so that runs of different seeds are measured alike
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -62,7 +64,7 @@ def check(config: TrainConfig, scan: Scan) -> None:
             if given:
                 raise ConfigError(f"{name} needs pairs, and {scan.folder.name} holds pictures without; leave it out")
     elif config.held_out.share:
-        split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
+        split([pair.prompt for pair in pairs], config.held_out.share, _RULER)
 
 
 def encode(
@@ -128,9 +130,9 @@ def _paired(
     content = files.digest(*(pair.content for pair in encoded))
     if not config.held_out.share:
         return Dataset(source, None, len(encoded), content)
-    train, hold = split([pair.prompt for pair in pairs], config.held_out.share, config.seed)
+    train, hold = split([pair.prompt for pair in pairs], config.held_out.share, _RULER)
     trained, held = tuple(encoded[i] for i in train), tuple(encoded[i] for i in hold)
-    bank = Bank(dataclasses.replace(source, pairs=held), config.held_out.draws)
+    bank = Bank(dataclasses.replace(source, pairs=held, seed=_RULER), config.held_out.draws)
     return Dataset(dataclasses.replace(source, pairs=trained), bank, len(trained), content)
 
 

@@ -23,6 +23,7 @@ from .curves import training_curve
 from .dataset import Dataset
 from .diffusers_unet import DiffusersDenoiser
 from .exceptions import DspoError
+from .extract_lora import Extracted
 from .full import WholeModel
 from .held_out import Evaluation
 from .identity import lora_facts, refined_identity, run_identity
@@ -111,7 +112,7 @@ class Session:
         if self.finished:
             return
         config = self.job.config
-        if note := objectives.warning(config):
+        for note in objectives.warnings(config):
             self._tell(note)
         denoiser = DiffusersDenoiser(self.base.unet, self.base.noise, self.adapter)
         self._seen = self.folder.reports()
@@ -194,8 +195,17 @@ class Session:
                 facts = dataclasses.replace(self.facts, steps=step)
                 if isinstance(self.adapter, WholeModel):
                     write_checkpoint(self.folder.whole, self.job.base, self.adapter, self.base, facts)
-                write_lora(self.folder.result, self.adapter, self.base, self.job.config, facts)
+                extracted = write_lora(self.folder.result, self.adapter, self.base, self.job.config, facts)
+                if extracted is not None:
+                    self._tell_share(extracted)
         self.training.accelerator.wait_for_everyone()
+
+    def _tell_share(self, extracted: Extracted) -> None:
+        lora, whole = self.folder.result.name, self.folder.whole.name
+        self._tell(
+            f"{lora} is the nearest LoRA of rank {self.job.config.lora.rank} to what was trained, and holds "
+            f"{extracted.kept * extracted.targeted:.0%} of its squared change; {whole} holds all of it"
+        )
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[int]:
@@ -302,3 +312,4 @@ def _resume(job: Job, folder: RunFolder, training: Training, accelerator: Accele
         training.load(state)
     if accelerator.is_main_process and not folder.completed(job.config.steps):
         folder.rewind(training.step)
+    accelerator.wait_for_everyone()  # the others read the reports that the rewind leaves

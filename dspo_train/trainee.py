@@ -14,7 +14,7 @@ from .base import Base
 from .checkpoint_file import save_checkpoint
 from .config import TrainConfig
 from .exceptions import ConfigError
-from .extract_lora import extract
+from .extract_lora import Extracted, extract
 from .full import WholeModel, whole
 from .lora import Adapter, LoraWeights, attached
 from .lora_file import save_lora, storage_dtype
@@ -66,9 +66,17 @@ def trainee(base: Base, config: TrainConfig, initial: LoraWeights | None) -> Ite
         yield adapter
 
 
-def write_lora(path: Path, trained: Trainee, base: Base, config: TrainConfig, facts: LoraFacts) -> None:
-    """Write the LoRA as it stands as the file that every interface loads; of a whole UNet the nearest LoRA."""
-    weights = trained.weights() if isinstance(trained, Adapter) else _extracted(trained, base, config)
+def write_lora(path: Path, trained: Trainee, base: Base, config: TrainConfig, facts: LoraFacts) -> Extracted | None:
+    """Write the LoRA as it stands as the file that every interface loads; of a whole UNet the nearest LoRA.
+
+    Returns:
+        What was extracted; None where a LoRA was trained.
+    """
+    if isinstance(trained, Adapter):
+        extracted, weights = None, trained.weights()
+    else:
+        extracted = extract(*_before_and_after(trained, base), config.lora.targets, config.lora.rank)
+        weights = extracted.weights
     save_lora(
         path,
         weights,
@@ -77,10 +85,7 @@ def write_lora(path: Path, trained: Trainee, base: Base, config: TrainConfig, fa
         metadata=lora_metadata(facts, weights),
         dtype=storage_dtype(weights),
     )
-
-
-def _extracted(trained: Trainee, base: Base, config: TrainConfig) -> LoraWeights:
-    return extract(*_before_and_after(trained, base), config.lora.targets, config.lora.rank).weights
+    return extracted
 
 
 def _before_and_after(trained: Trainee, base: Base) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import json
+import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from PIL import Image
 
-from benchmarks.taste import plan, summary, worlds
+from benchmarks.taste import plan, summary, worlds, writing
+from benchmarks.taste import run as run_module
+from benchmarks.taste.__main__ import write
 from benchmarks.taste.measure import prompts
 from dspo_train.demo.world import Reading, captions
 
@@ -34,8 +41,65 @@ def test_a_checkpoint_counts_while_all_but_two_points_of_the_fit_are_kept():
 
 def test_where_no_checkpoint_counts_the_base_stands_in():
     row = summary.row([result(look(50, 3.0, 40))], BASE)
-    assert (row.reward, row.step, row.fit, row.win.rate) == (0.5, 0, 1.0, 0.5)
+    assert (row.reward, row.step, row.fit, row.win.rate, row.gained) == (0.5, 0, 1.0, 0.5, 0)
     assert (row.last_reward, row.last_fit) == (3.0, 56 / 96)
+    (line,) = (line for line in writing.markdown([row]).splitlines() if line.startswith("| dspo"))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1:3] == ["1", "no checkpoint that keeps the fit is above the base"]
+    assert cells[3:] == ["-"] * 5 + ["+3.00, fit 58%"]  # the base's own figures do not pass for the objective's
+
+
+def test_a_seed_without_a_gain_is_told():
+    """Seeds with +1.5 and +2.5, and one that spoils the fit, for which the base's +0.5 counts: mean +1.5."""
+    looks = [look(50, 1.5, 0), look(50, 2.5, 0), look(50, 3.0, 40)]
+    row = summary.row([result(each, seed=seed) for seed, each in enumerate(looks)], BASE)
+    assert (row.seeds, row.gained, row.reward) == (3, 2, 1.5)
+    assert "the base in 1 |" in writing.markdown([row])
+    assert row.win.rate == pytest.approx((1 + 1 + 0.5) / 3)
+
+
+@pytest.mark.parametrize(("options", "told"), [({}, True), ({"ema": 0.98}, False), ({"moving_reference": 0.99}, False)])
+def test_drift_is_told_where_it_is_the_distance_from_the_base(options: dict[str, float], told: bool):
+    run = plan.Run("large_and_dark", "dspo", options=options)
+    row = summary.row([{"run": run.__dict__, "label": run.label, "looks": [look(50, 1.0, 0)]}], BASE)
+    assert math.isnan(row.drift) is not told
+
+
+def test_a_result_whose_settings_have_changed_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """A file is named after the settings its run had; where the same label now means others, it is no part of a row."""
+    (tmp_path / "results").mkdir()
+    for seed, (name, reward) in enumerate([(plan.Run("large_and_dark", "dspo").key, 2.0), ("dspo-0123456789ab", 9.0)]):
+        text = json.dumps(result(look(50, reward, 0), seed=seed))
+        (tmp_path / "results" / f"{name}.json").write_text(text, encoding="utf-8")
+    write(tmp_path, BASE)
+    assert "1 runs left out" in capsys.readouterr().out
+    (row,) = csv.DictReader((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines())
+    assert (row["seeds"], row["reward"]) == ("1", "2")
+
+
+def test_two_processes_share_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """While another process has the first run in hand, the second is done; the first is read when that one is ready."""
+    runs = [plan.Run("large_and_dark", "dspo", seed=seed) for seed in (0, 1)]
+    trained: list[str] = []
+
+    def train(out: Path, run: plan.Run) -> dict[str, Any]:
+        trained.append(run.key)
+        return result(look(50, 1.0, 0), seed=run.seed)
+
+    monkeypatch.setattr(run_module, "_train", train)
+    for folder in ("locks", "results"):
+        (tmp_path / folder).mkdir()
+    other = FileLock(tmp_path / "locks" / runs[0].key)
+    other.acquire()
+
+    def when_told(run: plan.Run, _: dict[str, Any]) -> None:
+        if run is runs[1]:
+            (tmp_path / "results" / f"{runs[0].key}.json").write_text(json.dumps(result(look(50, 7.0, 0))))
+            other.release()
+
+    found = run_module.results_of(tmp_path, runs, when_told)
+    assert trained == [runs[1].key]
+    assert [each["looks"][0]["rewards"]["large_and_dark"][0] for each in found] == [7.0, 1.0]
 
 
 def test_a_row_is_the_mean_of_its_seeds():

@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from dspo_train import files
 
 from . import picture, plan, summary, writing
-from .run import base_result, result_of
+from .run import Result, base_result, results_of
 
 
 def main() -> None:
@@ -32,27 +30,25 @@ def main() -> None:
     out: Path = arguments.out
     base = base_result(out)
     if not arguments.write_only:
-        first = list(_all(out, plan.settings_runs()))
+        first = results_of(out, list(plan.settings_runs()), _told)
         best = summary.best_settings(first, base)
         chosen = {r.key: r for r in plan.settings_runs() if best[(r.taste, r.objective)] == r.label}
         chosen |= {r.key: r for r in plan.default_runs()}
-        list(_all(out, plan.seed_runs(chosen.values())))
-        list(_all(out, plan.option_runs()))
-    _write(out, base)
+        results_of(out, [*plan.seed_runs(chosen.values()), *plan.option_runs(), *plan.held_out_runs()], _told)
+    write(out, base)
 
 
-def _all(out: Path, runs: Iterable[plan.Run]) -> Iterable[dict[str, Any]]:
-    for run in runs:
-        result = result_of(out, run)
-        last = summary.reward(result["looks"][-1], run.taste)
-        say(f"{run.taste} {run.pairs} {run.flipped:g} seed {run.seed} {run.label}: {last:+.2f}")
-        yield result
+def _told(run: plan.Run, result: Result) -> None:
+    last = summary.reward(result["looks"][-1], run.taste)
+    say(f"{run.taste} {run.pairs} {run.flipped:g} seed {run.seed} {run.label}: {last:+.2f}")
 
 
-def _write(out: Path, base: dict[str, Any]) -> None:
+def write(out: Path, base: Result) -> None:
     """table.md, table.csv and table.png of every run in the folder."""
     places = sorted(place for place in (out / "results").glob("*.json") if place.name != "base.json")
-    results = [json.loads(place.read_text(encoding="utf-8")) for place in places]
+    results = [r for place in places if plan.Run(**(r := _read(place))["run"]).key == place.stem]
+    if len(results) < len(places):
+        say(f"{len(places) - len(results)} runs left out: their settings are no longer those that their label means")
     rows = summary.table(results, base)
     files.write_text(out / "table.md", writing.markdown(rows) + "\n")
     files.write_text(out / "table.csv", writing.csv_text(rows))
@@ -62,7 +58,11 @@ def _write(out: Path, base: dict[str, Any]) -> None:
     say(f"{len(results)} runs: {out / 'table.md'}, table.csv, table.png")
 
 
-def _plain(result: dict[str, Any]) -> bool:
+def _read(place: Path) -> Result:
+    return json.loads(place.read_text(encoding="utf-8"))
+
+
+def _plain(result: Result) -> bool:
     return result["run"]["pairs"] == 400 and not result["run"]["flipped"]
 
 

@@ -41,7 +41,7 @@ def prompts() -> list[str]:
 
 
 def look_at(model: Base) -> Seen:
-    """Draw the test pictures with the model as it stands; prompts and seeds are never those of training."""
+    """Draw the test pictures with the model as it stands; their seeds are never those of a candidate."""
     texts = prompts()
     pictures = sample(model, texts, range(10**6, 10**6 + len(texts)), SAMPLING, batch_size=96)
     readings = [look(picture) for picture in pictures]

@@ -15,6 +15,7 @@ from dspo_train.evaluate import WinRate, win_rate
 
 from .measure import prompts
 
+OTHER_DRIFT = {"ema", "moving_reference"}
 FIT_LOST = 0.02  # checkpoints whose caption fit is further below the base's do not count
 
 
@@ -23,11 +24,14 @@ class Row:
     """An objective at one setting in one condition, over its seeds.
 
     Attributes:
-        reward: mean hidden reward of each seed's best checkpoint that keeps the caption fit; the base's where none
-            does.
+        reward: mean hidden reward of each seed's best checkpoint that keeps the caption fit; the base's for a seed
+            where none is better than that.
+        gained: how many seeds have a checkpoint that is better than the base and keeps the fit.
         low, high: 95% interval of that mean over seeds, Student's t; NaN for a single seed.
         win: over the base, of those checkpoints' pictures against the base's of the same prompt and seed.
-        fit, spread, drift: of those checkpoints, means; the spread as a share of the base's.
+        fit, spread, drift: of those checkpoints, means; the spread as a share of the base's. The drift is NaN where the
+            run's own was of other weights (an average is looked at) or from another reference than the base (a
+            moving one).
         step: of those checkpoints, the median; 0 is the base.
         last_reward, last_fit: of the last step, whatever its fit.
     """
@@ -38,6 +42,7 @@ class Row:
     label: str
     objective: str
     seeds: int
+    gained: int
     reward: float
     low: float
     high: float
@@ -85,13 +90,14 @@ def row(results: Sequence[dict[str, Any]], base: dict[str, Any]) -> Row:
         label=results[0]["label"],
         objective=run["objective"],
         seeds=len(results),
+        gained=sum(look["step"] > 0 for look in best),
         reward=statistics.fmean(rewards),
         low=low,
         high=high,
         win=win_rate(_outcomes(best, base, taste)),
         fit=statistics.fmean(share(look["fits"]) for look in best),
         spread=statistics.fmean(look["spread"] for look in best) / base["spread"],
-        drift=statistics.fmean(look["drift"] for look in best),
+        drift=math.nan if run["options"].keys() & OTHER_DRIFT else statistics.fmean(look["drift"] for look in best),
         step=statistics.median(look["step"] for look in best),
         last_reward=statistics.fmean(reward(look, taste) for look in last),
         last_fit=statistics.fmean(share(look["fits"]) for look in last),

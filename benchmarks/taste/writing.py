@@ -13,6 +13,7 @@ from .summary import Row
 
 HEAD = (
     "objective",
+    "seeds",
     "hidden reward (95% over seeds)",
     "win rate over the base",
     "fit",
@@ -39,15 +40,21 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def _cells(row: Row) -> Iterable[str]:
-    sure = "one seed" if math.isnan(row.low) else f"{row.low:+.2f} to {row.high:+.2f}"
     yield row.label
-    yield f"**{row.reward:+.2f}** ({sure})"
+    yield f"{row.seeds}"
+    yield from _at_best(row) if row.gained else ("no checkpoint that keeps the fit is above the base", *["-"] * 5)
+    yield f"{row.last_reward:+.2f}, fit {row.last_fit:.0%}"
+
+
+def _at_best(row: Row) -> Iterable[str]:
+    sure = "" if math.isnan(row.low) else f" ({row.low:+.2f} to {row.high:+.2f})"
+    base = f", the base in {row.seeds - row.gained}" if row.gained < row.seeds else ""
+    yield f"**{row.reward:+.2f}**{sure}{base}"
     yield f"{row.win.rate:.0%} ({row.win.low:.0%} to {row.win.high:.0%})"
     yield f"{row.fit:.1%}"
     yield f"{row.spread:.0%}"
-    yield f"{row.drift:.1e}"
+    yield "-" if math.isnan(row.drift) else f"{row.drift:.1e}"
     yield f"{row.step:g}"
-    yield f"{row.last_reward:+.2f}, fit {row.last_fit:.0%}"
 
 
 def csv_text(rows: Sequence[Row]) -> str:

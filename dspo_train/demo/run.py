@@ -93,7 +93,7 @@ def run_demo(out: Path, size: DemoSize, *, say: Say, count: Count, watch: Watch)
             watch(report, size.config.steps)
         folder = session.folder
     say(f"LoRA: {folder.result}")
-    say("Drawing test pictures with and without it, from prompts and seeds of their own")
+    say("Drawing test pictures with and without it, from seeds of their own")
     weights = load_lora(folder.result, base.unet).weights
     prompts = [caption for caption in captions() for _ in range(size.tests)]
     seeds = range(10**6, 10**6 + len(prompts))

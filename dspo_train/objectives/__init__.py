@@ -10,7 +10,7 @@ by their convention: sharpness = beta / 2 for Wallace et al. and diffusers' SDXL
 """
 
 from .options import Loss, combine
-from .table import OBJECTIVES, ObjectiveInfo, arguments_in, arguments_of, bind, check, find, loss_of, warning
+from .table import OBJECTIVES, ObjectiveInfo, arguments_in, arguments_of, bind, check, find, loss_of, warnings
 
 __all__ = [
     "OBJECTIVES",
@@ -23,5 +23,5 @@ __all__ = [
     "combine",
     "find",
     "loss_of",
-    "warning",
+    "warnings",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ class ObjectiveInfo:
         has_loser: whether the loser's own gradient matters; otherwise it is measured without one.
         ranges: of each argument.
         unpaired: whether winner and loser may be unrelated pictures.
-        pooled: whether the loss of a pair depends on the others in the same forward pass.
+        least_batch: pairs of a forward pass below which the mean over them, which each is compared with, says little.
         stays: whether loss and gradient are zero at the reference, where every run begins.
     """
 
@@ -33,7 +33,7 @@ class ObjectiveInfo:
     has_loser: bool
     ranges: Mapping[str, tuple[float, float]]
     unpaired: bool = False
-    pooled: bool = False
+    least_batch: int = 1
     stays: bool = False
 
 
@@ -49,11 +49,11 @@ OBJECTIVES: dict[str, ObjectiveInfo] = {
     "dspo_implicit": ObjectiveInfo(dspo.dspo_implicit, False, {"pull": (0.0, 0.999), "sharpness": _SHARPNESS}),
     "dspo_e": ObjectiveInfo(dspo.dspo_e, False, {"pull": (0.0, 0.999)}),
     "dspo_ref": ObjectiveInfo(dspo.dspo_ref, True, {"bias": (-1.0, 1.0), "sharpness": _SHARPNESS}, stays=True),
-    "dspo_sdxl": ObjectiveInfo(dspo.dspo_sdxl, True, {"beta": (0.0, 1e7)}, pooled=True),
+    "dspo_sdxl": ObjectiveInfo(dspo.dspo_sdxl, True, {"beta": (0.0, 1e7)}),
     "diffusion_dpo": ObjectiveInfo(others.diffusion_dpo, True, {"sharpness": _SHARPNESS}),
     "ipo": ObjectiveInfo(others.ipo, True, {"tau": (1e-3, 1e7)}),
     "diffusion_kto": ObjectiveInfo(
-        others.diffusion_kto, True, {"sharpness": _SHARPNESS, "liked": (0.0, 1.0)}, unpaired=True, pooled=True
+        others.diffusion_kto, True, {"sharpness": _SHARPNESS, "liked": (0.0, 1.0)}, unpaired=True, least_batch=4
     ),
     "mapo": ObjectiveInfo(others.mapo, True, {"beta": (0.0, 1e3)}),
     "sft": ObjectiveInfo(others.sft, False, {}, unpaired=True),
@@ -134,14 +134,19 @@ def check(config: TrainConfig, *, unpaired: bool = False) -> None:
         raise ConfigError("loss.min_snr weighs by the timestep that a pair shares; leave it out for unpaired pictures")
 
 
-def warning(config: TrainConfig) -> str | None:
+def warnings(config: TrainConfig) -> Iterator[str]:
     """What its owner should know of a run that nothing forbids, before it begins."""
-    if not find(config.objective).stays or config.loss.sft_mix:
-        return None
-    return (
-        f"objective {config.objective!r} has no loss and no gradient at the reference, where every run begins, so this "
-        "training changes nothing; choose another objective, such as dspo, or mix in loss.sft_mix"
-    )
+    info = find(config.objective)
+    if info.stays and not config.loss.sft_mix:
+        yield (
+            f"objective {config.objective!r} has no loss and no gradient at the reference, where every run begins, so "
+            "this training changes nothing; choose another objective, such as dspo, or mix in loss.sft_mix"
+        )
+    if config.batch_size < info.least_batch:
+        yield (
+            f"objective {config.objective!r} compares every picture with the mean of its forward pass, which says "
+            f"little with a batch_size (pairs at once) of {config.batch_size}; {info.least_batch} or more are better"
+        )
 
 
 def loss_of(config: TrainConfig, sharpness: float | None = None) -> Loss:
