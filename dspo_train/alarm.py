@@ -1,7 +1,7 @@
 """The alarm of a run: winning by getting worse, said in one sentence.
 
 Preference losses only ask that the loser's error exceed the winner's. A model can do that by predicting both worse: the
-accuracy nears 1, the margin grows, and the pictures fall apart.
+margin grows, the accuracy often nears 1, and the pictures fall apart.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .run_reports import LATEST, NEAR_ONE, winning_by_getting_worse
+from .run_reports import LATEST, spoils, winning_by_getting_worse
 
 _IN_A_ROW = 2  # measurements on a fixed bank differ by the weights alone, so few are enough
 
@@ -22,8 +22,8 @@ HELD_OUT = (
     f"suffer: {_ADVICE}."
 )
 TRAINING = (
-    "The model tells winners from losers by predicting both worse, and pictures will suffer: accuracy is near 100%, "
-    f"yet the error on winners is above that of the start; {_ADVICE}."
+    "The model tells winners from losers by predicting both worse, and pictures will suffer: the error on winners is "
+    f"above that of the start with an accuracy near 100%, or far above it; {_ADVICE}."
 )
 
 
@@ -44,13 +44,13 @@ def reports_needed(every: int) -> int:
 
 
 def held_out_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
-    """Were the last two measurements each above the start in the winner's error, at an accuracy of 95% or more?
+    """Does each of the last two measurements say so?
 
     Either accuracy will do: that of draws stays lower, as at some timesteps winner and loser look alike.
     """
     measured = [report for report in reports if report.get("held_out_winner_change") is not None][-_IN_A_ROW:]
     return len(measured) == _IN_A_ROW and all(
-        report["held_out_winner_change"] > 0 and _accuracy(report) >= NEAR_ONE for report in measured
+        spoils(report["held_out_winner_change"], _accuracy(report)) for report in measured
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from . import alarm
 from .drawing import series
 from .drawing.panels import Line, LinePanel, draw_panels
 from .drawing.series import Array
@@ -20,7 +21,7 @@ __all__ = ["Line", "LinePanel", "draw_panels", "training_curve"]
 
 Report = Mapping[str, Any]
 
-_ALARM = "winner above zero: pictures may suffer"
+_ALARM = "the winner's line is too high: pictures will suffer"
 _HELD_OUT = "held_out_"
 _TINT = 0.45  # of a colour in its tint; the rest is the page
 
@@ -53,7 +54,7 @@ def training_curve(
         training = [Line(name, steps, _values(ordered, key), colour + tint) for name, key, colour in drawn]
         return (*training, *(_held_out_line(measured, *line) for line in drawn if measured))
 
-    worse = _is_above_zero(_values(ordered, "winner_change")) or _ends_above_zero(measured)
+    worse = alarm.alarm(ordered) is not None
     panels = (
         LinePanel(
             "Margin",
@@ -71,7 +72,7 @@ def training_curve(
         LinePanel(
             "Error against the base",
             lines(("winner", "winner_change", 1), ("loser", "loser_change", 2)),
-            hint=_ALARM if worse else "the winner's line should stay below zero",
+            hint=_ALARM if worse else "below zero it is predicted better than by the base",
             alarm=worse,
             reference=0.0,
         ),
@@ -105,19 +106,6 @@ def _values(reports: Sequence[Report], key: str) -> Array:
     """One number per report; NaN for what is missing. A JSON file writes NaN as null. -> (n,)"""
     found = (report.get(key) for report in reports)
     return np.array([math.nan if value is None else float(value) for value in found], dtype=np.float64)
-
-
-def _is_above_zero(values: Array) -> bool:
-    """Whether the last tenth of the run lies above zero by more than its noise, two standard errors."""
-    last = values[-max(8, len(values) // 10) :]
-    last = last[series.finite(last)]
-    return len(last) >= 4 and float(last.mean()) > 2 * float(last.std()) / math.sqrt(len(last))
-
-
-def _ends_above_zero(measured: Sequence[Report]) -> bool:
-    """Whether the winner's held-out error was above zero in the last two measurements, which have no noise between."""
-    last = _values(measured[-2:], _HELD_OUT + "winner_change")
-    return len(last) == 2 and bool((last > 0).all())
 
 
 def _summary(reports: Sequence[Report], steps: Array) -> str:

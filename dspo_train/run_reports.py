@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 _NEAR = 16 * 1024  # bytes; a stretch this short is read through
 LATEST = 20  # reports that the warning looks at
 NEAR_ONE = 0.95  # of an accuracy
+SPOILED = 0.25  # mean squared error; the target's variance is about 1, which is the error of predicting nothing
 
 Report = dict[str, Any]
 
@@ -46,16 +47,20 @@ def latest_reports(path: Path, count: int = LATEST) -> list[Report]:
 
 
 def winning_by_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the model tells winners from losers by predicting both worse.
-
-    True where over the last 20 reports the winner's error is above the reference's on average, at an accuracy of
-    95% or more.
-    """
+    """Whether the model tells winners from losers by predicting both worse: `spoils` of the last 20 reports' means."""
     if len(reports) < LATEST:
         return False
     last = reports[-LATEST:]
-    change, accuracy = (_mean(last, name) for name in ("winner_change", "accuracy"))
-    return change > 0 and accuracy >= NEAR_ONE
+    return spoils(_mean(last, "winner_change"), _mean(last, "accuracy"))
+
+
+def spoils(winner_change: float, accuracy: float) -> bool:
+    """Is the winner's error above the reference's at an accuracy of 95% or more, or far above it at any?
+
+    A little above it can be the taste, carried past the winners, as `dspo` does: on a known taste +0.09 kept every
+    picture. `diffusion_dpo` spoiled a tenth of them by +0.54, and a quarter by +0.61, at accuracies of 82% and 88%.
+    """
+    return winner_change > SPOILED or (winner_change > 0 and accuracy >= NEAR_ONE)
 
 
 def plain(report: Mapping[str, Any]) -> Report:

@@ -32,12 +32,14 @@ def measured(change: float, accuracy: float, pair_accuracy: float = 0.5) -> dict
         (WORSE, 0.95, 0.5, True),
         (WORSE, 0.7, 0.95, True),
         (WORSE, 0.94, 0.94, False),
+        (0.25, 0.94, 0.94, False),
+        (0.26, 0.5, 0.5, True),  # so far above the start at any accuracy
         (0.0, 1.0, 1.0, False),
         (WELL, 1.0, 1.0, False),
         (math.nan, 1.0, 1.0, False),
     ],
 )
-def test_held_out_pairs_raise_it_with_both(change, accuracy, pair_accuracy, expected):
+def test_held_out_pairs_raise_it_with_both_or_a_large_rise(change, accuracy, pair_accuracy, expected):
     reports = [*training(), measured(change, accuracy, pair_accuracy)] * 2
     assert held_out_getting_worse(reports) is expected
     assert alarm(reports) == (HELD_OUT if expected else None)

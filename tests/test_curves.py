@@ -96,15 +96,15 @@ def test_what_is_not_finite_is_marked():
 
 
 def test_a_winner_that_gets_worse_raises_the_alarm():
-    """Alternating by 1e-4 around the mean: far from zero it alarms, around zero it does not."""
+    """As in `alarm`: above zero with an accuracy near 1, or far above zero."""
 
-    def curve(mean: float) -> Image.Image:
-        changes = [mean + 1e-4 * (-1) ** step for step in range(60)]
-        return training_curve([report(step, winner_change=w) for step, w in enumerate(changes)])
+    def curve(change: float, accuracy: float) -> Image.Image:
+        return training_curve([report(step, winner_change=change, accuracy=accuracy) for step in range(60)])
 
-    assert has(curve(1e-3), LIGHT.bad)
-    assert not has(curve(0.0), LIGHT.bad)
-    assert not has(curve(-1e-3), LIGHT.bad)
+    assert has(curve(1e-3, 0.96), LIGHT.bad)
+    assert has(curve(0.3, 0.6), LIGHT.bad)
+    assert not has(curve(0.1, 0.6), LIGHT.bad)  # carried past the winners
+    assert not has(curve(-1e-3, 1.0), LIGHT.bad)
 
 
 def well(step: int) -> dict[str, float]:
@@ -162,7 +162,7 @@ def test_steps_without_a_measurement_are_nothing_to_mark():
 
 
 @pytest.mark.parametrize(
-    ("changes", "alarmed"), [((1e-3, 1e-3), True), ((-1e-3, 1e-3), False), ((1e-3, -1e-3), False), ((1e-3,), False)]
+    ("changes", "alarmed"), [((0.3, 0.3), True), ((-1e-3, 0.3), False), ((0.3, -1e-3), False), ((0.3,), False)]
 )
 def test_two_measurements_of_worse_winners_raise_the_alarm(changes: tuple[float, ...], alarmed: bool):
     run = [well(step) for step in range(20)]

@@ -128,7 +128,7 @@ export const de = {
     "früher auf oder setze in den Trainingsoptionen eine Absicherung (0.5) oder einen SFT-Anteil (0.25).",
   alarm_training:
     "Das Modell unterscheidet Gewinner und Verlierer, indem es beide schlechter vorhersagt, und die Bilder werden " +
-    "leiden: Die Trefferquote ist nahe 100 %, aber der Fehler der Gewinner liegt über dem vom Anfang. Senke die " +
+    "leiden: Der Fehler der Gewinner liegt bei einer Trefferquote nahe 100 % über dem vom Anfang, oder weit darüber. Senke die " +
     "Lernrate oder die Stärke der Zielfunktion, höre früher auf oder setze in den Trainingsoptionen eine Absicherung " +
     "(0.5) oder einen SFT-Anteil (0.25).",
   timeLeft: "noch {time}",
