@@ -32,8 +32,8 @@ def measured(change: float, accuracy: float, pair_accuracy: float = 0.5) -> dict
         (WORSE, 0.95, 0.5, True),
         (WORSE, 0.7, 0.95, True),
         (WORSE, 0.94, 0.94, False),
-        (0.25, 0.94, 0.94, False),
-        (0.26, 0.5, 0.5, True),  # so far above the start at any accuracy
+        (0.4, 0.94, 0.94, False),
+        (0.41, 0.5, 0.5, True),  # so far above the start at any accuracy
         (0.0, 1.0, 1.0, False),
         (WELL, 1.0, 1.0, False),
         (math.nan, 1.0, 1.0, False),

@@ -102,7 +102,7 @@ def test_a_winner_that_gets_worse_raises_the_alarm():
         return training_curve([report(step, winner_change=change, accuracy=accuracy) for step in range(60)])
 
     assert has(curve(1e-3, 0.96), LIGHT.bad)
-    assert has(curve(0.3, 0.6), LIGHT.bad)
+    assert has(curve(0.5, 0.6), LIGHT.bad)
     assert not has(curve(0.1, 0.6), LIGHT.bad)  # carried past the winners
     assert not has(curve(-1e-3, 1.0), LIGHT.bad)
 
@@ -162,7 +162,7 @@ def test_steps_without_a_measurement_are_nothing_to_mark():
 
 
 @pytest.mark.parametrize(
-    ("changes", "alarmed"), [((0.3, 0.3), True), ((-1e-3, 0.3), False), ((0.3, -1e-3), False), ((0.3,), False)]
+    ("changes", "alarmed"), [((0.5, 0.5), True), ((-1e-3, 0.5), False), ((0.5, -1e-3), False), ((0.5,), False)]
 )
 def test_two_measurements_of_worse_winners_raise_the_alarm(changes: tuple[float, ...], alarmed: bool):
     run = [well(step) for step in range(20)]

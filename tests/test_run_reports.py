@@ -70,7 +70,7 @@ def reports(change: float, accuracy: float, count: int = 20) -> list[dict[str, f
 
 @pytest.mark.parametrize(
     ("change", "accuracy", "expected"),
-    [(1e-6, 0.95, True), (0.25, 0.94, False), (0.26, 0.5, True), (0.0, 1.0, False), (-1e-6, 1.0, False)],
+    [(1e-6, 0.95, True), (0.4, 0.94, False), (0.41, 0.5, True), (0.0, 1.0, False), (-1e-6, 1.0, False)],
 )
 def test_the_warning_needs_both_or_a_large_rise(change, accuracy, expected):
     assert winning_by_getting_worse(reports(change, accuracy)) is expected
