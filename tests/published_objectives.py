@@ -110,14 +110,14 @@ def sft(x: Elements) -> Tensor:
     return mean((x.policy_w - x.target_w) ** 2)
 
 
-def dspo(x: Elements, strength: float, loser_drift: float = 0.25, saturation: float = 7.0) -> Tensor:
+def dspo(x: Elements, strength: float, loser_drift: float = 0.25, sharpness: float = 7.0) -> Tensor:
     """With the weight w of a pair, held constant, and lead = reference - target:
 
     mean(d_w^2) + b mean(d_l^2) + g w (2 mean(d_w lead_w) - 2 mean(d_l lead_l)),   d = policy - reference.
     """
     drift_w, drift_l = x.policy_w - x.reference_w, x.policy_l - x.reference_l
     lead_w, lead_l = x.reference_w - x.target_w, x.reference_l - x.target_l
-    weight = 2 * torch.sigmoid(-saturation * margin(x)).detach()
+    weight = 2 * torch.sigmoid(-sharpness * margin(x)).detach()
     push = 2 * mean(drift_w * lead_w) - 2 * mean(drift_l * lead_l)
     return (mean(drift_w**2) + loser_drift * mean(drift_l**2)) / strength + weight * push
 
@@ -222,8 +222,8 @@ FORMULAS: dict[str, Callable[..., Tensor]] = {
 CASES: list[tuple[str, dict[str, float]]] = [
     ("sft", {}),
     *[("dspo", {"strength": g}) for g in (0.5, 3.0, 10.0, 30.0)],
-    ("dspo", {"strength": 10.0, "loser_drift": 1.0, "saturation": 0.0}),
-    ("dspo", {"strength": 10.0, "loser_drift": 0.0, "saturation": 20.0}),
+    ("dspo", {"strength": 10.0, "loser_drift": 1.0, "sharpness": 0.0}),
+    ("dspo", {"strength": 10.0, "loser_drift": 0.0, "sharpness": 20.0}),
     *[("dspo_paper", {"beta": b}) for b in (0.001, 0.01, 0.05, 1.0, 100.0)],
     *[("dspo_implicit", {"pull": c, "sharpness": k}) for c, k in ((0.9, 1.0), (0.9, 50.0), (0.5, 1000.0))],
     *[("dspo_e", {"pull": c}) for c in (0.0, 0.3, 0.9)],

@@ -52,7 +52,7 @@ def test_the_states_lie_on_both_sides_of_each_batch_statistic():
 @pytest.mark.parametrize("strength", [0.5, 10.0])
 def test_dspo_is_diffusion_nft_on_pair_labels(strength):
     """arXiv 2509.16117: the mix (1 - b) old + b new regressed to a good picture's target and (1 + b) old - b new to a
-    bad one's; dspo with the whole drift of the loser and no saturation is that at b = 1 / strength, times strength,
+    bad one's; dspo with the whole drift of the loser and sharpness 0 is that at b = 1 / strength, times strength,
     but for a constant, strength (R_w + R_l).
     """
     x, b = elements("learned"), 1 / strength
@@ -60,7 +60,7 @@ def test_dspo_is_diffusion_nft_on_pair_labels(strength):
     bad = mean(((1 + b) * x.reference_l - b * x.policy_l - x.target_l) ** 2)
     theirs = strength * (good + bad)
     e = x.errors()
-    loss = ours("dspo", {"strength": strength, "loser_drift": 1.0, "saturation": 0.0})(e)
+    loss = ours("dspo", {"strength": strength, "loser_drift": 1.0, "sharpness": 0.0})(e)
     assert_same(x, loss + strength * (e.reference_w + e.reference_l), theirs)
 
 
@@ -83,13 +83,13 @@ def test_dspo_worked_by_hand():
     Loser's policy -1: E_l = 4, q_l = 1, so E_l - q_l - R_l = 2. The bracket is -4 - 2 = -6.
     Margin (R_w - E_w) - (R_l - E_l) = 0 - (-3) = 3.
 
-    strength 3, loser_drift 0.5, no saturation: (4 + 0.5 * 1) / 3 - 6 = -4.5.
-    With saturation ln(3) / 3 the weight is 2 sigmoid(-ln 3) = 2 / (1 + 3) = 0.5: 1.5 + 0.5 * -6 = -1.5.
+    strength 3, loser_drift 0.5, sharpness 0: (4 + 0.5 * 1) / 3 - 6 = -4.5.
+    With sharpness ln(3) / 3 the weight is 2 sigmoid(-ln 3) = 2 / (1 + 3) = 0.5: 1.5 + 0.5 * -6 = -1.5.
     """
     e = PairErrors(*(torch.tensor([v]) for v in (1.0, 4.0, 1.0, 1.0, 4.0, 1.0, -2.0)))
-    assert_close_to(ours("dspo", {"strength": 3.0, "loser_drift": 0.5, "saturation": 0.0})(e), [-4.5])
-    saturation = math.log(3) / 3
-    assert_close_to(ours("dspo", {"strength": 3.0, "loser_drift": 0.5, "saturation": saturation})(e), [-1.5])
+    assert_close_to(ours("dspo", {"strength": 3.0, "loser_drift": 0.5, "sharpness": 0.0})(e), [-4.5])
+    sharpness = math.log(3) / 3
+    assert_close_to(ours("dspo", {"strength": 3.0, "loser_drift": 0.5, "sharpness": sharpness})(e), [-1.5])
 
 
 def test_diffusion_kto_worked_by_hand():

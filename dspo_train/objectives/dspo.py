@@ -10,7 +10,7 @@ from ..errors import PairErrors
 SWITCH = 0.1  # the released SDXL code multiplies by the drift from this mean squared drift on
 
 
-def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, saturation: float = 7.0) -> Tensor:
+def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, sharpness: float = 7.0) -> Tensor:
     """Score matching to the preferred distribution by regression from both pictures. -> (B,)
 
     DSPO's target score (Zhu et al., ICLR 2025, eq. 8 and 10) adds grad log p(y | x_t, c), y = "preferred", to the
@@ -18,7 +18,7 @@ def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, s
     p(x_t | c), denoising score matching makes it a regression on the noised winner and the noised loser:
 
         (q_w + b q_l) / g + w ((E_w - q_w - R_w) - (E_l - q_l - R_l)),
-        g = strength, b = loser_drift, w = 2 sigmoid(-saturation margin), held constant.
+        g = strength, b = loser_drift, w = 2 sigmoid(-sharpness margin), held constant.
 
     The bracket is linear in the policy: towards the winner's target, away from the loser's; what they share cancels.
     The drift terms bound it. Divided by g they leave the gradient's scale alone, which clipping looks at. With w = 1
@@ -39,11 +39,11 @@ def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, s
     Args:
         strength: how far past the reference the difference is carried; about 10 gentle, 100 strong.
         loser_drift: the share of the loser's drift.
-        saturation: how soon a pair counts as learned; 0 never.
+        sharpness: how soon a pair counts as learned; 0 never. 2 bears wrong labels better, 7 keeps pictures better.
     """
     towards = e.policy_w - e.drift_w - e.reference_w
     away = e.policy_l - e.drift_l - e.reference_l
-    return (e.drift_w + loser_drift * e.drift_l) / strength + e.unlearned(saturation) * (towards - away)
+    return (e.drift_w + loser_drift * e.drift_l) / strength + e.unlearned(sharpness) * (towards - away)
 
 
 def _pulled(e: PairErrors, pull: Tensor | float) -> Tensor:

@@ -43,7 +43,7 @@ _WITHOUT = {("sharpness", "dspo_implicit")}
 
 OBJECTIVES: dict[str, ObjectiveInfo] = {
     "dspo": ObjectiveInfo(
-        dspo.dspo, True, {"strength": (1e-3, 1e4), "loser_drift": (0.0, 10.0), "saturation": (0.0, 1e4)}
+        dspo.dspo, True, {"strength": (1e-3, 1e4), "loser_drift": (0.0, 10.0), "sharpness": (0.0, _SHARPNESS[1])}
     ),
     "dspo_paper": ObjectiveInfo(dspo.dspo_paper, True, {"beta": (0.0, 1e5)}),
     "dspo_implicit": ObjectiveInfo(dspo.dspo_implicit, False, {"pull": (0.0, 0.999), "sharpness": _SHARPNESS}),
