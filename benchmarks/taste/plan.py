@@ -22,7 +22,15 @@ LEARNING_RATE = 1e-3  # the same for every objective
 # The settings tried for each objective, with seed 0, on 400 pairs of each taste; the best goes on to all seeds.
 # `lr` multiplies the learning rate.
 SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
-    "dspo": ({}, {"strength": 10}, {"strength": 30}, {"lr": 0.5}, {"lr": 2}),
+    "dspo": (
+        {},
+        {"strength": 10},
+        {"strength": 30},
+        {"sharpness": 2},
+        {"sharpness": 4},
+        {"lr": 0.5},
+        {"lr": 2},
+    ),
     "sft": ({}, {"lr": 2}),
     "dspo_paper": ({}, {"beta": 1}),
     "diffusion_dpo": (
@@ -138,6 +146,12 @@ def option_runs() -> Iterator[Run]:
     """Every option once, on large and dark."""
     for flipped, options in OPTIONS:
         yield Run("large_and_dark", "dspo", flipped=flipped, options=options)
+
+
+def noisy_runs() -> Iterator[Run]:
+    """`dspo` with a sharpness at which learned pairs keep more of their weight, where a fifth of the labels is wrong."""
+    for seed in SEEDS:
+        yield Run("large_and_dark", "dspo", {"sharpness": 2}, flipped=0.2, seed=seed)
 
 
 def held_out_runs() -> Iterator[Run]:
