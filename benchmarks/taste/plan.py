@@ -149,7 +149,7 @@ def option_runs() -> Iterator[Run]:
 
 
 def noisy_runs() -> Iterator[Run]:
-    """`dspo` with a sharpness at which learned pairs keep more of their weight, where a fifth of the labels is wrong."""
+    """A fifth of the labels wrong, and `dspo` with a sharpness at which learned pairs keep more of their weight."""
     for seed in SEEDS:
         yield Run("large_and_dark", "dspo", {"sharpness": 2}, flipped=0.2, seed=seed)
 
