@@ -72,8 +72,8 @@ def draw(found: Sequence[Panel], theme: Theme = LIGHT) -> Image.Image:
     image = Image.new("RGB", SIZE, theme.page)
     draw_text(image, (40, 24), "Which objective learns the taste, and what it costs the picture",
               TextStyle(24, theme.ink, bold=True))  # fmt: skip
-    draw_text(image, (40, 60), "400 pairs, mean of the seeds: dspo at its default, the others at the best setting tried. "
-              "Ring: the base; dot: a checkpoint.", TextStyle(16, theme.muted))  # fmt: skip
+    draw_text(image, (40, 60), "400 pairs, mean of the seeds: dspo at its default, the others at the best setting "
+              "tried. Ring: the base; dot: a checkpoint.", TextStyle(16, theme.muted))  # fmt: skip
     width, height = (SIZE[0] - _LEGEND - 40) // 2, (SIZE[1] - 110) // max(1, len(found))
     for row, panel in enumerate(found):
         top = 110 + row * height
