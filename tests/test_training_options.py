@@ -194,6 +194,21 @@ def test_the_best_step_becomes_the_result(world: Path, tmp_path: Path):
     assert_equal(result(tmp_path / "run"), kept)
 
 
+def test_runs_of_other_seeds_are_measured_alike(world: Path, tmp_path: Path):
+    """The same pairs are held out, at the same draws; what is trained at is another matter."""
+    banks, steps = [], []
+    for seed in (1, 2):
+        settings = config(held_out=HELD, seed=seed)
+        with open_session(Job(world / "base", world / "pairs", tmp_path / f"{seed}", settings)) as session:
+            assert session.data.bank is not None
+            banks.append(list(session.data.bank.batches()))
+            steps.append(next(session.data.source.step(0)))
+    for one, other in zip(*banks, strict=True):
+        for name in ("winner", "loser", "noise", "timesteps"):
+            assert torch.equal(getattr(one, name), getattr(other, name))
+    assert not torch.equal(steps[0].noise, steps[1].noise)
+
+
 def test_swapped_labels_train_on_the_loser(world: Path, tmp_path: Path):
     with open_session(
         Job(world / "base", world / "pairs", tmp_path / "n", config(labels="swapped", objective="sft"))

@@ -8,7 +8,6 @@ wrong labels, and what a run can do besides. With one thread a run takes one to 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import torch
 from dspo_train import files
 
 from . import picture, plan, summary, writing
-from .run import Result, base_result, results_of
+from .run import Result, base_result, read, results_of
 
 
 def main() -> None:
@@ -47,7 +46,8 @@ def _told(run: plan.Run, result: Result) -> None:
 def write(out: Path, base: Result) -> None:
     """table.md, table.csv and table.png of every run in the folder."""
     places = sorted(place for place in (out / "results").glob("*.json") if place.name != "base.json")
-    results = [r for place in places if plan.Run(**(r := _read(place))["run"]).key == place.stem]
+    found = {place.stem: read(place) for place in places}
+    results = [result for key, result in found.items() if plan.Run(**result["run"]).key == key]
     if len(results) < len(places):
         say(f"{len(places) - len(results)} runs left out: their settings are no longer those that their label means")
     rows = summary.table(results, base)
@@ -57,10 +57,6 @@ def write(out: Path, base: Result) -> None:
     shown = [r for r in results if _plain(r) and best.get((r["run"]["taste"], r["run"]["objective"])) == r["label"]]
     files.write_picture(out / "table.png", picture.draw(picture.panels(shown, base)))
     say(f"{len(results)} runs: {out / 'table.md'}, table.csv, table.png")
-
-
-def _read(place: Path) -> Result:
-    return json.loads(place.read_text(encoding="utf-8"))
 
 
 def _plain(result: Result) -> bool:

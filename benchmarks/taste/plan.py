@@ -123,8 +123,6 @@ OPTIONS: tuple[tuple[float, dict[str, Any]], ...] = (
     (0.0, {"data.caption_dropout": 0.2}),
     (0.2, {"loss.label_smoothing": 0.2}),
 )
-
-
 # Measured on pairs of captions that are left out of the training: what the choice of a step by them would keep.
 HELD_OUT: dict[str, Any] = {"held_out.share": 0.125, "held_out.every": 25}
 

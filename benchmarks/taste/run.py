@@ -39,11 +39,15 @@ def results_of(out: Path, runs: Sequence[Run], on_result: Callable[[Run, Result]
     return [found[run.key] for run in runs]
 
 
+def read(place: Path) -> Result:
+    return json.loads(place.read_text(encoding="utf-8"))
+
+
 def _result(out: Path, run: Run) -> Result:
     place = out / "results" / f"{run.key}.json"
     if not place.exists():
         files.write_text(place, json.dumps(_train(out, run)))
-    return json.loads(place.read_text(encoding="utf-8"))
+    return read(place)
 
 
 def _train(out: Path, run: Run) -> Result:
@@ -75,4 +79,4 @@ def base_result(out: Path) -> Result:
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(place, json.dumps(measure.look_at(worlds.base()).to_dict()))
-    return json.loads(place.read_text(encoding="utf-8"))
+    return read(place)

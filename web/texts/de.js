@@ -128,9 +128,9 @@ export const de = {
     "früher auf oder setze in den Trainingsoptionen eine Absicherung (0.5) oder einen SFT-Anteil (0.25).",
   alarm_training:
     "Das Modell unterscheidet Gewinner und Verlierer, indem es beide schlechter vorhersagt, und die Bilder werden " +
-    "leiden: Der Fehler der Gewinner liegt bei einer Trefferquote nahe 100 % über dem vom Anfang, oder weit darüber. Senke die " +
-    "Lernrate oder die Stärke der Zielfunktion, höre früher auf oder setze in den Trainingsoptionen eine Absicherung " +
-    "(0.5) oder einen SFT-Anteil (0.25).",
+    "leiden: Der Fehler der Gewinner liegt bei einer Trefferquote nahe 100 % über dem vom Anfang, oder weit darüber. " +
+    "Senke die Lernrate oder die Stärke der Zielfunktion, höre früher auf oder setze in den Trainingsoptionen eine " +
+    "Absicherung (0.5) oder einen SFT-Anteil (0.25).",
   timeLeft: "noch {time}",
   pairsPerSecond: "{rate} Paare pro Sekunde",
   chart_margin: "Margin",

@@ -129,8 +129,8 @@ export const en = {
     "mix (0.25) in the training options.",
   alarm_training:
     "The model tells winners from losers by predicting both worse, and pictures will suffer: the error on winners is " +
-    "above that of the start with an accuracy near 100%, or far above it. Lower the learning rate or the objective's strength, stop " +
-    "earlier, or set a safeguard (0.5) or an SFT mix (0.25) in the training options.",
+    "above that of the start with an accuracy near 100%, or far above it. Lower the learning rate or the objective's " +
+    "strength, stop earlier, or set a safeguard (0.5) or an SFT mix (0.25) in the training options.",
   timeLeft: "{time} left",
   pairsPerSecond: "{rate} pairs a second",
   chart_margin: "Margin",
