@@ -110,12 +110,13 @@ def test_a_row_is_the_mean_of_its_seeds():
     assert (row.low, row.high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
 
 
-def test_settings_are_chosen_by_the_first_seed_alone():
+def test_settings_are_chosen_by_the_first_seed_alone_at_the_learning_rate_of_all():
     """Another seed's luck does not choose: strength 3 is better with seed 0 alone, strength 10 with both."""
     seen = [
         result(look(50, 2.0, 0), strength=3.0),
         result(look(50, 1.0, 0), strength=10.0),
         result(look(50, 9.0, 0), strength=10.0, seed=1),
+        result(look(50, 9.0, 0), lr=2.0),
     ]
     assert summary.best_settings(seen, BASE) == {("large_and_dark", "dspo"): "dspo strength 3"}
 
