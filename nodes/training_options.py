@@ -108,7 +108,7 @@ def _loss_inputs() -> list[io.Input]:
         ),
         number(
             "sharpness_value",
-            "The sharpness, where value is chosen above. dspo has 7 by itself; where margins are thousandths, hundreds "
+            "The sharpness, where value is chosen above. dspo has 4 by itself; where margins are thousandths, hundreds "
             "to thousands.",
             **{"step": 10.0, "round": 0.01},
         ),

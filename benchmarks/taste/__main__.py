@@ -34,7 +34,7 @@ def main() -> None:
         chosen = {r.key: r for r in plan.settings_runs() if best[(r.taste, r.objective)] == r.label}
         chosen |= {r.key: r for r in plan.default_runs()}
         more = [*plan.seed_runs(chosen.values()), *plan.close_runs(chosen.values()), *plan.faster_runs()]
-        more += [*plan.noisy_runs(), *plan.option_runs(), *plan.held_out_runs()]
+        more += [*plan.dial_runs(), *plan.option_runs(), *plan.held_out_runs()]
         results_of(out, more, _told)
     write(out, base)
 

@@ -10,7 +10,7 @@ from ..errors import PairErrors
 SWITCH = 0.1  # the released SDXL code multiplies by the drift from this mean squared drift on
 
 
-def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, sharpness: float = 7.0) -> Tensor:
+def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, sharpness: float = 4.0) -> Tensor:
     """Score matching to the preferred distribution by regression from both pictures. -> (B,)
 
     DSPO's target score (Zhu et al., ICLR 2025, eq. 8 and 10) adds grad log p(y | x_t, c), y = "preferred", to the
@@ -39,7 +39,8 @@ def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, s
     Args:
         strength: how far past the reference the difference is carried; about 10 gentle, 100 strong.
         loser_drift: the share of the loser's drift.
-        sharpness: how soon a pair counts as learned; 0 never. 2 bears wrong labels better, 7 keeps pictures better.
+        sharpness: how soon a pair counts as learned; 0 never. 2 goes further and bears wrong labels better, 7 keeps
+            more pictures in order; 4 is between: docs/taste.md.
     """
     towards = e.policy_w - e.drift_w - e.reference_w
     away = e.policy_l - e.drift_l - e.reference_l
