@@ -13,7 +13,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from benchmarks.taste import plan, summary, worlds, writing
+from benchmarks.taste import plan, seed_by_seed, summary, worlds, writing
 from benchmarks.taste import run as run_module
 from benchmarks.taste.__main__ import write
 from benchmarks.taste.measure import prompts
@@ -108,6 +108,17 @@ def test_a_row_is_the_mean_of_its_seeds():
     assert (row.seeds, row.reward, row.win.rate) == (3, 2.0, 1.0)
     assert row.spread == pytest.approx(0.5)  # 0.1 of the base's 0.2
     assert (row.low, row.high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
+
+
+def test_a_lead_is_the_mean_difference_of_the_same_seeds():
+    """Ahead by 1, 2 and 3, and once where the other has no run: mean 2, Student's interval 2 -+ 4.303 / sqrt(3)."""
+    mine = [result(look(50, 10.0 + 2 * seed, 0), seed=seed) for seed in range(4)]
+    theirs = [result(look(50, 9.0 + seed, 0), objective="sft", seed=seed) for seed in range(3)]
+    few = [result(look(50, 1.0, 0), objective="ipo", seed=seed) for seed in range(2)]
+    (lead,) = seed_by_seed.leads([*mine, *theirs, *few], BASE, "dspo at its default")
+    assert (lead.over, lead.seeds, lead.ahead, lead.mean) == ("sft at its default", 3, 3, 2.0)
+    assert (lead.low, lead.high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
+    assert "| large and dark, 400 pairs | sft at its default | 3 | 3 | **+2.00**" in seed_by_seed.markdown("x", [lead])
 
 
 def test_settings_are_chosen_by_the_first_seed_alone_at_the_learning_rate_of_all():

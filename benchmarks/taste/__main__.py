@@ -15,7 +15,7 @@ import torch
 
 from dspo_train import files
 
-from . import picture, plan, summary, writing
+from . import picture, plan, seed_by_seed, summary, writing
 from .run import Result, base_result, read, results_of
 
 
@@ -52,7 +52,9 @@ def write(out: Path, base: Result) -> None:
     if len(results) < len(places):
         say(f"{len(places) - len(results)} runs left out: their settings are no longer those that their label means")
     rows = summary.table(results, base)
-    files.write_text(out / "table.md", writing.markdown(rows) + "\n")
+    default = plan.Run("", "dspo").label
+    ahead = seed_by_seed.markdown(default, seed_by_seed.leads(results, base, default))
+    files.write_text(out / "table.md", f"{writing.markdown(rows)}\n{ahead}")
     files.write_text(out / "table.csv", writing.csv_text(rows))
     best = summary.best_settings(results, base) | {(r.taste, r.objective): r.label for r in plan.default_runs()}
     shown = [r for r in results if _plain(r) and best.get((r["run"]["taste"], r["run"]["objective"])) == r["label"]]

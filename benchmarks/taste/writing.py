@@ -8,6 +8,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
+from typing import Protocol
 
 from .summary import Row
 
@@ -24,7 +25,22 @@ HEAD = (
 )
 
 
-def condition(row: Row) -> str:
+class Condition(Protocol):
+    """Where something was measured."""
+
+    @property
+    def taste(self) -> str: ...
+
+    @property
+    def pairs(self) -> int: ...
+
+    @property
+    def flipped(self) -> float:
+        """The share of wrong labels."""
+        ...
+
+
+def condition(row: Condition) -> str:
     labels = f", {row.flipped:.0%} of the labels flipped" if row.flipped else ""
     return f"{row.taste.replace('_', ' ')}, {row.pairs} pairs{labels}"
 
