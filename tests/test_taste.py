@@ -115,7 +115,8 @@ def test_a_lead_is_the_mean_difference_of_the_same_seeds():
     mine = [result(look(50, 10.0 + 2 * seed, 0), seed=seed) for seed in range(4)]
     theirs = [result(look(50, 9.0 + seed, 0), objective="sft", seed=seed) for seed in range(3)]
     few = [result(look(50, 1.0, 0), objective="ipo", seed=seed) for seed in range(2)]
-    (lead,) = seed_by_seed.leads([*mine, *theirs, *few], BASE, "dspo at its default")
+    faster = [result(look(50, 1.0, 0), objective="mapo", seed=seed, lr=2.0) for seed in range(3)]
+    (lead,) = seed_by_seed.leads([*mine, *theirs, *few, *faster], BASE, "dspo")
     assert (lead.over, lead.seeds, lead.ahead, lead.mean) == ("sft at its default", 3, 3, 2.0)
     assert (lead.low, lead.high) == pytest.approx((2 - 4.303 / 3**0.5, 2 + 4.303 / 3**0.5), abs=1e-3)
     assert "| large and dark, 400 pairs | sft at its default | 3 | 3 | **+2.00**" in seed_by_seed.markdown("x", [lead])

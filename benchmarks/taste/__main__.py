@@ -52,8 +52,7 @@ def write(out: Path, base: Result) -> None:
     if len(results) < len(places):
         say(f"{len(places) - len(results)} runs left out: their settings are no longer those that their label means")
     rows = summary.table(results, base)
-    default = plan.Run("", "dspo").label
-    ahead = seed_by_seed.markdown(default, seed_by_seed.leads(results, base, default))
+    ahead = seed_by_seed.markdown("dspo", seed_by_seed.leads(results, base, "dspo"))
     files.write_text(out / "table.md", f"{writing.markdown(rows)}\n{ahead}")
     files.write_text(out / "table.csv", writing.csv_text(rows))
     best = summary.best_settings(results, base) | {(r.taste, r.objective): r.label for r in plan.default_runs()}
