@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -134,29 +134,27 @@ def default_runs() -> Iterator[Run]:
     yield from (Run(taste, "dspo") for taste in TASTES)
 
 
-def seed_runs(chosen: Iterable[Run]) -> Iterator[Run]:
+def seed_runs(
+    chosen: Iterable[Run],
+    conditions: Sequence[tuple[int, float]] = CONDITIONS,
+    seeds: Sequence[int] = SEEDS,
+) -> Iterator[Run]:
     """The chosen settings with every seed in every condition."""
     for run in chosen:
-        for pairs, flipped in CONDITIONS:
-            for seed in SEEDS:
+        for pairs, flipped in conditions:
+            for seed in seeds:
                 yield replace(run, pairs=pairs, flipped=flipped, seed=seed)
 
 
 def close_runs(chosen: Iterable[Run]) -> Iterator[Run]:
-    """More seeds of the two objectives that are closest, where the most is known of both."""
-    for run in chosen:
-        if run.objective in CLOSE:
-            for pairs, flipped in CONDITIONS[:3]:
-                for seed in MORE_SEEDS:
-                    yield replace(run, pairs=pairs, flipped=flipped, seed=seed)
+    """More seeds of the two objectives that are closest."""
+    return seed_runs((run for run in chosen if run.objective in CLOSE), CONDITIONS[:3], MORE_SEEDS)
 
 
 def faster_runs() -> Iterator[Run]:
-    """The same two at twice the learning rate, on the taste of which 300 steps at the usual one spoil no picture."""
-    for objective, setting in CLOSE.items():
-        for pairs, _ in CONDITIONS[:2]:
-            for seed in SEEDS:
-                yield Run("further_left", objective, {**setting, "lr": 2}, pairs=pairs, seed=seed)
+    """The same two at twice the learning rate, on the taste that is still being learned after 300 steps."""
+    faster = (Run("further_left", objective, {**setting, "lr": 2}) for objective, setting in CLOSE.items())
+    return seed_runs(faster, CONDITIONS[:2])
 
 
 def option_runs() -> Iterator[Run]:
@@ -167,11 +165,8 @@ def option_runs() -> Iterator[Run]:
 
 def dial_runs() -> Iterator[Run]:
     """`dspo` that lets learned pairs go later and sooner than at its default, which was chosen by these."""
-    for sharpness in (2, 7):
-        for taste in TASTES:
-            for pairs, flipped in CONDITIONS[:3]:
-                for seed in SEEDS:
-                    yield Run(taste, "dspo", {"sharpness": sharpness}, pairs, flipped, seed)
+    dialled = (Run(taste, "dspo", {"sharpness": sharpness}) for sharpness in (2, 7) for taste in TASTES)
+    return seed_runs(dialled, CONDITIONS[:3])
 
 
 def held_out_runs() -> Iterator[Run]:
