@@ -19,6 +19,7 @@ from benchmarks.taste.__main__ import write
 from benchmarks.taste.measure import prompts
 from dspo_train.demo.world import Reading, captions
 
+SETTINGS = plan.SETTINGS.items()
 COUNT = len(prompts())  # 96 test pictures
 BASE: dict[str, Any] = {"rewards": {"large_and_dark": [0.5] * COUNT}, "fits": [True] * COUNT, "spread": 0.2}
 
@@ -131,6 +132,46 @@ def test_settings_are_chosen_by_the_first_seed_alone_at_the_learning_rate_of_all
         result(look(50, 9.0, 0), lr=2.0),
     ]
     assert summary.best_settings(seen, BASE) == {("large_and_dark", "dspo"): "dspo strength 3"}
+
+
+def test_of_settings_that_never_gain_the_one_that_ends_highest_goes_on():
+    """Both stay below the base's 0.5: the base stands in for either, and their last steps decide."""
+    seen = [result(look(50, 0.4, 0), strength=3.0), result(look(50, 0.3, 0), strength=10.0)]
+    for order in (seen, seen[::-1]):
+        assert summary.best_settings(order, BASE) == {("large_and_dark", "dspo"): "dspo strength 3"}
+
+
+def test_the_default_is_compared_whether_it_is_the_best_of_its_settings_or_not():
+    """Of the others the best setting goes on; the seeds that nothing was chosen by are not among those of any dial."""
+    best = {(taste, name): plan.Run(taste, name, ways[0]).label for taste in plan.TASTES for name, ways in SETTINGS}
+    best |= {(taste, "dspo"): "dspo sharpness 2" for taste in plan.TASTES}
+    runs = plan.second_runs(best)
+    seeds = {(r.taste, r.label): set[int]() for r in runs}
+    for run in runs:
+        seeds[(run.taste, run.label)].add(run.seed)
+    for taste in plan.TASTES:
+        assert seeds[(taste, "dspo at its default")] == set(range(8))
+        assert seeds[(taste, "diffusion_dpo sharpness 3")] == set(range(8))
+        assert seeds[(taste, "dspo sharpness 2")] == {0, 1, 2}
+        assert seeds[(taste, "ipo tau 5")] == {0, 1, 2}
+        assert (taste, "ipo tau 20") not in seeds
+
+
+def test_the_lead_is_told_with_all_seeds_and_with_the_fresh_ones_alone(tmp_path: Path):
+    """Ahead by 1 with seeds 0 to 4 and by 2 with 5 to 7: (5 + 6) / 8 = 1.375 of all, 2 of the fresh ones."""
+    (tmp_path / "results").mkdir()
+    for seed in range(8):
+        mine = result(look(50, 4.0 if seed in plan.FRESH_SEEDS else 3.0, 0), seed=seed)
+        theirs = result(look(50, 2.0, 0), objective="sft", seed=seed)
+        for each in (mine, theirs):
+            name = plan.Run(**each["run"]).key
+            (tmp_path / "results" / f"{name}.json").write_text(json.dumps(each), encoding="utf-8")
+    write(tmp_path, BASE)
+    told = (tmp_path / "table.md").read_text(encoding="utf-8")
+    line = "| large and dark, 400 pairs | sft at its default |"
+    every, fresh = (part.split(line)[1].splitlines()[0] for part in told.split("### `dspo` at its default, ")[1:])
+    assert every.startswith(" 8 | 8 | **+1.38**")
+    assert fresh.startswith(" 3 | 3 | **+2.00** (+2.00 to +2.00)")
 
 
 def test_a_run_is_named_by_everything_that_it_depends_on(monkeypatch: pytest.MonkeyPatch):

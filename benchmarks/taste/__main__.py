@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -31,11 +32,7 @@ def main() -> None:
     if not arguments.write_only:
         first = results_of(out, list(plan.settings_runs()), _told)
         best = summary.best_settings(first, base)
-        chosen = {r.key: r for r in plan.settings_runs() if best[(r.taste, r.objective)] == r.label}
-        chosen |= {r.key: r for r in plan.default_runs()}
-        more = [*plan.seed_runs(chosen.values()), *plan.close_runs(chosen.values()), *plan.faster_runs()]
-        more += [*plan.dial_runs(), *plan.option_runs(), *plan.held_out_runs()]
-        results_of(out, more, _told)
+        results_of(out, plan.second_runs(best), _told)
     write(out, base)
 
 
@@ -52,13 +49,21 @@ def write(out: Path, base: Result) -> None:
     if len(results) < len(places):
         say(f"{len(places) - len(results)} runs left out: their settings are no longer those that their label means")
     rows = summary.table(results, base)
-    ahead = seed_by_seed.markdown("dspo", seed_by_seed.leads(results, base, "dspo"))
-    files.write_text(out / "table.md", f"{writing.markdown(rows)}\n{ahead}")
+    files.write_text(out / "table.md", "\n".join([writing.markdown(rows), *_leads(results, base)]))
     files.write_text(out / "table.csv", writing.csv_text(rows))
-    best = summary.best_settings(results, base) | {(r.taste, r.objective): r.label for r in plan.default_runs()}
+    best = summary.best_settings(results, base) | {
+        (taste, "dspo"): plan.Run(taste, "dspo").label for taste in plan.TASTES
+    }
     shown = [r for r in results if _plain(r) and best.get((r["run"]["taste"], r["run"]["objective"])) == r["label"]]
     files.write_picture(out / "table.png", picture.draw(picture.panels(shown, base)))
     say(f"{len(results)} runs: {out / 'table.md'}, table.csv, table.png")
+
+
+def _leads(results: list[Result], base: Result) -> Iterator[str]:
+    """Tables of `dspo` against the others: with all seeds, and with those alone that no setting was chosen by."""
+    fresh = [result for result in results if result["run"]["seed"] in plan.FRESH_SEEDS]
+    for title, of in (("seed by seed", results), ("with the seeds that nothing was chosen by", fresh)):
+        yield seed_by_seed.markdown(f"`dspo` at its default, {title}", seed_by_seed.leads(of, base, "dspo"))
 
 
 def _plain(result: Result) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,6 +18,7 @@ STEPS = 300
 LOOKS = (50, 75, 100, 125, 150, 200, 250, 300)  # steps after which test pictures are drawn
 SEEDS = (0, 1, 2)
 MORE_SEEDS = (3, 4)  # for the two objectives that are closest
+FRESH_SEEDS = (5, 6, 7)  # for the same two: no setting was chosen by them
 LEARNING_RATE = 1e-3  # the same for every objective
 
 # The settings tried for each objective, with seed 0, on 400 pairs of each taste; the best at the usual learning rate
@@ -113,9 +114,23 @@ def settings_runs() -> Iterator[Run]:
                 yield Run(taste, objective, setting)
 
 
-# (pairs, share of labels flipped) that the best settings are trained on
-CONDITIONS = ((400, 0.0), (100, 0.0), (400, 0.2), (50, 0.0), (25, 0.0))
+# The two objectives that are closest, and the settings of them that are looked at more closely.
 CLOSE: dict[str, dict[str, Any]] = {"dspo": {}, "diffusion_dpo": {"sharpness": 3}}
+COMPARED = (*CLOSE, "sft", "dspo_paper")
+LEARNERS = tuple(name for name in SETTINGS if name != "dspo_ref")
+BOTH = tuple(TASTES)
+ONE = ("large_and_dark",)
+# What each objective's best setting is trained on: (tastes, objectives, pairs, share of labels flipped, seeds)
+ROUNDS: tuple[tuple[Sequence[str], Iterable[str], int, float, Sequence[int]], ...] = (
+    (BOTH, LEARNERS, 400, 0.0, SEEDS),
+    (BOTH, COMPARED, 100, 0.0, SEEDS),
+    (ONE, LEARNERS, 400, 0.2, SEEDS),
+    (BOTH, CLOSE, 400, 0.0, MORE_SEEDS + FRESH_SEEDS),
+    (BOTH, CLOSE, 100, 0.0, MORE_SEEDS + FRESH_SEEDS),
+    (ONE, CLOSE, 400, 0.2, MORE_SEEDS + FRESH_SEEDS),
+    (ONE, CLOSE, 50, 0.0, SEEDS),
+    (ONE, CLOSE, 25, 0.0, SEEDS),
+)
 # What a run can do besides its objective, tried on `dspo` with seed 0: (share of labels flipped, options)
 OPTIONS: tuple[tuple[float, dict[str, Any]], ...] = (
     (0.0, {"ema": 0.98}),
@@ -129,32 +144,30 @@ OPTIONS: tuple[tuple[float, dict[str, Any]], ...] = (
 HELD_OUT: dict[str, Any] = {"held_out.share": 0.125, "held_out.every": 25}
 
 
-def default_runs() -> Iterator[Run]:
-    """`dspo` at its default, which is compared whether it is the best of its settings or not."""
-    yield from (Run(taste, "dspo") for taste in TASTES)
+def second_runs(best: Mapping[tuple[str, str], str]) -> list[Run]:
+    """All after the first round.
 
-
-def seed_runs(
-    chosen: Iterable[Run],
-    conditions: Sequence[tuple[int, float]] = CONDITIONS,
-    seeds: Sequence[int] = SEEDS,
-) -> Iterator[Run]:
-    """The chosen settings with every seed in every condition."""
-    for run in chosen:
-        for pairs, flipped in conditions:
-            for seed in seeds:
-                yield replace(run, pairs=pairs, flipped=flipped, seed=seed)
-
-
-def close_runs(chosen: Iterable[Run]) -> Iterator[Run]:
-    """More seeds of the two objectives that are closest."""
-    return seed_runs((run for run in chosen if run.objective in CLOSE), CONDITIONS[:3], MORE_SEEDS)
+    Args:
+        best: the label of the best setting of each (taste, objective); of `dspo` its default is taken, best or not.
+    """
+    chosen = {(r.taste, r.objective): r for r in settings_runs() if best[(r.taste, r.objective)] == r.label}
+    chosen |= {(taste, "dspo"): Run(taste, "dspo") for taste in TASTES}
+    rounds = [
+        replace(chosen[(taste, objective)], pairs=pairs, flipped=flipped, seed=seed)
+        for tastes, names, pairs, flipped, seeds in ROUNDS
+        for taste in tastes
+        for objective in names
+        for seed in seeds
+    ]
+    return [*rounds, *faster_runs(), *dial_runs(), *option_runs(), *held_out_runs()]
 
 
 def faster_runs() -> Iterator[Run]:
-    """The same two at twice the learning rate, on the taste that is still being learned after 300 steps."""
-    faster = (Run("further_left", objective, {**setting, "lr": 2}) for objective, setting in CLOSE.items())
-    return seed_runs(faster, CONDITIONS[:2])
+    """The two closest at twice the learning rate, on the taste that is still being learned after 300 steps."""
+    for objective, setting in CLOSE.items():
+        for pairs in (400, 100):
+            for seed in SEEDS:
+                yield Run("further_left", objective, {**setting, "lr": 2}, pairs, seed=seed)
 
 
 def option_runs() -> Iterator[Run]:
@@ -165,8 +178,10 @@ def option_runs() -> Iterator[Run]:
 
 def dial_runs() -> Iterator[Run]:
     """`dspo` that lets learned pairs go later and sooner than at its default, which was chosen by these."""
-    dialled = (Run(taste, "dspo", {"sharpness": sharpness}) for sharpness in (2, 7) for taste in TASTES)
-    return seed_runs(dialled, CONDITIONS[:3])
+    for sharpness in (2, 7):
+        for taste, pairs, flipped in (*((t, n, 0.0) for t in BOTH for n in (400, 100)), (*ONE, 400, 0.2)):
+            for seed in SEEDS:
+                yield Run(taste, "dspo", {"sharpness": sharpness}, pairs, flipped, seed)
 
 
 def held_out_runs() -> Iterator[Run]:

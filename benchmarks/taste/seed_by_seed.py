@@ -64,10 +64,9 @@ def leads(results: Iterable[dict[str, Any]], base: dict[str, Any], objective: st
     return sorted(lines, key=lambda x: (x.taste != "large_and_dark", x.lr, -x.pairs, x.flipped, x.mean))
 
 
-def markdown(objective: str, lines: Sequence[Lead]) -> str:
+def markdown(title: str, lines: Sequence[Lead]) -> str:
     """One table of all conditions."""
-    title = f"### `{objective}` at its default, seed by seed"
-    text = [title, "", "| | " + " | ".join(HEAD) + " |", "|" + "---|" * (len(HEAD) + 1)]
+    text = [f"### {title}", "", "| | " + " | ".join(HEAD) + " |", "|" + "---|" * (len(HEAD) + 1)]
     for lead in lines:
         where = condition(lead) + (f", learning rate x {lead.lr:g}" if lead.lr != 1 else "")
         by = f"**{lead.mean:+.2f}** ({lead.low:+.2f} to {lead.high:+.2f})"

@@ -138,9 +138,9 @@ def table(results: Iterable[dict[str, Any]], base: dict[str, Any]) -> list[Row]:
 
 def best_settings(results: Iterable[dict[str, Any]], base: dict[str, Any]) -> dict[tuple[str, str], str]:
     """(taste, objective) -> label of the setting that did best with 400 pairs and the first seed, without options and
-    at the learning rate that is the same for all.
+    at the learning rate that is the same for all. Of settings that never rise above the base the one that ends highest.
     """
     runs = [r for r in results if "lr" not in r["run"]["settings"]]
     plain = [r for r in runs if not r["run"]["seed"] and not r["run"]["flipped"] and not r["run"]["options"]]
     rows = [row for row in table(plain, base) if row.pairs == 400]
-    return {(r.taste, r.objective): r.label for r in sorted(rows, key=lambda r: r.reward)}
+    return {(r.taste, r.objective): r.label for r in sorted(rows, key=lambda r: (r.reward, r.last_reward))}
