@@ -45,7 +45,7 @@ class Teller:
         mm.throw_exception_if_processing_interrupted()
 
     def step(self, report: StepReport, preview: Image.Image | None, told: Sequence[str] = ()) -> None:
-        """One line of text and one event; a preview where there is one.
+        """Two lines of text, short enough for a narrow node, and one event; a preview where there is one.
 
         Args:
             told: the run's own warnings so far, which it has logged.
@@ -54,18 +54,18 @@ class Teller:
         left = 0.0 if report.stopped else self.pace * (self.steps - report.step)
         measured = {name: value for name in HELD_OUT if math.isfinite(value := report.held_out.get(name, math.nan))}
         if "held_out_accuracy" in measured:
-            self.held_out = f"held-out accuracy {measured['held_out_accuracy']:.0%} · "
-        line = (
-            f"Step {report.step} of {self.steps} · margin {report.margin:+.2e} · accuracy {report.accuracy:.0%} · "
-            f"{self.held_out}{report.pairs_per_second:.2g} pairs/s · {_clock(left)} left"
-        )
+            self.held_out = f" · held-out accuracy {measured['held_out_accuracy']:.0%}"
+        lines = [
+            f"Step {report.step} of {self.steps} · {report.pairs_per_second:.2g} pairs/s · {_clock(left)} left",
+            f"margin {report.margin:+.2e} · accuracy {report.accuracy:.0%}{self.held_out}",
+        ]
         if report.stopped:
-            line += "\nStopped early: the held-out pairs showed nothing better for a while"
+            lines.append("Stopped early: the held-out pairs showed nothing better for a while")
         shown = {name: getattr(report, name) for name in SHOWN}
         self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown, **measured})
         if preview is not None:
             self._send("preview", {"file": f"step-{report.step:06d}.png"})
-        self._show([line, *(f"Note: {text}" for text in told)], report.step, self.steps, preview)
+        self._show([*lines, *(f"Note: {text}" for text in told)], report.step, self.steps, preview)
 
     def _send(self, event: str, values: dict[str, Any]) -> None:
         PromptServer.instance.send_sync(f"dspo.{event}", {"run": self.run, **values})
