@@ -134,11 +134,11 @@ def test_settings_are_chosen_by_the_first_seed_alone_at_the_learning_rate_of_all
     assert summary.best_settings(seen, BASE) == {("large_and_dark", "dspo"): "dspo strength 3"}
 
 
-def test_of_settings_that_never_gain_the_one_that_ends_highest_goes_on():
-    """Both stay below the base's 0.5: the base stands in for either, and their last steps decide."""
-    seen = [result(look(50, 0.4, 0), strength=3.0), result(look(50, 0.3, 0), strength=10.0)]
+def test_of_settings_that_never_gain_the_first_listed_goes_on():
+    """All stay below the base's 0.5, which stands in for each of them; beta 1 is listed before 10."""
+    seen = [result(look(50, 0.1 * n, 0), objective="dspo_paper", beta=beta) for n, beta in enumerate((10.0, 1.0))]
     for order in (seen, seen[::-1]):
-        assert summary.best_settings(order, BASE) == {("large_and_dark", "dspo"): "dspo strength 3"}
+        assert summary.best_settings(order, BASE) == {("large_and_dark", "dspo_paper"): "dspo_paper beta 1"}
 
 
 def test_the_default_is_compared_whether_it_is_the_best_of_its_settings_or_not():

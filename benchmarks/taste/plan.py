@@ -34,7 +34,7 @@ SETTINGS: dict[str, tuple[dict[str, Any], ...]] = {
         {"lr": 2},
     ),
     "sft": ({}, {"lr": 2}),
-    "dspo_paper": ({}, {"beta": 1}, {"beta": 10}),
+    "dspo_paper": ({"beta": 1}, {"beta": 10}, {}),
     "diffusion_dpo": (
         {"sharpness": 1},
         {"sharpness": 3},

@@ -14,6 +14,7 @@ from scipy.stats import t as student
 from dspo_train.evaluate import WinRate, win_rate
 
 from .measure import prompts
+from .plan import settings_runs
 
 OTHER_DRIFT = {"ema", "moving_reference"}
 FIT_LOST = 0.02  # checkpoints whose caption fit is further below the base's do not count
@@ -138,9 +139,11 @@ def table(results: Iterable[dict[str, Any]], base: dict[str, Any]) -> list[Row]:
 
 def best_settings(results: Iterable[dict[str, Any]], base: dict[str, Any]) -> dict[tuple[str, str], str]:
     """(taste, objective) -> label of the setting that did best with 400 pairs and the first seed, without options and
-    at the learning rate that is the same for all. Of settings that never rise above the base the one that ends highest.
+    at the learning rate that is the same for all. Where no setting of an objective rises above the base, the one that is listed first.
     """
     runs = [r for r in results if "lr" not in r["run"]["settings"]]
     plain = [r for r in runs if not r["run"]["seed"] and not r["run"]["flipped"] and not r["run"]["options"]]
     rows = [row for row in table(plain, base) if row.pairs == 400]
-    return {(r.taste, r.objective): r.label for r in sorted(rows, key=lambda r: (r.reward, r.last_reward))}
+    places = {run.label: place for place, run in enumerate(settings_runs())}
+    rows.sort(key=lambda r: (r.reward, -places.get(r.label, len(places))))
+    return {(r.taste, r.objective): r.label for r in rows}
