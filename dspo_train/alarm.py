@@ -14,8 +14,8 @@ from .run_reports import LATEST, spoils, winning_by_getting_worse
 _IN_A_ROW = 2  # measurements on a fixed bank differ by the weights alone, so few are enough
 
 _ADVICE = (
-    "lower the learning rate or the objective's strength, stop earlier, or turn on loss.safeguard (0.5) or "
-    "loss.sft_mix (0.25)"
+    "lower the learning rate, stop earlier, or turn on loss.sft_mix (0.25) or, where the objective takes it, "
+    "loss.safeguard (0.5)"
 )
 HELD_OUT = (
     "On pairs it was not trained on, the model tells winners from losers by predicting both worse, and pictures will "

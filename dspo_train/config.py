@@ -61,7 +61,8 @@ class TrainConfig:
         ema: decay a step of the average of the weights that is measured and saved; 0 takes the weights as they are.
         moving_reference: decay a step with which the reference follows the policy (arXiv 2505.18736); 0 keeps it.
         batch_size: pairs per process and forward pass; a step sees batch_size x accumulate x processes pairs.
-        keep: which weights become the result: of the last step, or of the best one by `held_out.best`.
+        keep: which weights become the result: of the last step, or of the best one by `held_out.best`. A run that stops
+            early keeps the best.
     """
 
     objective: str = "dspo"
@@ -107,6 +108,11 @@ class TrainConfig:
                 f"optim.warmup {self.optim.warmup} must be shorter than the run's {self.steps} steps, "
                 "or the full learning rate is never reached"
             )
+
+    @property
+    def keeps_best(self) -> bool:
+        """May the weights of the best measured step become the result?"""
+        return self.keep == "best" or self.held_out.patience > 0
 
     def to_dict(self) -> dict[str, Any]:
         """Nested plain values; `from_dict` of it is equal to this."""

@@ -179,7 +179,8 @@ class HeldOutSpec:
         share: of the pairs, by whole prompts; 0 holds none out.
         draws: timesteps and noises that each held-out pair is measured at.
         every: optimiser steps between measurements.
-        patience: measurements after the best one, by `held_out.best`, at which the run ends; 0 never.
+        patience: measurements after the best one, by `held_out.best`, at which the run ends with the weights of the
+            best; 0 never.
     """
 
     share: float = 0.0

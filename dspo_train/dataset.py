@@ -22,7 +22,9 @@ from .pairs import Opinion, OpinionScan, PreferencePair
 from .pairs.any_folder import Scan
 from .unpaired import UnpairedSource, encode_opinions
 
-_RULER = 0  # the seed of what is held out and of its draws, so that runs of different seeds are measured alike
+# The seed of which pairs are taken, cropped where and held out, and of the draws they are measured at: runs of
+# different seeds are measured alike.
+_RULER = 0
 
 
 @dataclass(frozen=True)
@@ -80,20 +82,18 @@ def encode(
     if isinstance(scan, OpinionScan):
         taken = _swapped_opinions(scan) if config.labels == "swapped" else scan
         opinions = encode_opinions(
-            taken, base.encoder, cache, config.data, seed=config.seed, share=share, on_progress=on_progress
+            taken, base.encoder, cache, config.data, seed=_RULER, share=share, on_progress=on_progress
         )
         content = files.digest(*(opinion.content for opinion in opinions))
         return Dataset(UnpairedSource(opinions, **settings), None, len(opinions), content)
     pairs = _chosen(scan.usable(), config)
-    encoded = encode_pairs(
-        pairs, base.encoder, cache, config.data, seed=config.seed, share=share, on_progress=on_progress
-    )
+    encoded = encode_pairs(pairs, base.encoder, cache, config.data, seed=_RULER, share=share, on_progress=on_progress)
     return _paired(pairs, encoded, config, settings)
 
 
 def _chosen(pairs: Sequence[PreferencePair], config: TrainConfig) -> list[PreferencePair]:
     """The pairs that the settings ask for, with the labels that they ask for."""
-    taken = one_per_prompt(pairs, config.seed) if config.data.one_per_prompt else list(pairs)
+    taken = one_per_prompt(pairs, _RULER) if config.data.one_per_prompt else list(pairs)
     return [_swapped_pair(pair) for pair in taken] if config.labels == "swapped" else taken
 
 

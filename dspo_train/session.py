@@ -168,7 +168,7 @@ class Session:
             (seen,) = broadcast_object_list([seen])  # devices may round differently, and all must stop together
             self._history.append(Evaluation.of(report.step, seen))
             best = held_out.best(self._history)
-            if self.main and config.keep == "best" and best is not None and best.step == report.step:
+            if self.main and config.keeps_best and best is not None and best.step == report.step:
                 self.folder.save_best(report.step, self.adapter.parameters)
         values = held_out.to_report(seen)
         return dataclasses.replace(report, held_out={**values, "stopped": True} if self._over() else values)
@@ -209,8 +209,11 @@ class Session:
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[int]:
-        """Inside, the trained weights are those of the best measurement, where they are asked for. -> of which step"""
-        best = held_out.best(self._history) if self.job.config.keep == "best" else None
+        """Inside, the trained weights are those of the best measurement, where they are asked for or the run stopped
+        early. -> of which step
+        """
+        wanted = self.job.config.keep == "best" or self._over()
+        best = held_out.best(self._history) if wanted else None
         if best is None:
             yield self.training.step
         elif (weights := self.folder.best(best.step)) is None:

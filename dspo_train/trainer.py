@@ -154,8 +154,8 @@ def _apply_gradients(training: Training, config: TrainConfig) -> float:
     # With fp16 the scaler skips such a step by itself and lowers its scale.
     if accelerator.scaler is None and not math.isfinite(grad_norm):
         raise RunError(
-            f"step {training.step + 1}: the gradient is not finite ({grad_norm}). Lower the learning rate or the "
-            "objective's strength; the weights as they were before this step are kept"
+            f"step {training.step + 1}: the gradient is not finite ({grad_norm}). Lower the learning rate; "
+            "the weights as they were before this step are kept"
         )
     training.torn = True
     training.optimiser.step()

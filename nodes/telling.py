@@ -60,7 +60,7 @@ class Teller:
             f"margin {report.margin:+.2e} · accuracy {report.accuracy:.0%}{self.held_out}",
         ]
         if report.stopped:
-            lines.append("Stopped early: the held-out pairs showed nothing better for a while")
+            lines.append("Stopped early, as the held-out pairs showed nothing better: the best step becomes the LoRA")
         shown = {name: getattr(report, name) for name in SHOWN}
         self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown, **measured})
         if preview is not None:

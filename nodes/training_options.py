@@ -67,8 +67,8 @@ def _held_out_inputs() -> list[io.Input]:
         number("held_out_every", "Steps between two measurements on the held-out pairs.", step=1),
         number(
             "held_out_patience",
-            "Early stop: the training ends after so many measurements without a better one. 0: it goes on to its last "
-            "step.",
+            "Early stop: the training ends after so many measurements without a better one, and the best becomes the "
+            "LoRA. 0: it goes on to its last step.",
             step=1,
         ),
         number(

@@ -172,14 +172,21 @@ def test_two_runs_measure_alike_to_the_digit(world: Path, tmp_path: Path):
 def test_a_run_stops_when_held_out_accuracy_no_longer_rises(world: Path, tmp_path: Path):
     """A learning rate of next to nothing: the accuracy stays as it is, so a second look in vain is the end."""
     settings = config(
-        steps=40, optim={"lr": 1e-12}, held_out={"share": 0.5, "draws": 4, "every": 2, "patience": 2}, save_every=50
+        steps=40,
+        optim={"lr": 1e-12},
+        held_out={"share": 0.5, "draws": 4, "every": 2, "patience": 2},
+        save_every=2,
+        keep_checkpoints=20,
     )
     reports = train(world, tmp_path / "run", settings)
     accuracies = [r["held_out_accuracy"] for r in reports if "held_out_accuracy" in r]
     assert len(reports) < 40
     assert max(accuracies[-2:]) <= max(accuracies[:-2])
     assert reports[-1]["stopped"] is True
-    assert (tmp_path / "run" / "run.safetensors").exists()
+    best = held_out.best(held_out.evaluations(reports))
+    assert best is not None and best.step < reports[-1]["step"]
+    kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best.step:06d}" / "lora.safetensors")
+    assert_equal(result(tmp_path / "run"), kept)  # the best one's, though the last step's were asked for
     assert train(world, tmp_path / "run", settings) == []  # it is finished
 
 
@@ -194,11 +201,12 @@ def test_the_best_step_becomes_the_result(world: Path, tmp_path: Path):
     assert_equal(result(tmp_path / "run"), kept)
 
 
-def test_runs_of_other_seeds_are_measured_alike(world: Path, tmp_path: Path):
+@pytest.mark.parametrize("data", [{}, {"one_per_prompt": True}, {"crop": "random"}])
+def test_runs_of_other_seeds_are_measured_alike(world: Path, tmp_path: Path, data: dict[str, Any]):
     """The same pairs are held out, at the same draws; what is trained at is another matter."""
     banks, steps = [], []
     for seed in (1, 2):
-        settings = config(held_out=HELD, seed=seed)
+        settings = config(held_out=HELD, seed=seed, data={**config().to_dict()["data"], **data})
         with open_session(Job(world / "base", world / "pairs", tmp_path / f"{seed}", settings)) as session:
             assert session.data.bank is not None
             banks.append(list(session.data.bank.batches()))
@@ -236,6 +244,7 @@ def test_one_pair_of_each_prompt(world: Path):
     [
         ({"objective": "sft", "loss": {"label_smoothing": 0.1}}, False, ("loss.label_smoothing", "'sft' does not")),
         ({"objective": "dspo_e", "loss": {"safeguard": 0.5}}, False, ("loss.safeguard", "dspo_e")),
+        ({"objective": "dspo_ref", "method": "full"}, False, ("'dspo_ref' has no gradient", "would change nothing")),
         (
             {"objective": "diffusion_dpo", "objective_args": {"sharpness": 9.0}, "loss": {"sharpness": "auto"}},
             False,

@@ -27,9 +27,10 @@ def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, s
         reference + g (r_w (E[target | winner] - reference) - r_l (E[target | loser] - reference)) / (r_w + b r_l),
 
     r the densities of noised winners and losers at x_t. For b = 0 and a reference that is their mixture that is
-    2 g grad log p(y | x_t, c). At b = 1 (with pair labels, g times this is the loss of DiffusionNFT, arXiv 2509.16117,
-    at its beta = 1 / g) it fades where x_t looks like a loser, just where it is needed, and the strength that makes up
-    for that spoils what looks like a winner; at b = 0 nothing holds the model where only losers are.
+    2 g grad log p(y | x_t, c). At b = 1 (with pair labels, this divided by g is, up to a constant, the loss of
+    DiffusionNFT, arXiv 2509.16117, at its beta = 1 / g) it fades where x_t looks like a loser, just where it is needed,
+    and the strength that makes up for that spoils what looks like a winner; at b = 0 nothing holds the model where only
+    losers are.
 
     w is eq. 13's weight: 1 where the policy ranks a pair as the reference does, towards 0 where the pair is learned.
     A margin's unit is the target's variance, about 1 for epsilon and for v. In units of the reference's own error,

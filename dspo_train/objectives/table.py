@@ -118,6 +118,11 @@ def check(config: TrainConfig, *, unpaired: bool = False) -> None:
             f"loss.{refused[0]} needs an objective that trains on the loser, and {config.objective!r} does not; "
             f"leave it out, or use one of {', '.join(name for name, other in OBJECTIVES.items() if other.has_loser)}"
         )
+    if info.stays and config.method == "full" and not config.loss.sft_mix:
+        raise ConfigError(
+            f"objective {config.objective!r} has no gradient at the reference, where every run begins, so method full "
+            "would change nothing, and there would be no LoRA to extract; choose another objective, such as dspo"
+        )
     if config.loss.sharpness is not None and "sharpness" in config.objective_args:
         raise ConfigError("sharpness is given twice, as the objective's own and as loss.sharpness; give one")
     if unpaired and not info.unpaired:

@@ -124,13 +124,13 @@ export const de = {
   heldOutAccuracy: "{accuracy} bei zurückgehaltenen Paaren",
   alarm_held_out:
     "Bei Paaren, die nicht trainiert werden, unterscheidet das Modell Gewinner und Verlierer, indem es beide " +
-    "schlechter vorhersagt, und die Bilder werden leiden: Senke die Lernrate oder die Stärke der Zielfunktion, höre " +
-    "früher auf oder setze in den Trainingsoptionen eine Absicherung (0.5) oder einen SFT-Anteil (0.25).",
+    "schlechter vorhersagt, und die Bilder werden leiden: Senke die Lernrate, höre früher auf oder setze in den " +
+    "Trainingsoptionen einen SFT-Anteil (0.25) oder, wo die Zielfunktion sie kennt, eine Absicherung (0.5).",
   alarm_training:
     "Das Modell unterscheidet Gewinner und Verlierer, indem es beide schlechter vorhersagt, und die Bilder werden " +
     "leiden: Der Fehler der Gewinner liegt bei einer Trefferquote nahe 100 % über dem vom Anfang, oder weit darüber. " +
-    "Senke die Lernrate oder die Stärke der Zielfunktion, höre früher auf oder setze in den Trainingsoptionen eine " +
-    "Absicherung (0.5) oder einen SFT-Anteil (0.25).",
+    "Senke die Lernrate, höre früher auf oder setze in den Trainingsoptionen einen SFT-Anteil (0.25) oder, wo die " +
+    "Zielfunktion sie kennt, eine Absicherung (0.5).",
   timeLeft: "noch {time}",
   pairsPerSecond: "{rate} Paare pro Sekunde",
   chart_margin: "Margin",
