@@ -181,11 +181,19 @@ def option_runs() -> Iterator[Run]:
 
 
 def dial_runs() -> Iterator[Run]:
-    """`dspo` that lets learned pairs go later and sooner than at its default, which was chosen by these."""
+    """`dspo` that lets learned pairs go later and sooner than at its default, which was chosen by the first of these."""
+    where = [(taste, pairs, 0.0) for taste in BOTH for pairs in (400, 100)] + [(*ONE, 400, 0.2)]
     for sharpness in (2, 7):
-        for taste, pairs, flipped in (*((t, n, 0.0) for t in BOTH for n in (400, 100)), (*ONE, 400, 0.2)):
+        for taste, pairs, flipped in where:
             for seed in SEEDS:
                 yield Run(taste, "dspo", {"sharpness": sharpness}, pairs, flipped, seed)
+    for taste, pairs, flipped in where:
+        if taste in ONE:
+            for seed in MORE_SEEDS if flipped else MORE_SEEDS + FRESH_SEEDS:
+                yield Run(taste, "dspo", {"sharpness": 7}, pairs, flipped, seed)
+    for strength in (10, 30):
+        for seed in SEEDS:
+            yield Run(*ONE, "dspo", {"strength": strength}, seed=seed)
 
 
 def held_out_runs() -> Iterator[Run]:
