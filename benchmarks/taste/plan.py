@@ -130,7 +130,7 @@ ROUNDS: tuple[tuple[Sequence[str], Iterable[str], int, float, Sequence[int]], ..
     (ONE, COMPARED, 400, 0.2, SEEDS),
     (BOTH, CLOSE, 400, 0.0, MORE_SEEDS + FRESH_SEEDS),
     (BOTH, CLOSE, 100, 0.0, MORE_SEEDS + FRESH_SEEDS),
-    (ONE, CLOSE, 400, 0.2, MORE_SEEDS + FRESH_SEEDS),
+    (ONE, CLOSE, 400, 0.2, MORE_SEEDS),
     (ONE, CLOSE, 50, 0.0, SEEDS),
     (ONE, CLOSE, 25, 0.0, SEEDS),
 )
@@ -181,7 +181,7 @@ def option_runs() -> Iterator[Run]:
 
 
 def dial_runs() -> Iterator[Run]:
-    """`dspo` that lets learned pairs go later and sooner than at its default, which was chosen by the first of these."""
+    """`dspo` that lets learned pairs go later and sooner than at its default, or goes less far."""
     where = [(taste, pairs, 0.0) for taste in BOTH for pairs in (400, 100)] + [(*ONE, 400, 0.2)]
     for sharpness in (2, 7):
         for taste, pairs, flipped in where:
