@@ -78,6 +78,19 @@ def test_a_result_whose_settings_have_changed_is_left_out(tmp_path: Path, capsys
     assert (row["seeds"], row["reward"]) == ("1", "2")
 
 
+def test_every_look_is_written_with_what_held_out_pairs_showed():
+    """Pictures after steps 50 and 100, held-out pairs after 25 and 50: three lines, empty where nothing was taken."""
+    measured = [{"step": step, "held_out_accuracy": 0.75, "held_out_winner_change": -0.5} for step in (25, 50)]
+    run = {**result(look(50, 1.0, 0), look(100, 2.0, 24)), "held_out": measured}
+    lines = list(csv.DictReader(writing.looks_csv([run]).splitlines()))
+    columns = ("step", "reward", "fit", "held_out_accuracy", "held_out_winner_change")
+    assert [tuple(line[name] for name in columns) for line in lines] == [
+        ("25", "", "", "0.75", "-0.5"),
+        ("50", "1", "1", "0.75", "-0.5"),
+        ("100", "2", "0.75", "", ""),
+    ]
+
+
 def test_two_processes_share_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """While another process has the first run in hand, the second is done; the first is read when that one is ready."""
     runs = [plan.Run("large_and_dark", "dspo", seed=seed) for seed in (0, 1)]

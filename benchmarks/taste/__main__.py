@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -42,7 +43,7 @@ def _told(run: plan.Run, result: Result) -> None:
 
 
 def write(out: Path, base: Result) -> None:
-    """table.md, table.csv and table.png of every run in the folder."""
+    """table.md, table.csv, looks.csv and table.png of every run in the folder."""
     places = sorted(place for place in (out / "results").glob("*.json") if place.name != "base.json")
     found = {place.stem: read(place) for place in places}
     results = [result for key, result in found.items() if plan.Run(**result["run"]).key == key]
@@ -51,12 +52,13 @@ def write(out: Path, base: Result) -> None:
     rows = summary.table(results, base)
     files.write_text(out / "table.md", "\n".join([writing.markdown(rows), *_leads(results, base)]))
     files.write_text(out / "table.csv", writing.csv_text(rows))
+    files.write_text(out / "looks.csv", writing.looks_csv(sorted(results, key=_order)))
     best = summary.best_settings(results, base) | {
         (taste, "dspo"): plan.Run(taste, "dspo").label for taste in plan.TASTES
     }
     shown = [r for r in results if _plain(r) and best.get((r["run"]["taste"], r["run"]["objective"])) == r["label"]]
     files.write_picture(out / "table.png", picture.draw(picture.panels(shown, base)))
-    say(f"{len(results)} runs: {out / 'table.md'}, table.csv, table.png")
+    say(f"{len(results)} runs: {out / 'table.md'}, table.csv, looks.csv, table.png")
 
 
 def _leads(results: list[Result], base: Result) -> Iterator[str]:
@@ -64,6 +66,11 @@ def _leads(results: list[Result], base: Result) -> Iterator[str]:
     fresh = [result for result in results if result["run"]["seed"] in plan.FRESH_SEEDS]
     for title, of in (("seed by seed", results), ("with the seeds that nothing was chosen by", fresh)):
         yield seed_by_seed.markdown(f"`dspo` at its default, {title}", seed_by_seed.leads(of, base, "dspo"))
+
+
+def _order(result: Result) -> tuple[Any, ...]:
+    run = result["run"]
+    return run["taste"], run["pairs"], run["flipped"], result["label"], run["seed"]
 
 
 def _plain(result: Result) -> bool:

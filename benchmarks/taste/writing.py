@@ -8,9 +8,9 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Protocol
+from typing import Any, Protocol
 
-from .summary import Row
+from .summary import Row, reward, share
 
 HEAD = (
     "objective",
@@ -71,6 +71,29 @@ def _at_best(row: Row) -> Iterable[str]:
     yield f"{row.spread:.0%}"
     yield "-" if math.isnan(row.drift) else f"{row.drift:.1e}"
     yield f"{row.step:g}"
+
+
+LOOKS_HEAD = ("taste", "pairs", "flipped", "label", "seed", "step", "reward", "fit", "spread", "drift")
+HELD_OUT = ("held_out_accuracy", "held_out_winner_change")
+
+
+def looks_csv(results: Iterable[dict[str, Any]]) -> str:
+    """Every look at every run, and every measurement on held-out pairs; empty where only the other was taken."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*LOOKS_HEAD, *HELD_OUT])
+    for result in results:
+        run = result["run"]
+        where = [run["taste"], run["pairs"], run["flipped"], result["label"], run["seed"]]
+        looks = {look["step"]: look for look in result["looks"]}
+        measured = {seen["step"]: seen for seen in result.get("held_out", ())}
+        for step in sorted(looks.keys() | measured.keys()):
+            drawn: Sequence[Any] = ("",) * 4
+            if look := looks.get(step):
+                drawn = reward(look, run["taste"]), share(look["fits"]), look["spread"], look["drift"]
+            held_out = (measured.get(step, {}).get(name, "") for name in HELD_OUT)
+            writer.writerow([*where, step, *(f"{v:.4g}" if isinstance(v, float) else v for v in (*drawn, *held_out))])
+    return out.getvalue()
 
 
 def csv_text(rows: Sequence[Row]) -> str:
