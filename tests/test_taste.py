@@ -164,7 +164,8 @@ def test_the_default_is_compared_whether_it_is_the_best_of_its_settings_or_not()
         seeds[(run.taste, run.label)].add(run.seed)
     for taste in plan.TASTES:
         assert seeds[(taste, "dspo at its default")] == set(range(8))
-        assert seeds[(taste, "diffusion_dpo sharpness 1")] == set(range(8))
+        assert seeds[(taste, "diffusion_dpo sharpness 3")] == set(range(8))
+        assert seeds[(taste, "diffusion_dpo sharpness 1")] == {0, 1, 2}
         assert seeds[(taste, "dspo sharpness 2")] == {0, 1, 2}
         assert seeds[(taste, "ipo tau 2")] == {0, 1, 2}
         assert (taste, "ipo tau 20") not in seeds

@@ -122,15 +122,16 @@ COMPARED = (*CLOSE, "sft", "dspo_paper")
 LEARNERS = tuple(name for name in SETTINGS if name != "dspo_ref")
 BOTH = tuple(TASTES)
 ONE = ("large_and_dark",)
-# What each objective's best setting is trained on: (tastes, objectives, pairs, share of labels flipped, seeds)
+# What the best setting of each objective, of `CLOSE` the one there, is trained on: (tastes, objectives, pairs, share of
+# labels flipped, seeds)
 ROUNDS: tuple[tuple[Sequence[str], Iterable[str], int, float, Sequence[int]], ...] = (
     (BOTH, LEARNERS, 400, 0.0, SEEDS),
     (BOTH, COMPARED, 100, 0.0, SEEDS),
     (ONE, LEARNERS, 400, 0.2, SEEDS[:1]),
     (ONE, COMPARED, 400, 0.2, SEEDS),
-    (BOTH, CLOSE, 400, 0.0, MORE_SEEDS + FRESH_SEEDS),
-    (BOTH, CLOSE, 100, 0.0, MORE_SEEDS + FRESH_SEEDS),
-    (ONE, CLOSE, 400, 0.2, MORE_SEEDS),
+    (BOTH, CLOSE, 400, 0.0, SEEDS + MORE_SEEDS + FRESH_SEEDS),
+    (BOTH, CLOSE, 100, 0.0, SEEDS + MORE_SEEDS + FRESH_SEEDS),
+    (ONE, CLOSE, 400, 0.2, SEEDS + MORE_SEEDS),
     (ONE, CLOSE, 50, 0.0, SEEDS),
     (ONE, CLOSE, 25, 0.0, SEEDS),
 )
@@ -157,7 +158,12 @@ def second_runs(best: Mapping[tuple[str, str], str]) -> list[Run]:
     chosen = {(r.taste, r.objective): r for r in settings_runs() if best[(r.taste, r.objective)] == r.label}
     chosen |= {(taste, "dspo"): Run(taste, "dspo") for taste in TASTES}
     rounds = [
-        replace(chosen[(taste, objective)], pairs=pairs, flipped=flipped, seed=seed)
+        replace(
+            Run(taste, objective, CLOSE[objective]) if names is CLOSE else chosen[(taste, objective)],
+            pairs=pairs,
+            flipped=flipped,
+            seed=seed,
+        )
         for tastes, names, pairs, flipped, seeds in ROUNDS
         for taste in tastes
         for objective in names
