@@ -127,7 +127,7 @@ ONE = ("large_and_dark",)
 ROUNDS: tuple[tuple[Sequence[str], Iterable[str], int, float, Sequence[int]], ...] = (
     (BOTH, LEARNERS, 400, 0.0, SEEDS),
     (BOTH, COMPARED, 100, 0.0, SEEDS),
-    (ONE, LEARNERS, 400, 0.2, SEEDS[:1]),
+    (ONE, ("ipo", "diffusion_kto"), 400, 0.2, SEEDS[:1]),
     (ONE, COMPARED, 400, 0.2, SEEDS),
     (BOTH, CLOSE, 400, 0.0, SEEDS + MORE_SEEDS + FRESH_SEEDS),
     (BOTH, CLOSE, 100, 0.0, SEEDS + MORE_SEEDS + FRESH_SEEDS),

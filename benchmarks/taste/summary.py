@@ -139,12 +139,12 @@ def table(results: Iterable[dict[str, Any]], base: dict[str, Any]) -> list[Row]:
 
 def best_settings(results: Iterable[dict[str, Any]], base: dict[str, Any]) -> dict[tuple[str, str], str]:
     """(taste, objective) -> label of the setting that did best with 400 pairs and the first seed, without options and
-    at the learning rate that is the same for all. Where no setting of an objective rises above the base, the one that
-    is listed first.
+    at the learning rate that is the same for all. Of settings that the table shows alike, as where none rises above the
+    base, the one that is listed first.
     """
     runs = [r for r in results if "lr" not in r["run"]["settings"]]
     plain = [r for r in runs if not r["run"]["seed"] and not r["run"]["flipped"] and not r["run"]["options"]]
     rows = [row for row in table(plain, base) if row.pairs == 400]
     places = {run.label: place for place, run in enumerate(settings_runs())}
-    rows.sort(key=lambda r: (r.reward, -places.get(r.label, len(places))))
+    rows.sort(key=lambda r: (round(r.reward, 2), -places.get(r.label, len(places))))
     return {(r.taste, r.objective): r.label for r in rows}
