@@ -145,7 +145,7 @@ OPTIONS: tuple[tuple[str, float, dict[str, Any]], ...] = (
     ("dspo", 0.0, {"loss.sft_mix": 0.25}),
     ("dspo", 0.0, {"data.caption_dropout": 0.2}),
     ("dspo", 0.2, {"loss.label_smoothing": 0.2}),
-    ("diffusion_dpo", 0.0, {"loss.safeguard": 0.5}),  # what the alarm advises, where it sounds
+    ("diffusion_dpo", 0.0, {"loss.safeguard": 0.5}),  # where the alarm sounds
 )
 # Measured on pairs of captions that are left out of the training: what the choice of a step by them would keep.
 HELD_OUT: dict[str, Any] = {"held_out.share": 0.125, "held_out.every": 25}

@@ -125,12 +125,11 @@ export const de = {
   alarm_held_out:
     "Bei Paaren, die nicht trainiert werden, unterscheidet das Modell Gewinner und Verlierer, indem es beide " +
     "schlechter vorhersagt, und die Bilder werden leiden: Senke die Lernrate, höre früher auf oder setze in den " +
-    "Trainingsoptionen einen SFT-Anteil (0.25) oder, wo die Zielfunktion sie kennt, eine Absicherung (0.5).",
+    "Trainingsoptionen einen SFT-Anteil (0.25).",
   alarm_training:
     "Das Modell unterscheidet Gewinner und Verlierer, indem es beide schlechter vorhersagt, und die Bilder werden " +
     "leiden: Der Fehler der Gewinner liegt bei einer Trefferquote nahe 100 % über dem vom Anfang, oder weit darüber. " +
-    "Senke die Lernrate, höre früher auf oder setze in den Trainingsoptionen einen SFT-Anteil (0.25) oder, wo die " +
-    "Zielfunktion sie kennt, eine Absicherung (0.5).",
+    "Senke die Lernrate, höre früher auf oder setze in den Trainingsoptionen einen SFT-Anteil (0.25).",
   timeLeft: "noch {time}",
   pairsPerSecond: "{rate} Paare pro Sekunde",
   chart_margin: "Margin",

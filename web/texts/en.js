@@ -125,12 +125,11 @@ export const en = {
   heldOutAccuracy: "{accuracy} on held-out pairs",
   alarm_held_out:
     "On pairs it was not trained on, the model tells winners from losers by predicting both worse, and pictures will " +
-    "suffer: lower the learning rate, stop earlier, or set an SFT mix (0.25) in the training options or, where the " +
-    "objective takes it, a safeguard (0.5).",
+    "suffer: lower the learning rate, stop earlier, or set an SFT mix (0.25) in the training options.",
   alarm_training:
     "The model tells winners from losers by predicting both worse, and pictures will suffer: the error on winners is " +
     "above that of the start with an accuracy near 100%, or far above it. Lower the learning rate, stop earlier, or " +
-    "set an SFT mix (0.25) in the training options or, where the objective takes it, a safeguard (0.5).",
+    "set an SFT mix (0.25) in the training options.",
   timeLeft: "{time} left",
   pairsPerSecond: "{rate} pairs a second",
   chart_margin: "Margin",
