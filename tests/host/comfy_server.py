@@ -198,8 +198,9 @@ class ComfyServer:
         self.post("/queue", {"clear": True})
 
     def free(self) -> None:
-        """Have models and cached results dropped; the server does it when next idle, after this has returned."""
+        """Have models and cached results dropped."""
         self.post("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(1)  # its worker does it unseen, and a graph queued sooner would be answered from the cache
 
     def upload_image(self, content: bytes, name: str, subfolder: str = "") -> Json:
         """Put an encoded picture in the input folder; the server's answer: name, subfolder, type."""

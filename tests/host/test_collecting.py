@@ -285,11 +285,11 @@ def test_one_prompt_for_all_and_the_graphs_own(server: ComfyServer) -> None:
 
 
 def test_blind_tests_that_cannot_be(server: ComfyServer) -> None:
-    several = blind("nothing", aligned=["b", 0])
+    several = blind("unmade", aligned=["b", 0])
     several["b"] = {"class_type": "ImageBatch", "inputs": {"image1": ["i", 0], "image2": ["i", 0]}}
     assert "one strength only" in refused(server, several)
-    assert "are the same" in refused(server, blind("nothing", aligned=["2", 0]))
-    assert "do not fit" in refused(server, blind("nothing", prompts="a\nb\nc"))
-    for name in ("../nothing", "a/nothing", "", "CON"):
+    assert "are the same" in refused(server, blind("unmade", aligned=["2", 0]))
+    assert "do not fit" in refused(server, blind("unmade", prompts="a\nb\nc"))
+    for name in ("../unmade", "a/unmade", "", "CON"):
         assert "not accepted" in refused(server, blind(name))
-    assert not list(Path(server.base / "output").rglob("*nothing*"))
+    assert not list(Path(server.base / "output").rglob("*unmade*"))
