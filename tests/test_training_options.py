@@ -34,6 +34,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "all guards": {"loss": {"sft_mix": 0.25, "label_smoothing": 0.1, "safeguard": 0.5, "margin_cap": 1e-3}},
     "held out": {"held_out": HELD},
     "best": {"held_out": HELD, "keep": "best"},
+    "early stop": {"held_out": {**HELD, "patience": 1}, "optim": {"lr": 1e-12}},
     "part of the schedule": {"data": {"resolution": 64, "bucket_step": 16, "least_noise": 0.5, "most_noise": 0.9}},
     "swapped": {"labels": "swapped"},
     "whole UNet": {"method": "full", "optim": {"lr": 1e-5}},
