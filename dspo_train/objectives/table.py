@@ -118,7 +118,7 @@ def check(config: TrainConfig, *, unpaired: bool = False) -> None:
             f"loss.{refused[0]} needs an objective that trains on the loser, and {config.objective!r} does not; "
             f"leave it out, or use one of {', '.join(name for name, other in OBJECTIVES.items() if other.has_loser)}"
         )
-    if info.stays and config.method == "full" and not config.loss.sft_mix:
+    if _changes_nothing(config) and config.method == "full":
         raise ConfigError(
             f"objective {config.objective!r} has no gradient at the reference, where every run begins, so method full "
             "would change nothing, and there would be no LoRA to extract; choose another objective, such as dspo"
@@ -142,7 +142,7 @@ def check(config: TrainConfig, *, unpaired: bool = False) -> None:
 def warnings(config: TrainConfig) -> Iterator[str]:
     """What its owner should know of a run that nothing forbids, before it begins."""
     info = find(config.objective)
-    if info.stays and not config.loss.sft_mix:
+    if _changes_nothing(config):
         yield (
             f"objective {config.objective!r} has no loss and no gradient at the reference, where every run begins, so "
             "this training changes nothing; choose another objective, such as dspo, or mix in loss.sft_mix"
@@ -152,6 +152,10 @@ def warnings(config: TrainConfig) -> Iterator[str]:
             f"objective {config.objective!r} compares every picture with the mean of its forward pass, which says "
             f"little with a batch_size (pairs at once) of {config.batch_size}; {info.least_batch} or more are better"
         )
+
+
+def _changes_nothing(config: TrainConfig) -> bool:
+    return find(config.objective).stays and not config.loss.sft_mix
 
 
 def loss_of(config: TrainConfig, sharpness: float | None = None) -> Loss:
