@@ -11,7 +11,6 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -52,10 +51,9 @@ def write(out: Path, base: Result) -> None:
     rows = summary.table(results, base)
     files.write_text(out / "table.md", "\n".join([writing.markdown(rows), *_leads(results, base)]))
     files.write_text(out / "table.csv", writing.csv_text(rows))
-    files.write_text(out / "looks.csv", writing.looks_csv(sorted(results, key=_order)))
-    best = summary.best_settings(results, base) | {
-        (taste, "dspo"): plan.Run(taste, "dspo").label for taste in plan.TASTES
-    }
+    files.write_text(out / "looks.csv", writing.looks_csv(results))
+    defaults = {(taste, "dspo"): plan.Run(taste, "dspo").label for taste in plan.TASTES}
+    best = summary.best_settings(results, base) | defaults
     shown = [r for r in results if _plain(r) and best.get((r["run"]["taste"], r["run"]["objective"])) == r["label"]]
     files.write_picture(out / "table.png", picture.draw(picture.panels(shown, base)))
     say(f"{len(results)} runs: {out / 'table.md'}, table.csv, looks.csv, table.png")
@@ -66,11 +64,6 @@ def _leads(results: list[Result], base: Result) -> Iterator[str]:
     fresh = [result for result in results if result["run"]["seed"] in plan.FRESH_SEEDS]
     for title, of in (("seed by seed", results), ("with the seeds that nothing was chosen by", fresh)):
         yield seed_by_seed.markdown(f"`dspo` at its default, {title}", seed_by_seed.leads(of, base, "dspo"))
-
-
-def _order(result: Result) -> tuple[Any, ...]:
-    run = result["run"]
-    return run["taste"], run["pairs"], run["flipped"], result["label"], run["seed"]
 
 
 def _plain(result: Result) -> bool:

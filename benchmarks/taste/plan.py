@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from dspo_train import objectives
@@ -116,28 +116,46 @@ def settings_runs() -> Iterator[Run]:
                 yield Run(taste, objective, setting)
 
 
-# The two objectives that are closest, and the settings of them that are looked at more closely.
-CLOSE: dict[str, dict[str, Any]] = {"dspo": {}, "diffusion_dpo": {"sharpness": 3}}
-COMPARED = (*CLOSE, "sft", "dspo_paper")
-LEARNERS = tuple(name for name in SETTINGS if name != "dspo_ref")
+# By objective the setting that goes on; None: the one that did best in the first round.
+Chosen = Mapping[str, dict[str, Any] | None]
+CLOSE: dict[str, dict[str, Any]] = {"dspo": {}, "diffusion_dpo": {"sharpness": 3}}  # the two that are closest
+FASTER: Chosen = {name: {**setting, "lr": 2} for name, setting in CLOSE.items()}
+LEARNERS: Chosen = {**{name: None for name in SETTINGS if name != "dspo_ref"}, "dspo": {}}  # its default, best or not
+COMPARED: Chosen = {name: LEARNERS[name] for name in ("dspo", "diffusion_dpo", "sft", "dspo_paper")}
+SHARPNESS_2, SHARPNESS_7 = ({"dspo": {"sharpness": sharpness}} for sharpness in (2, 7))
+STRENGTH_10, STRENGTH_30 = ({"dspo": {"strength": strength}} for strength in (10, 30))
 BOTH = tuple(TASTES)
 ONE = ("large_and_dark",)
-# What the best setting of each objective, of `CLOSE` the one there, is trained on: (tastes, objectives, pairs, share of
-# labels flipped, seeds)
-ROUNDS: tuple[tuple[Sequence[str], Iterable[str], int, float, Sequence[int]], ...] = (
+SLOW = ("further_left",)  # still being learned after 300 steps at the usual learning rate
+FIVE = SEEDS + MORE_SEEDS
+EIGHT = FIVE + FRESH_SEEDS
+# The second round: (tastes, objectives, pairs, share of labels flipped, seeds)
+ROUNDS: tuple[tuple[Sequence[str], Chosen, int, float, Sequence[int]], ...] = (
     (BOTH, LEARNERS, 400, 0.0, SEEDS),
     (BOTH, COMPARED, 100, 0.0, SEEDS),
-    (ONE, ("ipo", "diffusion_kto"), 400, 0.2, SEEDS[:1]),
+    (ONE, {"ipo": None, "diffusion_kto": None}, 400, 0.2, SEEDS[:1]),
     (ONE, COMPARED, 400, 0.2, SEEDS),
-    (BOTH, CLOSE, 400, 0.0, SEEDS + MORE_SEEDS + FRESH_SEEDS),
-    (BOTH, CLOSE, 100, 0.0, SEEDS + MORE_SEEDS + FRESH_SEEDS),
-    (ONE, CLOSE, 400, 0.2, SEEDS + MORE_SEEDS),
+    (BOTH, CLOSE, 400, 0.0, EIGHT),
+    (BOTH, CLOSE, 100, 0.0, EIGHT),
+    (ONE, CLOSE, 400, 0.2, FIVE),
     (ONE, CLOSE, 50, 0.0, SEEDS),
     (ONE, CLOSE, 25, 0.0, SEEDS),
+    (SLOW, FASTER, 400, 0.0, SEEDS),
+    (SLOW, FASTER, 100, 0.0, SEEDS),
+    (BOTH, SHARPNESS_2, 400, 0.0, SEEDS),
+    (BOTH, SHARPNESS_2, 100, 0.0, SEEDS),
+    (ONE, SHARPNESS_2, 400, 0.2, SEEDS),
+    (ONE, SHARPNESS_7, 400, 0.0, EIGHT),
+    (ONE, SHARPNESS_7, 100, 0.0, EIGHT),
+    (ONE, SHARPNESS_7, 400, 0.2, FIVE),
+    (SLOW, SHARPNESS_7, 400, 0.0, SEEDS),
+    (SLOW, SHARPNESS_7, 100, 0.0, SEEDS),
+    (ONE, STRENGTH_10, 400, 0.0, SEEDS),
+    (ONE, STRENGTH_30, 400, 0.0, SEEDS),
 )
 # What a run can do besides its objective, with seed 0: (objective, share of labels flipped, options). These were tried
 # while 7 was the default sharpness of `dspo`.
-BEFORE: dict[str, dict[str, Any]] = {**CLOSE, "dspo": {"sharpness": 7}}
+BEFORE: dict[str, dict[str, Any]] = {**CLOSE, **SHARPNESS_7}
 OPTIONS: tuple[tuple[str, float, dict[str, Any]], ...] = (
     ("dspo", 0.0, {"ema": 0.98}),
     ("dspo", 0.0, {"moving_reference": 0.99}),
@@ -155,31 +173,17 @@ def second_runs(best: Mapping[tuple[str, str], str]) -> list[Run]:
     """All after the first round.
 
     Args:
-        best: the label of the best setting of each (taste, objective); of `dspo` its default is taken, best or not.
+        best: the label of the best setting of each (taste, objective).
     """
-    chosen = {(r.taste, r.objective): r for r in settings_runs() if best[(r.taste, r.objective)] == r.label}
-    chosen |= {(taste, "dspo"): Run(taste, "dspo") for taste in TASTES}
+    found = {(r.taste, r.objective): r.settings for r in settings_runs() if best[(r.taste, r.objective)] == r.label}
     rounds = [
-        replace(
-            Run(taste, objective, CLOSE[objective]) if names is CLOSE else chosen[(taste, objective)],
-            pairs=pairs,
-            flipped=flipped,
-            seed=seed,
-        )
-        for tastes, names, pairs, flipped, seeds in ROUNDS
+        Run(taste, name, found[(taste, name)] if setting is None else setting, pairs, flipped, seed)
+        for tastes, chosen, pairs, flipped, seeds in ROUNDS
         for taste in tastes
-        for objective in names
+        for name, setting in chosen.items()
         for seed in seeds
     ]
-    return [*rounds, *faster_runs(), *dial_runs(), *option_runs(), *held_out_runs()]
-
-
-def faster_runs() -> Iterator[Run]:
-    """The two closest at twice the learning rate, on the taste that is still being learned after 300 steps."""
-    for objective, setting in CLOSE.items():
-        for pairs in (400, 100):
-            for seed in SEEDS:
-                yield Run("further_left", objective, {**setting, "lr": 2}, pairs, seed=seed)
+    return [*rounds, *option_runs(), *held_out_runs()]
 
 
 def option_runs() -> Iterator[Run]:
@@ -188,24 +192,8 @@ def option_runs() -> Iterator[Run]:
         yield Run("large_and_dark", objective, BEFORE[objective], flipped=flipped, options=options)
 
 
-def dial_runs() -> Iterator[Run]:
-    """`dspo` that lets learned pairs go later and sooner than at its default, or goes less far."""
-    where = [(taste, pairs, 0.0) for taste in BOTH for pairs in (400, 100)] + [(*ONE, 400, 0.2)]
-    for sharpness in (2, 7):
-        for taste, pairs, flipped in where:
-            for seed in SEEDS:
-                yield Run(taste, "dspo", {"sharpness": sharpness}, pairs, flipped, seed)
-    for taste, pairs, flipped in where:
-        if taste in ONE:
-            for seed in MORE_SEEDS if flipped else MORE_SEEDS + FRESH_SEEDS:
-                yield Run(taste, "dspo", {"sharpness": 7}, pairs, flipped, seed)
-    for strength in (10, 30):
-        for seed in SEEDS:
-            yield Run(*ONE, "dspo", {"strength": strength}, seed=seed)
-
-
 def held_out_runs() -> Iterator[Run]:
-    """The same two, measured on held-out pairs."""
+    """The two that are closest, measured on held-out pairs."""
     for taste in TASTES:
         for objective, setting in BEFORE.items():
             yield Run(taste, objective, setting, options=HELD_OUT)

@@ -79,30 +79,38 @@ HELD_OUT = ("held_out_accuracy", "held_out_winner_change")
 
 def looks_csv(results: Iterable[dict[str, Any]]) -> str:
     """Every look at every run, and every measurement on held-out pairs; empty where only the other was taken."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*LOOKS_HEAD, *HELD_OUT])
-    for result in results:
-        run = result["run"]
-        where = [run["taste"], run["pairs"], run["flipped"], result["label"], run["seed"]]
-        looks = {look["step"]: look for look in result["looks"]}
-        measured = {seen["step"]: seen for seen in result.get("held_out", ())}
-        for step in sorted(looks.keys() | measured.keys()):
-            drawn: Sequence[Any] = ("",) * 4
-            if look := looks.get(step):
-                drawn = reward(look, run["taste"]), share(look["fits"]), look["spread"], look["drift"]
-            held_out = (measured.get(step, {}).get(name, "") for name in HELD_OUT)
-            writer.writerow([*where, step, *(f"{v:.4g}" if isinstance(v, float) else v for v in (*drawn, *held_out))])
-    return out.getvalue()
+    return _csv([*LOOKS_HEAD, *HELD_OUT], (line for result in sorted(results, key=_where) for line in _looks(result)))
+
+
+def _where(result: dict[str, Any]) -> tuple[Any, ...]:
+    run = result["run"]
+    return run["taste"], run["pairs"], run["flipped"], result["label"], run["seed"]
+
+
+def _looks(result: dict[str, Any]) -> Iterable[Sequence[Any]]:
+    looks = {look["step"]: look for look in result["looks"]}
+    measured = {seen["step"]: seen for seen in result.get("held_out", ())}
+    for step in sorted(looks.keys() | measured.keys()):
+        drawn: Sequence[Any] = ("",) * 4
+        if look := looks.get(step):
+            drawn = reward(look, result["run"]["taste"]), share(look["fits"]), look["spread"], look["drift"]
+        held_out = (measured.get(step, {}).get(name, "") for name in HELD_OUT)
+        yield *_where(result), step, *_rounded((*drawn, *held_out), 4)
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    out = io.StringIO()
     names = [field.name for field in dataclasses.fields(Row) if field.name != "win"]
+    values = ((*(getattr(row, name) for name in names), row.win.rate, row.win.low, row.win.high) for row in rows)
+    return _csv([*names, "win_rate", "win_low", "win_high"], (_rounded(line, 6) for line in values))
+
+
+def _rounded(values: Iterable[Any], digits: int) -> list[Any]:
+    return [f"{value:.{digits}g}" if isinstance(value, float) else value for value in values]
+
+
+def _csv(head: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*names, "win_rate", "win_low", "win_high"])
-    for row in rows:
-        values = [getattr(row, name) for name in names]
-        wins = (row.win.rate, row.win.low, row.win.high)
-        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in (*values, *wins)])
+    writer.writerow(head)
+    writer.writerows(lines)
     return out.getvalue()
