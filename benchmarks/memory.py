@@ -27,16 +27,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from dspo_train import memory, objectives
-from dspo_train.conditioning import Conditioning
+from dspo_train import objectives
 from dspo_train.config import LoraSpec, Targets
-from dspo_train.devices import DTYPES
-from dspo_train.diffusers_unet import DiffusersDenoiser
-from dspo_train.errors import PairBatch, pair_errors
-from dspo_train.lora import attached
-from dspo_train.lora_layers import layer_shapes, target_layers
-from dspo_train.noise import from_scheduler_config
-from dspo_train.single_file import CONFIGS, TEXT_PARTS, Family
+from dspo_train.lora.attach import attached
+from dspo_train.lora.layers import layer_shapes, target_layers
+from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.process import from_scheduler_config
+from dspo_train.models.single_file import CONFIGS, TEXT_PARTS, Family
+from dspo_train.models.unet import DiffusersDenoiser
+from dspo_train.runs import memory
+from dspo_train.training.devices import DTYPES
+from dspo_train.training.forward import PairBatch, pair_errors
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 TOKENS = 77

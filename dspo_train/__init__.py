@@ -17,21 +17,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .base import load_base as load_base
     from .config import DataSpec as DataSpec
     from .config import LoraSpec as LoraSpec
     from .config import OptimSpec as OptimSpec
     from .config import TrainConfig as TrainConfig
+    from .drawing.grids import ab_grid as ab_grid
     from .exceptions import DspoError as DspoError
-    from .grids import ab_grid as ab_grid
-    from .lora import applied as applied
-    from .lora_file import load_lora as load_lora
-    from .lora_file import save_lora as save_lora
+    from .lora.attach import applied as applied
+    from .lora.writing import load_lora as load_lora
+    from .lora.writing import save_lora as save_lora
+    from .models.base import load_base as load_base
+    from .models.sampling import sample as sample
     from .objectives import OBJECTIVES as OBJECTIVES
     from .pairs import scan_pairs as scan_pairs
-    from .sampling import sample as sample
-    from .session import Job as Job
-    from .session import open_session as open_session
+    from .runs.session import Job as Job
+    from .runs.session import open_session as open_session
 
 __version__ = "0.1.0"
 
@@ -39,17 +39,17 @@ _HOME = {
     "OBJECTIVES": "objectives",
     "DataSpec": "config",
     "DspoError": "exceptions",
-    "Job": "session",
+    "Job": "runs.session",
     "LoraSpec": "config",
     "OptimSpec": "config",
     "TrainConfig": "config",
-    "ab_grid": "grids",
-    "applied": "lora",
-    "load_base": "base",
-    "load_lora": "lora_file",
-    "open_session": "session",
-    "sample": "sampling",
-    "save_lora": "lora_file",
+    "ab_grid": "drawing.grids",
+    "applied": "lora.attach",
+    "load_base": "models.base",
+    "load_lora": "lora.writing",
+    "open_session": "runs.session",
+    "sample": "models.sampling",
+    "save_lora": "lora.writing",
     "scan_pairs": "pairs",
 }
 

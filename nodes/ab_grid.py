@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from comfy_api.v0_0_2 import io, ui
 
-from ..dspo_train.confine import parts_of
-from ..dspo_train.side_by_side import Captions, batches_grid
+from ..dspo_train.files.names import parts_of
+from ..dspo_train.sheets.side_by_side import Captions, batches_grid
 from . import pictures
 from .sockets import CATEGORY
 

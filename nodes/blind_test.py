@@ -8,11 +8,11 @@ import torch
 from comfy_api.v0_0_2 import io
 from PIL import Image
 
-from ..dspo_train.confine import file_name
+from ..dspo_train.evaluate.blind import BASE, LORA, claim_test
 from ..dspo_train.exceptions import ConfigError, DspoError
 from ..dspo_train.files import digest
-from ..dspo_train.preferences.blind import BASE, LORA, claim_test
-from ..dspo_train.prompt_lists import prompts_for, read_prompts
+from ..dspo_train.files.names import file_name
+from ..dspo_train.sheets.prompt_lists import prompts_for, read_prompts
 from . import collecting, pictures, places
 from .collecting import Shot
 from .sockets import CATEGORY

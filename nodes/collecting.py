@@ -19,9 +19,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from server import PromptServer
 
-from ..dspo_train.confine import inside, parts_of
 from ..dspo_train.exceptions import ConfigError, DatasetError
 from ..dspo_train.files import digest
+from ..dspo_train.files.names import inside, parts_of
 from ..dspo_train.pairs.comfy_graph import positive_prompt
 from ..dspo_train.pairs.discover import DEPTH
 from ..dspo_train.preferences import LOG_NAME, Group, NewPicture, PreferenceStore

@@ -8,11 +8,11 @@ from pathlib import Path
 import comfy.sd1_clip
 import folder_paths
 
-from ..dspo_train.confine import file_name, inside, parts_of
 from ..dspo_train.exceptions import ConfigError, DatasetError, LoraFileError
+from ..dspo_train.files.names import file_name, inside, parts_of
 from ..dspo_train.pairs.discover import find_sets
 from ..dspo_train.preferences import LOG_NAME
-from ..dspo_train.run_names import undelivered
+from ..dspo_train.runs.names import undelivered
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_pairs"
 DATASETS_KEY = "dspo_datasets"  # in extra_model_paths.yaml

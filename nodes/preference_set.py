@@ -54,8 +54,8 @@ class PreferenceSet(io.ComfyNode):
 
     @classmethod
     def execute(cls, dataset: str, shown: int, allow_empty_captions: bool) -> io.NodeOutput:
-        from ..dspo_train.contact_sheet import scan_sheet
         from ..dspo_train.pairs.any_folder import format_scan, scan_folder
+        from ..dspo_train.sheets.contact_sheet import scan_sheet
 
         folder = places.dataset(dataset)
         before = stamp(folder)

@@ -12,7 +12,7 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
-from ..dspo_train.trainer import StepReport
+from ..dspo_train.training.trainer import StepReport
 
 SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "pairs_per_second")  # to an open page
 HELD_OUT = tuple(f"held_out_{name}" for name in ("margin", "accuracy", "winner_change", "loser_change"))

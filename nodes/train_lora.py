@@ -9,7 +9,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.objectives import OBJECTIVES
-from ..dspo_train.presets import PRESETS
+from ..dspo_train.runs.presets import PRESETS
 from . import pictures, places
 from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
 

@@ -17,22 +17,23 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
-from ..dspo_train import files, preflight
+from ..dspo_train import files
 from ..dspo_train.config import TrainConfig
-from ..dspo_train.devices import resolve_precision
+from ..dspo_train.config.options import PLAIN
 from ..dspo_train.exceptions import RunError
-from ..dspo_train.memory import Setup
-from ..dspo_train.memory_advice import Names
+from ..dspo_train.models.single_file import Family, open_single_file
 from ..dspo_train.pairs.any_folder import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.pairs.opinions import OpinionScan
-from ..dspo_train.presets import Changes, configure
-from ..dspo_train.previews import Previewer
-from ..dspo_train.run_names import claim, find
-from ..dspo_train.run_options import PLAIN
-from ..dspo_train.runs import RunFolder
-from ..dspo_train.session import Job, Session, check, open_session, write_curve
-from ..dspo_train.single_file import Family, open_single_file
+from ..dspo_train.runs import preflight
+from ..dspo_train.runs.advice import Names
+from ..dspo_train.runs.folder import RunFolder
+from ..dspo_train.runs.memory import Setup
+from ..dspo_train.runs.names import claim, find
+from ..dspo_train.runs.presets import Changes, configure
+from ..dspo_train.runs.previews import Previewer
+from ..dspo_train.runs.session import Job, Session, check, open_session, write_curve
+from ..dspo_train.training.devices import resolve_precision
 from . import places, wired
 from .sockets import PairSet
 from .telling import Teller

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from comfy_api.v0_0_2 import io
 
-from ..dspo_train.config_specs import Keep, Labels
-from ..dspo_train.run_options import PLAIN, Options, Sharpness, limits
+from ..dspo_train.config.options import PLAIN, Options, Sharpness, limits
+from ..dspo_train.config.specs import Keep, Labels
 from .sockets import CATEGORY, TrainOptions
 
 

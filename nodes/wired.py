@@ -11,8 +11,8 @@ import comfy.model_sampling as kinds
 import torch
 
 from ..dspo_train.exceptions import ModelError
-from ..dspo_train.noise import PredictionType
-from ..dspo_train.single_file import UnetWeights
+from ..dspo_train.models.process import PredictionType
+from ..dspo_train.models.single_file import UnetWeights
 
 UNET = "model.diffusion_model."
 PREDICTIONS: tuple[tuple[type, PredictionType], ...] = ((kinds.EPS, "epsilon"), (kinds.V_PREDICTION, "v_prediction"))

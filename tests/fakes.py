@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from dspo_train.conditioning import Conditioning
-from dspo_train.errors import PairBatch
-from dspo_train.noise import NoiseProcess, from_scheduler_config
+from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.process import NoiseProcess, from_scheduler_config
+from dspo_train.training.forward import PairBatch
 
 SD15_SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 

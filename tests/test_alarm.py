@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspo_train.alarm import HELD_OUT, TRAINING, alarm, held_out_getting_worse, reports_needed
+from dspo_train.runs.alarm import HELD_OUT, TRAINING, alarm, held_out_getting_worse, reports_needed
 
 WORSE, WELL = 1e-6, -1e-6
 

@@ -17,9 +17,9 @@ from huggingface_hub import constants
 from peft import LoraConfig, inject_adapter_in_model
 from tiny_models import tiny_tokenizer, tiny_unet, write_diffusers_folder, write_single_file
 
-from dspo_train.base import Base, load_base, weight_files
 from dspo_train.exceptions import ModelError
-from dspo_train.single_file import Family
+from dspo_train.models.base import Base, load_base, weight_files
+from dspo_train.models.single_file import Family
 
 FAMILIES: list[Family] = ["sd15", "sd2", "sdxl"]
 

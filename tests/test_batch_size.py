@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dspo_train.batch_size import in_batches, largest
+from dspo_train.models.batch_size import in_batches, largest
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 import torch
 from fakes import SD15_SCHEDULE
 
-from dspo_train import draws
-from dspo_train.batches import PairSource, epoch_order
-from dspo_train.buckets import Bucket
-from dspo_train.cache import EncodedPair, EncodingCache
 from dspo_train.config import DataSpec
-from dspo_train.errors import PairBatch
-from dspo_train.noise import from_scheduler_config
+from dspo_train.data import draws
+from dspo_train.data.batches import PairSource, epoch_order
+from dspo_train.data.cache import EncodedPair, EncodingCache
+from dspo_train.images.buckets import Bucket
+from dspo_train.models.process import from_scheduler_config
+from dspo_train.training.forward import PairBatch
 
 SQUARE, WIDE = Bucket(64, 64), Bucket(96, 48)
 

@@ -7,9 +7,9 @@ from test_preferences import png
 
 from dspo_train.drawing.themes import DARK, LIGHT
 from dspo_train.drawing.verdict import Verdict, draw_verdict
+from dspo_train.evaluate.blind import blind_result, claim_test, names
 from dspo_train.exceptions import ConfigError
 from dspo_train.preferences import NewPicture, PreferenceStore
-from dspo_train.preferences.blind import blind_result, claim_test, names
 
 
 @pytest.fixture

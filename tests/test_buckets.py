@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from dspo_train.buckets import Bucket, make_buckets, nearest_bucket
 from dspo_train.exceptions import ConfigError
+from dspo_train.images.buckets import Bucket, make_buckets, nearest_bucket
 
 
 def test_buckets_of_512_by_hand():

@@ -17,13 +17,13 @@ from tiny_lora import full_size_unet, predict, unet_inputs
 from tiny_models import Family, ldm_unet, tiny_tokenizer, tiny_unet, write_diffusers_folder, write_single_file
 from torch import Tensor
 
-from dspo_train import checkpoint_file
-from dspo_train.base import load_base
-from dspo_train.checkpoint_file import save_checkpoint
 from dspo_train.exceptions import LoraFileError, ModelError, RunError
-from dspo_train.full import whole
-from dspo_train.ldm_layout import original_names
-from dspo_train.single_file import UNET
+from dspo_train.models import checkpoint_file
+from dspo_train.models.base import load_base
+from dspo_train.models.checkpoint_file import save_checkpoint
+from dspo_train.models.ldm_layout import original_names
+from dspo_train.models.single_file import UNET
+from dspo_train.training.full import whole
 
 FAMILIES: tuple[Family, ...] = ("sd15", "sd2", "sdxl")
 RELATIVES: dict[str, tuple[Family, dict[str, Any]]] = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dspo_train.confine import file_name, inside, parts_of
 from dspo_train.exceptions import ConfigError
+from dspo_train.files.names import file_name, inside, parts_of
 
 HOSTILE = [
     "",

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dspo_train.curves import Line, LinePanel, draw_panels, training_curve
 from dspo_train.drawing import series
 from dspo_train.drawing.themes import DARK, LIGHT, Theme
 from dspo_train.exceptions import ConfigError
+from dspo_train.runs.curves import Line, LinePanel, draw_panels, training_curve
 
 NAN, INF = math.nan, math.inf
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dspo_train.base import load_base
 from dspo_train.cli.main import USER, main
 from dspo_train.config import OptimSpec
 from dspo_train.demo.run import CONFIG, MODEL, DemoResult, DemoSize, run_demo
-from dspo_train.lora_file import load_lora
+from dspo_train.lora.writing import load_lora
+from dspo_train.models.base import load_base
 from dspo_train.pairs import scan_pairs
 
 

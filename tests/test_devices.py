@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dspo_train.devices import resolve_precision
+from dspo_train.training.devices import resolve_precision
 
 CUDA, CPU, MPS = torch.device("cuda"), torch.device("cpu"), torch.device("mps")
 

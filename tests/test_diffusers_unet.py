@@ -8,13 +8,13 @@ from tiny_lora import random_lora, unet_inputs
 from tiny_models import Family, tiny_unet
 from torch import nn
 
-from dspo_train.conditioning import Conditioning
 from dspo_train.config import LoraSpec
-from dspo_train.denoiser import Denoiser
-from dspo_train.diffusers_unet import DiffusersDenoiser
 from dspo_train.exceptions import ModelError
-from dspo_train.lora import attached
-from dspo_train.noise import from_scheduler_config
+from dspo_train.lora.attach import attached
+from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.denoiser import Denoiser
+from dspo_train.models.process import from_scheduler_config
+from dspo_train.models.unet import DiffusersDenoiser
 
 NOISE = from_scheduler_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
 SPEC = LoraSpec(rank=2)

@@ -12,13 +12,13 @@ from tiny_lora import predict, unet_inputs
 from tiny_models import Family, tiny_unet
 from torch import Tensor
 
-from dspo_train import extract_lora
 from dspo_train.config import Targets
 from dspo_train.exceptions import LoraFileError
-from dspo_train.extract_lora import extract, factored
-from dspo_train.lora import LoraLayer, applied
-from dspo_train.lora_file import load_lora, save_lora
-from dspo_train.lora_layers import TARGETS
+from dspo_train.lora import extract as extract_lora
+from dspo_train.lora.attach import LoraLayer, applied
+from dspo_train.lora.extract import extract, factored
+from dspo_train.lora.layers import TARGETS
+from dspo_train.lora.writing import load_lora, save_lora
 
 FAMILIES: tuple[Family, ...] = ("sd15", "sd2", "sdxl")
 ALL: Targets = "attention+mlp+proj"

@@ -14,10 +14,10 @@ from tiny_lora import predict, unet_inputs
 from tiny_models import Family, tiny_unet
 from torch import Tensor, nn
 
-from dspo_train.conditioning import Conditioning
-from dspo_train.diffusers_unet import predict as denoise
 from dspo_train.exceptions import ModelError
-from dspo_train.full import WholeModel, whole
+from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.unet import predict as denoise
+from dspo_train.training.full import WholeModel, whole
 
 FAMILIES: tuple[Family, ...] = ("sd15", "sd2", "sdxl")
 SWITCHES: dict[str, Callable[[WholeModel], AbstractContextManager[None]]] = {
@@ -189,7 +189,7 @@ def test_leaving_gives_the_unet_back_as_it_was(family: Family, dtype: torch.dtyp
 
 
 def test_running_out_of_memory_on_the_way_in_gives_the_unet_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dspo_train import full
+    from dspo_train.training import full
 
     def fail(*_: object, **__: object) -> None:
         raise MemoryError

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
+from dspo_train.drawing.grids import DARK, LIGHT, GridCell, Theme, ab_grid, pair_sheet
 from dspo_train.drawing.tiles import LARGEST_SIDE, rounded_mask
 from dspo_train.exceptions import ConfigError
-from dspo_train.grids import DARK, LIGHT, GridCell, Theme, ab_grid, pair_sheet
 
 RED, GREEN, BLUE, GREY = (230, 20, 30), (20, 200, 60), (30, 40, 220), (128, 128, 128)
 WHITE = (255, 255, 255)

@@ -15,20 +15,20 @@ import tiny_runs
 import torch
 from fakes import SD15_SCHEDULE, FakeDenoiser
 
-from dspo_train import held_out
-from dspo_train.base import load_base
-from dspo_train.batches import PairSource
-from dspo_train.buckets import Bucket
-from dspo_train.cache import EncodedPair, EncodingCache, empty_caption, encode_pairs
 from dspo_train.config import DataSpec, LoraSpec
-from dspo_train.diffusers_unet import DiffusersDenoiser
-from dspo_train.errors import pair_errors
+from dspo_train.data.batches import PairSource
+from dspo_train.data.cache import EncodedPair, EncodingCache, empty_caption, encode_pairs
+from dspo_train.data.split import split
 from dspo_train.exceptions import ConfigError
-from dspo_train.held_out import Bank, Evaluation, best, evaluations, measure, origin_predictions, should_stop
-from dspo_train.held_out_split import split
-from dspo_train.lora import attached
-from dspo_train.noise import from_scheduler_config
+from dspo_train.images.buckets import Bucket
+from dspo_train.lora.attach import attached
+from dspo_train.models.base import load_base
+from dspo_train.models.process import from_scheduler_config
+from dspo_train.models.unet import DiffusersDenoiser
 from dspo_train.pairs import scan_pairs
+from dspo_train.training import held_out
+from dspo_train.training.forward import pair_errors
+from dspo_train.training.held_out import Bank, Evaluation, best, evaluations, measure, origin_predictions, should_stop
 
 SQUARE, WIDE = Bucket(64, 64), Bucket(96, 48)
 NAN = math.nan

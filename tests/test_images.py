@@ -3,9 +3,9 @@ import pytest
 import torch
 from PIL import Image, ImageFile
 
-from dspo_train.buckets import Bucket
 from dspo_train.exceptions import ConfigError, DatasetError
-from dspo_train.images import MAX_PIXELS, crop_to_bucket, load_rgb, to_tensor
+from dspo_train.images.buckets import Bucket
+from dspo_train.images.decode import MAX_PIXELS, crop_to_bucket, load_rgb, to_tensor
 
 
 def quarters() -> Image.Image:
@@ -106,7 +106,7 @@ def test_other_refusals(tmp_path):
 
 def test_size_cap(tmp_path, monkeypatch):
     assert MAX_PIXELS == 64_000_000
-    monkeypatch.setattr("dspo_train.images.MAX_PIXELS", 80 * 64 - 1)
+    monkeypatch.setattr("dspo_train.images.decode.MAX_PIXELS", 80 * 64 - 1)
     quarters().save(tmp_path / "a.png")
     with pytest.raises(DatasetError, match=r"a\.png: 80x64 pixels are over 64 megapixels"):
         load_rgb(tmp_path / "a.png")

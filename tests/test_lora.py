@@ -17,8 +17,8 @@ from torch import nn
 
 from dspo_train.config import LoraSpec, Targets
 from dspo_train.exceptions import LoraFileError, ModelError
-from dspo_train.lora import TARGETS, Adapter, LoraLayer, applied, attached
-from dspo_train.lora_layers import target_layers
+from dspo_train.lora.attach import TARGETS, Adapter, LoraLayer, applied, attached
+from dspo_train.lora.layers import target_layers
 
 SPEC = LoraSpec(rank=4, alpha=2.0)
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -192,7 +192,7 @@ def test_leaving_by_an_exception_restores_the_base() -> None:
 
 
 def test_a_failure_half_way_into_attaching_restores_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dspo_train import lora
+    from dspo_train.lora import attach as lora
 
     unet = tiny_unet("sd15")
     before = state(unet)

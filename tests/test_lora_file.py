@@ -28,10 +28,10 @@ from torch import Tensor
 from dspo_train import files
 from dspo_train.config import LoraSpec, Targets
 from dspo_train.exceptions import LoraFileError, RunError
-from dspo_train.lora import LoraLayer, applied, attached
-from dspo_train.lora_file import LoraFacts, check_metadata, load_lora, lora_metadata, save_lora, tensor_hash
-from dspo_train.lora_keys import BlockLayout, kohya_name, ldm_path
-from dspo_train.lora_layers import fresh_weights
+from dspo_train.lora.attach import LoraLayer, applied, attached
+from dspo_train.lora.keys import BlockLayout, kohya_name, ldm_path
+from dspo_train.lora.layers import fresh_weights
+from dspo_train.lora.writing import LoraFacts, check_metadata, load_lora, lora_metadata, save_lora, tensor_hash
 
 FAMILIES: tuple[Family, ...] = ("sd15", "sd2", "sdxl")
 TARGETS: tuple[Targets, ...] = ("attention", "attention+mlp", "attention+mlp+proj")
@@ -362,7 +362,7 @@ def test_a_failed_write_leaves_the_earlier_file(
     unet = tiny_unet("sd15")
     path = save(tmp_path / "a.safetensors", random_lora(unet), unet, "sd15")
     earlier = path.read_bytes()
-    monkeypatch.setattr(files.os, function, fail_with(code))
+    monkeypatch.setattr(files.writing.os, function, fail_with(code))
     with pytest.raises(RunError, match=message):
         save(path, random_lora(unet, seed=1), unet, "sd15")
     assert path.read_bytes() == earlier

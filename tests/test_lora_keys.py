@@ -7,7 +7,7 @@ from tiny_lora import full_size_unet
 from tiny_models import ldm_unet, tiny_unet
 
 from dspo_train.exceptions import LoraFileError
-from dspo_train.lora_keys import (
+from dspo_train.lora.keys import (
     BLOCK_NAMES,
     BlockLayout,
     describe,
@@ -17,7 +17,7 @@ from dspo_train.lora_keys import (
     resolve,
     split_key,
 )
-from dspo_train.lora_layers import adaptable_layers
+from dspo_train.lora.layers import adaptable_layers
 
 SD15 = BlockLayout((2, 2, 2, 2), (False, True, True, True))
 SDXL = BlockLayout((2, 2, 2), (True, True, False))

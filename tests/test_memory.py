@@ -11,13 +11,13 @@ from typing import get_args
 import pytest
 import torch
 
-from dspo_train import memory
 from dspo_train.config import Targets
 from dspo_train.exceptions import ConfigError
-from dspo_train.memory import ALLOWANCE, GIB, Setup, adapter_bytes, fits, need_of
-from dspo_train.memory_advice import Names, advice
-from dspo_train.preflight import needs_checkpointing
-from dspo_train.single_file import Family
+from dspo_train.models.single_file import Family
+from dspo_train.runs import memory
+from dspo_train.runs.advice import Names, advice
+from dspo_train.runs.memory import ALLOWANCE, GIB, Setup, adapter_bytes, fits, need_of
+from dspo_train.runs.preflight import needs_checkpointing
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 SETUP = Setup("sd15", 512, 4, "bf16", 16, "attention", checkpointing=False)

@@ -5,7 +5,7 @@ import torch
 from fakes import SD15_SCHEDULE
 
 from dspo_train.exceptions import ModelError
-from dspo_train.noise import from_scheduler_config
+from dspo_train.models.process import from_scheduler_config
 
 
 def test_signal_and_spread_worked_by_hand():

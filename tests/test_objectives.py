@@ -11,10 +11,10 @@ from fakes import FakeDenoiser, random_batch
 from torch import Tensor
 
 from dspo_train import objectives
-from dspo_train.conditioning import Conditioning
 from dspo_train.config import LossSpec, TrainConfig
-from dspo_train.errors import PairBatch, PairErrors, pair_errors
 from dspo_train.exceptions import ConfigError
+from dspo_train.models.conditioning import Conditioning
+from dspo_train.training.forward import PairBatch, PairErrors, pair_errors
 
 BUILT_ON_THE_LEAD = {"dspo_ref"}  # times q_w, which is zero with its gradient where the policy is the reference
 POOLED = {"dspo_sdxl", "diffusion_kto"}  # the loss of a pair depends on the others in its forward pass

@@ -18,16 +18,16 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import config, write_base, write_opinions, write_pairs
 
-from dspo_train import preflight
-from dspo_train.contact_sheet import scan_sheet
+from dspo_train.drawing.grids import LIGHT, opinion_sheet
 from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
-from dspo_train.grids import LIGHT, opinion_sheet
 from dspo_train.pairs.any_folder import format_scan, is_usable, scan_folder
 from dspo_train.pairs.discover import find_sets, pairs_stamp
 from dspo_train.pairs.opinions import OpinionScan, scan_opinions
-from dspo_train.presets import Changes, configure
-from dspo_train.previews import Previewer
-from dspo_train.session import Job, check, open_session
+from dspo_train.runs import preflight
+from dspo_train.runs.presets import Changes, configure
+from dspo_train.runs.previews import Previewer
+from dspo_train.runs.session import Job, check, open_session
+from dspo_train.sheets.contact_sheet import scan_sheet
 
 KTO: dict[str, Any] = {"objective": "diffusion_kto"}
 

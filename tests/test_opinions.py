@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 from test_pairs import LAYOUTS, fill, kinds, picture
 
-from dspo_train.buckets import Bucket
 from dspo_train.exceptions import DatasetError
+from dspo_train.images.buckets import Bucket
+from dspo_train.images.shared_buckets import shared_buckets
 from dspo_train.pairs import OpinionScan, format_opinions, looks_unpaired, scan_opinions, scan_pairs
 from dspo_train.pairs.listing import list_folder
 from dspo_train.pairs.opinion_layouts import surely_unpaired
-from dspo_train.shared_buckets import shared_buckets
 
 
 def told(scan: OpinionScan) -> dict[str, tuple[bool, str]]:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from dspo_train import optim
 from dspo_train.config import OptimSpec
 from dspo_train.exceptions import ConfigError, RunError
+from dspo_train.training import optim
 
 
 @pytest.mark.parametrize(

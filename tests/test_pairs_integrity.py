@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from dspo_train.images import load_rgb
-from dspo_train.pairs.integrity import ImageError, content_hash, inspect_image
+from dspo_train.images.decode import load_rgb
+from dspo_train.images.integrity import ImageError, content_hash, inspect_image
 
 
 def noise(seed: int, size=(80, 64)) -> Image.Image:

@@ -11,8 +11,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from test_preferences import pictures, png
 
+from dspo_train.pairs.importing import import_folder
 from dspo_train.preferences import NewPicture, PreferenceStore
-from dspo_train.preferences.importing import import_folder
 from dspo_train.preferences.kept import Kept
 from dspo_train.preferences.pictures import picture_name, store_picture
 

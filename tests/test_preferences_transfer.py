@@ -9,9 +9,9 @@ from test_preferences import lines, pictures, png
 
 from dspo_train.exceptions import DatasetError, RunError
 from dspo_train.pairs import scan_pairs
+from dspo_train.pairs.export import export
+from dspo_train.pairs.importing import import_folder
 from dspo_train.preferences import NewPicture, PreferenceStore
-from dspo_train.preferences.export import export
-from dspo_train.preferences.importing import import_folder
 
 LAYOUTS = {"suffix": "suffixes", "subfolders": "subfolders", "ranked": "ranked", "jsonl": "metadata", "csv": "metadata"}
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from dspo_train.config import TrainConfig, from_dict
-from dspo_train.config_specs import RANGES
+from dspo_train.config.options import OFF_AT_ZERO, PLAIN, SETTING, Options, limits
+from dspo_train.config.specs import RANGES
 from dspo_train.exceptions import ConfigError
 from dspo_train.objectives import check
-from dspo_train.presets import Changes, configure
-from dspo_train.run_options import OFF_AT_ZERO, PLAIN, SETTING, Options, limits
+from dspo_train.runs.presets import Changes, configure
 
 EVERYTHING = Options(
     labels="swapped",

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dspo_train import run_reports
-from dspo_train.run_reports import latest_reports, plain, reports_after, winning_by_getting_worse
+from dspo_train.runs import reports as run_reports
+from dspo_train.runs.reports import latest_reports, plain, reports_after, winning_by_getting_worse
 
 
 def line(step: int, **values: float) -> str:

@@ -10,15 +10,15 @@ from dataclasses import replace
 import pytest
 from tiny_runs import write_pairs
 
-from dspo_train import preflight
 from dspo_train.config import LoraSpec
+from dspo_train.config.options import Options
 from dspo_train.exceptions import ConfigError, DatasetError, RunError
 from dspo_train.objectives import OBJECTIVES, bind
 from dspo_train.pairs import scan_pairs
 from dspo_train.pairs.discover import find_sets, pairs_stamp, stamp
-from dspo_train.presets import ARGUMENT, PRESETS, Changes, configure
-from dspo_train.run_names import claim, find, undelivered
-from dspo_train.run_options import Options
+from dspo_train.runs import preflight
+from dspo_train.runs.names import claim, find, undelivered
+from dspo_train.runs.presets import ARGUMENT, PRESETS, Changes, configure
 
 # Presets
 

@@ -15,12 +15,12 @@ from PIL import Image
 from tiny_models import write_diffusers_folder
 from torch import Tensor, nn
 
-from dspo_train.base import Base, load_base
-from dspo_train.conditioning import Conditioning
 from dspo_train.exceptions import ConfigError
-from dspo_train.noise import from_scheduler_config
-from dspo_train.sampling import SampleSpec, Scheduler, denoise, guided, sample
-from dspo_train.single_file import Family
+from dspo_train.models.base import Base, load_base
+from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.process import from_scheduler_config
+from dspo_train.models.sampling import SampleSpec, Scheduler, denoise, guided, sample
+from dspo_train.models.single_file import Family
 
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 SPEC = SampleSpec(64, 64, steps=3)

@@ -273,7 +273,7 @@ def test_the_manual_gives_the_panels_keys():
 
 def test_the_manuals_give_the_presets_as_they_are():
     """A row of each table: the name as the node offers it, strength, learning rate, rank; then the layers."""
-    from dspo_train.presets import PRESETS
+    from dspo_train.runs.presets import PRESETS
 
     help_pages = ROOT / "web" / "docs"
     manuals = [ROOT / "docs" / "comfyui.md", help_pages / "DSPOTrainLora.md", *help_pages.glob("DSPOTrainLora/*.md")]

@@ -20,12 +20,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tiny_runs import config, flags, write_base, write_pairs
 
-from dspo_train import files, trainer
+from dspo_train import files
 from dspo_train.config import TrainConfig
 from dspo_train.exceptions import ConfigError, DatasetError, RunError
-from dspo_train.runs import RunFolder
-from dspo_train.session import Job, open_session
-from dspo_train.trainer import StepReport
+from dspo_train.runs.folder import RunFolder
+from dspo_train.runs.session import Job, open_session
+from dspo_train.training import trainer
+from dspo_train.training.trainer import StepReport
 
 
 @pytest.fixture(scope="module")
@@ -269,8 +270,8 @@ class TestTheCache:
         def fail(*_):
             raise AssertionError("encoded again")
 
-        monkeypatch.setattr("dspo_train.diffusers_encoder.DiffusersEncoder.moments", fail)
-        monkeypatch.setattr("dspo_train.diffusers_encoder.DiffusersEncoder.prompts", fail)
+        monkeypatch.setattr("dspo_train.models.encoder.DiffusersEncoder.moments", fail)
+        monkeypatch.setattr("dspo_train.models.encoder.DiffusersEncoder.prompts", fail)
         run(dataclasses.replace(task, out=tmp_path / "b"))
         assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.safetensors")} == encodings
 
@@ -472,7 +473,7 @@ def test_a_full_disk_ends_in_one_error_and_keeps_the_last_checkpoint(inputs, tmp
             raise OSError(errno.ENOSPC, "No space left on device")
         real(number)
 
-    monkeypatch.setattr(files.os, "fsync", fsync)
+    monkeypatch.setattr(files.writing.os, "fsync", fsync)
     with pytest.raises(RunError, match=r"the disk is full: could not write .*start the same run again"):
         run(job(inputs, out))
     monkeypatch.undo()

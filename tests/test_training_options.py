@@ -16,12 +16,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import config, write_base, write_pairs
 
-from dspo_train import dataset, draws, held_out, objectives
+from dspo_train import objectives
 from dspo_train.config import TrainConfig
+from dspo_train.data import dataset, draws
 from dspo_train.exceptions import ConfigError
 from dspo_train.pairs import scan_pairs
-from dspo_train.runs import RunFolder
-from dspo_train.session import Job, open_session
+from dspo_train.runs.folder import RunFolder
+from dspo_train.runs.session import Job, open_session
+from dspo_train.training import held_out
 
 HELD = {"share": 0.5, "draws": 4, "every": 2}
 

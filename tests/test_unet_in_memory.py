@@ -10,9 +10,9 @@ from safetensors.torch import load_file
 from test_base import predict
 from tiny_models import Family, write_diffusers_folder, write_single_file
 
-from dspo_train.base import Base, load_base
 from dspo_train.exceptions import ModelError
-from dspo_train.single_file import UNET, UnetWeights
+from dspo_train.models.base import Base, load_base
+from dspo_train.models.single_file import UNET, UnetWeights
 
 
 def unet_of(path: Path) -> dict[str, torch.Tensor]:

@@ -13,14 +13,14 @@ from PIL import Image
 from tiny_runs import write_base
 from torch import Tensor
 
-from dspo_train.base import Base, load_base
-from dspo_train.buckets import Bucket
-from dspo_train.cache import EncodingCache, empty_caption, encode_pairs
 from dspo_train.config import DataSpec
-from dspo_train.errors import pair_errors
+from dspo_train.data.cache import EncodingCache, empty_caption, encode_pairs
+from dspo_train.data.unpaired import EncodedOpinion, UnpairedBatch, UnpairedSource, encode_opinions
 from dspo_train.exceptions import DatasetError
+from dspo_train.images.buckets import Bucket
+from dspo_train.models.base import Base, load_base
 from dspo_train.pairs import scan_opinions, scan_pairs
-from dspo_train.unpaired import EncodedOpinion, UnpairedBatch, UnpairedSource, encode_opinions
+from dspo_train.training.forward import pair_errors
 
 DATA = DataSpec(64, 16)
 SQUARE, WIDE, TALL = (64, 64), (160, 96), (96, 160)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from dspo_train import lora_file
 from dspo_train.config import LoraSpec, Targets
-from dspo_train.lora import LoraLayer
-from dspo_train.lora_layers import fresh_weights
-
-CONFIGS = Path(lora_file.__file__).parent / "configs"
+from dspo_train.lora.attach import LoraLayer
+from dspo_train.lora.layers import fresh_weights
+from dspo_train.models.single_file import CONFIGS
 
 
 def unet_inputs(unet: UNet2DConditionModel, batch: int = 2) -> dict[str, Any]:

@@ -22,11 +22,11 @@ from types import MappingProxyType
 from PIL import Image
 
 from dspo_train import files
-from dspo_train.base import Base, load_base
 from dspo_train.demo.run import MODEL, SAMPLING
 from dspo_train.demo.taste import further_left, large_and_dark, look
 from dspo_train.demo.world import Reading, captions
-from dspo_train.sampling import sample
+from dspo_train.models.base import Base, load_base
+from dspo_train.models.sampling import sample
 
 CANDIDATES = 18  # for each of the 48 captions
 

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..demo.run import DemoSize, run_demo
 from ..demo.taste import Verdict
-from ..trainer import StepReport
+from ..training.trainer import StepReport
 from .main import OK, say
 from .training import summary
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from .. import devices, files
-from ..base import Base, load_base
-from ..comparison import comparison_grid
+from .. import files
 from ..exceptions import ConfigError
-from ..lora import LoraWeights, applied
-from ..lora_file import load_lora
-from ..sampling import SampleSpec, default_spec, sample
+from ..lora.attach import LoraWeights, applied
+from ..lora.writing import load_lora
+from ..models.base import Base, load_base
+from ..models.sampling import SampleSpec, default_spec, sample
+from ..sheets.comparison import comparison_grid
+from ..training import devices
 from .main import OK, say
 
 log = logging.getLogger("dspo")

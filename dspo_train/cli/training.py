@@ -15,9 +15,9 @@ from tqdm import tqdm
 from ..config import TrainConfig, from_dict, with_settings
 from ..exceptions import ConfigError
 from ..pairs import OpinionScan
-from ..runs import RunFolder
-from ..session import Job, Session, open_session
-from ..trainer import StepReport
+from ..runs.folder import RunFolder
+from ..runs.session import Job, Session, open_session
+from ..training.trainer import StepReport
 from .main import INTERRUPTED, OK, say
 
 if sys.version_info >= (3, 11):

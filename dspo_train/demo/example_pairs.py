@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from .. import files
-from ..draws import generator
-from ..sampling import to_images
+from ..data.draws import generator
+from ..models.sampling import to_images
 from .taste import large_and_dark
 from .world import Scene, draw, random_scene, read
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from PIL import Image
 
 from .. import files
-from ..base import Base, load_base
-from ..comparison import comparison_grid
 from ..config import DataSpec, LoraSpec, OptimSpec, TrainConfig
 from ..exceptions import RunError
-from ..lora import LoraWeights, applied
-from ..lora_file import load_lora
-from ..sampling import SampleSpec, sample
-from ..session import Job, open_session
-from ..trainer import StepReport
+from ..lora.attach import LoraWeights, applied
+from ..lora.writing import load_lora
+from ..models.base import Base, load_base
+from ..models.sampling import SampleSpec, sample
+from ..runs.session import Job, open_session
+from ..sheets.comparison import comparison_grid
+from ..training.trainer import StepReport
 from .taste import Verdict, judge, large_and_dark, look
 from .world import SIZE, captions
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..config_specs import LossSpec
-from ..errors import PairErrors
+from ..config.specs import LossSpec
+from ..training.forward import PairErrors
 
 Loss = Callable[[PairErrors], Tensor]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..exceptions import DatasetError
-from ..images import MAX_PIXELS, load_rgb
-from .integrity import ImageError, content_hash, inspect_image
+from ..images.decode import MAX_PIXELS, load_rgb
+from ..images.integrity import ImageError, content_hash, inspect_image
 from .types import Candidate, Defect, PreferencePair
 
 MIN_SIDE, MAX_SIDE = 64, 16384

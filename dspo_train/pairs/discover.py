@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from ..confine import parts_of
 from ..exceptions import ConfigError
+from ..files.names import parts_of
 from .any_folder import Scan
 from .folders import SIDES as PAIR_SIDES
 from .listing import CACHE_FOLDER, IMAGE_SUFFIXES, TABLE_SUFFIXES

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ..buckets import make_buckets, nearest_bucket
-from ..shared_buckets import shared_buckets
+from ..images.buckets import make_buckets, nearest_bucket
+from ..images.shared_buckets import shared_buckets
 from .opinions import OpinionScan
 from .report import as_text, size_lines, verdict
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..exceptions import DatasetError
+from ..images.integrity import ImageError, inspect_image
 from .captions import Captions
 from .checks import Pictures, unique
-from .integrity import ImageError, inspect_image
 from .listing import Listing, list_folder, refuse_without_images
 from .opinion_layouts import OpinionLayout, OpinionReading, opinion_layout, read_opinions
 from .types import Defect, nothing_usable

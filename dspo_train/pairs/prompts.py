@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..images import IMAGE_FORMATS
+from ..images.decode import IMAGE_FORMATS
 from .comfy_graph import positive_prompt
 
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
-from ..buckets import Bucket, make_buckets, nearest_bucket
+from ..images.buckets import Bucket, make_buckets, nearest_bucket
 from .types import Defect, PairScan, PreferencePair
 
 _BAR = 30

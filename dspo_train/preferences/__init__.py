@@ -6,19 +6,7 @@ Those two need `dspo_train.pairs`, which itself reads this package's log, and ar
 from .entries import Group, Outcome, Picture, Removal, Schedule, Undo, Vote
 from .log import LOG_NAME
 from .store import PreferenceStore
-from .types import (
-    Already,
-    BrokenLine,
-    Gone,
-    Judged,
-    NewPicture,
-    Progress,
-    Question,
-    Recorded,
-    Reviewed,
-    Status,
-    Undone,
-)
+from .types import Already, BrokenLine, Gone, Judged, NewPicture, Progress, Question, Recorded, Reviewed, Status, Undone
 
 __all__ = [
     "LOG_NAME",

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ...dspo_train.confine import parts_of
 from ...dspo_train.exceptions import ConfigError, DatasetError, DspoError
+from ...dspo_train.files.names import parts_of
 
 LARGEST_BODY = 64 * 1024  # bytes
 LONGEST_NAME = 400  # characters

@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from ...dspo_train.confine import inside
 from ...dspo_train.exceptions import DatasetError
+from ...dspo_train.files.names import inside
 from .. import collecting
 from ..collecting import Place
 from .checks import RefusedError
@@ -43,7 +43,7 @@ def read(path: Path) -> bytes:
 
 @lru_cache(maxsize=_CACHED)
 def _reduced(path: Path, size: int) -> bytes:
-    from ...dspo_train.images import load_rgb
+    from ...dspo_train.images.decode import load_rgb
 
     picture = load_rgb(path)
     picture.thumbnail((size, size))

@@ -6,7 +6,7 @@ import dataclasses
 import io
 from typing import Any, Literal
 
-from ...dspo_train.preferences.blind import BASE, LORA, blind_result, names
+from ...dspo_train.evaluate.blind import BASE, LORA, blind_result, names
 from ..collecting import Place
 from .opening import opened
 from .serve import Picture

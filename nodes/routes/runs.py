@@ -1,4 +1,4 @@
-"""Trainings, running or ended, read from their folders: see `dspo_train.runs` for what stands in one."""
+"""Trainings, running or ended, read from their folders: see `dspo_train.runs.folder` for what stands in one."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ...dspo_train.alarm import HELD_OUT, TRAINING, alarm, reports_needed
-from ...dspo_train.confine import inside
 from ...dspo_train.exceptions import DatasetError
-from ...dspo_train.run_reports import Report, latest_reports, plain, reports_after
+from ...dspo_train.files.names import inside
+from ...dspo_train.runs.alarm import HELD_OUT, TRAINING, alarm, reports_needed
+from ...dspo_train.runs.reports import Report, latest_reports, plain, reports_after
 from .. import places
 from .images import read
 from .listing import iso_time

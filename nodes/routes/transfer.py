@@ -21,7 +21,7 @@ _LONGEST = 100  # characters of an export's folder
 
 def take_in(set: str, into: str) -> dict[str, Any]:
     """Import every pair of the folder `set` into the collected set `into`, which is made if it is new."""
-    from ...dspo_train.preferences.importing import import_folder
+    from ...dspo_train.pairs.importing import import_folder
 
     source, target = places.dataset(set), collecting.set_to_extend(into)
     if source == target:
@@ -52,7 +52,7 @@ def _check_pairs(folder: Path) -> None:
 
 def give_out(place: Place, set: str, layout: str) -> dict[str, Any]:
     """Export a set into a new folder below output/dspo/exports."""
-    from ...dspo_train.preferences.export import export
+    from ...dspo_train.pairs.export import export
 
     store = opened(place, set)
     folder = _new_folder(f"{set.replace('/', '-')[:_LONGEST].rstrip('. ')}-{layout}")

@@ -81,13 +81,13 @@ def noise(checkpoint: str, lora: str) -> dict[str, Any]:
     theirs_bare, theirs = predictions
     with torch.inference_mode(False), torch.no_grad():
         tokenizer = Path(comfy.sd.__file__).parent / "sd1_tokenizer"
-        base = _library("base").load_base(checkpoint, tokenizer=tokenizer)
-        conditioning = _library("conditioning").Conditioning(
+        base = _library("models.base").load_base(checkpoint, tokenizer=tokenizer)
+        conditioning = _library("models.conditioning").Conditioning(
             context.clone(), pooled.clone() if sdxl else None, sizes.clone() if sdxl else None
         )
-        predict, lora_tools = _library("diffusers_unet").predict, _library("lora")
+        predict, lora_tools = _library("models.unet").predict, _library("lora.attach")
         ours_bare = predict(base.unet, latents.clone(), timesteps.clone(), conditioning)
-        weights = _library("lora_file").load_lora(Path(lora), base.unet).weights
+        weights = _library("lora.reading").load_lora(Path(lora), base.unet).weights
         with lora_tools.applied(base.unet, weights):
             ours = predict(base.unet, latents.clone(), timesteps.clone(), conditioning)
     return {

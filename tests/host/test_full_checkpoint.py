@@ -17,14 +17,14 @@ from graphs import STRENGTH, Graph, sampled, with_model
 from PIL import Image
 from torch import Tensor
 
-from dspo_train.base import Base, load_base
-from dspo_train.checkpoint_file import save_checkpoint
-from dspo_train.conditioning import Conditioning
-from dspo_train.diffusers_unet import predict
-from dspo_train.extract_lora import extract
-from dspo_train.full import whole
-from dspo_train.lora_file import save_lora
-from dspo_train.noise import PredictionType
+from dspo_train.lora.extract import extract
+from dspo_train.lora.writing import save_lora
+from dspo_train.models.base import Base, load_base
+from dspo_train.models.checkpoint_file import save_checkpoint
+from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.process import PredictionType
+from dspo_train.models.unet import predict
+from dspo_train.training.full import whole
 
 pytestmark = pytest.mark.comfy
 INSIDE = Path(__file__).with_name("inside.py")

@@ -14,10 +14,10 @@ from comfy_server import Core
 from graphs import put_pairs
 from safetensors import safe_open
 
-from dspo_train.base import load_base
 from dspo_train.config import LoraSpec
-from dspo_train.lora import attached
-from dspo_train.lora_file import save_lora
+from dspo_train.lora.attach import attached
+from dspo_train.lora.writing import save_lora
+from dspo_train.models.base import load_base
 
 pytestmark = pytest.mark.comfy
 INSIDE = Path(__file__).with_name("inside.py")

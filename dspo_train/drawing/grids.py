@@ -1,0 +1,200 @@
+"""The captioned A/B grid: the same prompts and seeds with and without the LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from PIL import Image
+
+from ..exceptions import ConfigError
+from .pair_sheets import opinion_sheet, pair_sheet
+from .themes import DARK, LIGHT, Theme
+from .tiles import (
+    Box,
+    Page,
+    cell_size_for,
+    checked,
+    common_box,
+    draw_centred,
+    fitting_cell,
+    paste_picture,
+    paste_pill,
+    unit_for,
+)
+from .typography import clip, draw_lines, draw_text, text_width, wrap
+
+__all__ = ["DARK", "LIGHT", "GridCell", "Theme", "ab_grid", "opinion_sheet", "pair_sheet"]
+
+
+@dataclass(frozen=True)
+class GridCell:
+    """A picture of a grid with a small note under it, such as "seed 7"."""
+
+    image: Image.Image
+    note: str = ""
+
+
+def ab_grid(
+    rows: Sequence[str],
+    columns: Sequence[str],
+    cells: Sequence[Sequence[Image.Image | GridCell]],
+    *,
+    title: str = "",
+    subtitle: str = "",
+    footer: str = "",
+    cell_size: int | None = None,
+    theme: Theme = LIGHT,
+) -> Image.Image:
+    """Pictures in rows by prompt and columns by variant, ready to post. RGB.
+
+    Prompts stand left of their row where there are three columns or more, below it otherwise; a long one is clipped
+    with an ellipsis. Columns whose name starts with "base" have a quiet heading, the others a coloured one. Small
+    pictures are enlarged to 256 pixels, large ones reduced to 512; the cells shrink so that the sheet keeps to
+    4096 pixels a side, down to 96 pixels a cell, below which the sheet grows instead.
+
+    Args:
+        rows: one prompt per row; all empty leaves the captions out.
+        columns: one name per column.
+        cells: `cells[row][column]`, pictures of any mode, size and proportion.
+        cell_size: the longer side of a picture on the sheet in pixels; chosen from the pictures by default.
+
+    Raises:
+        ConfigError: no rows or columns, a row of another length, something that is not a picture.
+    """
+    table = _table(rows, columns, cells)
+    images = [cell.image for line in table for cell in line]
+
+    def grid(cell: int) -> _Grid:
+        page = Page(theme, unit_for(cell), title, subtitle, footer)
+        return _Grid(page, common_box(images, cell), tuple(rows), tuple(columns), table)
+
+    wanted = cell_size_for(cell_size, images, smallest=256 if len(columns) > 1 else 384)
+    return grid(fitting_cell(wanted, lambda cell: grid(cell).size)).draw()
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """An A/B grid whose cell size is settled."""
+
+    page: Page
+    box: Box
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    table: tuple[tuple[GridCell, ...], ...]
+
+    @property
+    def size(self) -> Box:
+        return self.page.size(self._body)
+
+    def draw(self) -> Image.Image:
+        sheet, (left, top) = self.page.canvas(self._body)
+        for number, name in enumerate(self.columns):
+            self._draw_header(sheet, (left + self._column_x(number), top), name)
+        y = top + self._header_height
+        for prompt, cells in zip(self.rows, self.table, strict=True):
+            for number, cell in enumerate(cells):
+                self._draw_cell(sheet, (left + self._column_x(number), y), cell)
+            self._draw_prompt(sheet, (left, y), prompt)
+            y += self._row_height(prompt) + self._row_gap
+        return sheet
+
+    @property
+    def _body(self) -> Box:
+        heights = [self._row_height(prompt) for prompt in self.rows]
+        height = self._header_height + sum(heights) + self._row_gap * (len(heights) - 1)
+        return self._column_x(len(self.columns)) - self._gap, height
+
+    @property
+    def _captioned(self) -> bool:
+        return any(prompt.strip() for prompt in self.rows)
+
+    @property
+    def _prompts_left(self) -> bool:
+        return self._captioned and len(self.columns) >= 3
+
+    @property
+    def _gap(self) -> int:
+        return self.page.px(14)
+
+    @property
+    def _row_gap(self) -> int:
+        return self._gap if self._prompts_left or not self._captioned else self.page.px(28)
+
+    @property
+    def _header_height(self) -> int:
+        return self.page.px(36) + self.page.px(10)
+
+    @property
+    def _prompt_width(self) -> int:
+        """Of the column of prompts, or of the whole grid where they stand below the pictures."""
+        if self._prompts_left:
+            style = self.page.style(16, self.page.theme.ink)
+            widest = max(text_width(prompt[:200], style) for prompt in self.rows)
+            return min(widest, max(self.page.px(170), min(round(1.1 * self.box[0]), self.page.px(300))))
+        return self._column_x(len(self.columns)) - self._gap
+
+    def _column_x(self, number: int) -> int:
+        prompts = self._prompt_width + self.page.px(20) if self._prompts_left else 0
+        return prompts + number * (self.box[0] + self._gap)
+
+    @property
+    def _note_height(self) -> int:
+        noted = any(cell.note.strip() for cells in self.table for cell in cells)
+        return self.page.px(4) + self.page.style(13, self.page.theme.muted).line_height if noted else 0
+
+    def _prompt_lines(self, prompt: str) -> list[str]:
+        style = self.page.style(16, self.page.theme.ink)
+        room = max(2, self.box[1] // style.line_height) if self._prompts_left else 4
+        return wrap(prompt, style, self._prompt_width, room)
+
+    def _row_height(self, prompt: str) -> int:
+        pictures = self.box[1] + self._note_height
+        text = len(self._prompt_lines(prompt)) * self.page.style(16, self.page.theme.ink).line_height
+        if self._prompts_left:
+            return max(pictures, text)
+        return pictures + (self.page.px(10) + text if text else 0)
+
+    def _draw_header(self, sheet: Image.Image, corner: Box, name: str) -> None:
+        theme, box = self.page.theme, (self.box[0], self.page.px(36))
+        base = name.strip().casefold().startswith("base")
+        fill, ink = (theme.mat, theme.ink) if base else (theme.accent, theme.on_accent)
+        style = self.page.style(16, ink, bold=True)
+        paste_pill(sheet, corner, box, fill, self.page.px(8))
+        draw_centred(sheet, corner, box, clip(name, style, box[0] - self.page.px(16)), style)
+
+    def _draw_cell(self, sheet: Image.Image, corner: Box, cell: GridCell) -> None:
+        paste_picture(sheet, corner, self.box, cell.image, self.page)
+        style = self.page.style(13, self.page.theme.muted)
+        note = clip(cell.note, style, self.box[0])
+        y = corner[1] + self.box[1] + self.page.px(4)
+        draw_text(sheet, (corner[0] + self.box[0] / 2, y), note, style, "center")
+
+    def _draw_prompt(self, sheet: Image.Image, corner: Box, prompt: str) -> None:
+        style, lines = self.page.style(16, self.page.theme.ink), self._prompt_lines(prompt)
+        if self._prompts_left:
+            drop = max(0, self.box[1] - len(lines) * style.line_height) // 2
+        else:
+            drop = self.box[1] + self._note_height + self.page.px(10)
+        draw_lines(sheet, (corner[0], corner[1] + drop), lines, style)
+
+
+def _table(
+    rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Image.Image | GridCell]]
+) -> tuple[tuple[GridCell, ...], ...]:
+    if not rows or not columns:
+        raise ConfigError(f"a grid needs at least one row and one column, got {len(rows)} and {len(columns)}")
+    if len(cells) != len(rows):
+        raise ConfigError(f"the grid names {len(rows)} rows but holds pictures for {len(cells)}")
+    table: list[tuple[GridCell, ...]] = []
+    for number, line in enumerate(cells):
+        if len(line) != len(columns):
+            raise ConfigError(f"row {number} holds {len(line)} pictures for {len(columns)} columns")
+        table.append(tuple(_cell(item, f"row {number}, column {at}") for at, item in enumerate(line)))
+    return tuple(table)
+
+
+def _cell(item: Image.Image | GridCell, where: str) -> GridCell:
+    cell = item if isinstance(item, GridCell) else GridCell(item)
+    checked(cell.image, where)
+    return cell

@@ -1,0 +1,123 @@
+"""What a blind test says: how often the arm `lora` was preferred over the arm `base`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import files
+from ..files.names import file_name
+from ..files.numbered import claim, numbered
+from ..preferences.store import PreferenceStore
+
+BASE, LORA = "base", "lora"
+MARK = "test.json"
+
+_SCORES = {BASE: 0.0, LORA: 1.0, None: 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class BlindResult:
+    """The LoRA's score over the base.
+
+    Attributes:
+        votes: that count; skips are left out.
+        win_rate: share of votes for the LoRA, ties at one half; None without votes, as are `low` and `high`.
+        low, high: the 95% interval, with the prompt as the independent unit.
+        to_settle: how many more votes until the interval leaves one half; None where that cannot be said.
+        text: one plain sentence.
+    """
+
+    votes: int
+    win_rate: float | None
+    low: float | None
+    high: float | None
+    wins: int
+    ties: int
+    losses: int
+    prompts: int
+    to_settle: int | None
+    text: str
+
+
+def blind_result(store: PreferenceStore) -> BlindResult:
+    """Sum up the votes of a set whose groups hold one picture of each arm; other groups are left out."""
+    scores = _scores(store)
+    if not scores:
+        return BlindResult(0, None, None, None, 0, 0, 0, 0, None, "Nothing has been judged yet.")
+    from .winrate import votes_to_settle, win_rate
+
+    rate = win_rate(scores)
+    values = [score for _, score in scores]
+    to_settle = votes_to_settle(scores) if rate.prompts > 1 else None
+    text = _sentence(rate.rate, rate.low, rate.high, rate.comparisons, rate.prompts, to_settle)
+    counts = (values.count(1.0), values.count(0.5), values.count(0.0))
+    return BlindResult(rate.comparisons, rate.rate, rate.low, rate.high, *counts, rate.prompts, to_settle, text)
+
+
+def names(store: PreferenceStore) -> dict[str, str]:
+    """What the arms are called, as the test that made the set says; the arms' own names otherwise."""
+    found: Any = next((group.settings.get("names") for group in store.groups()), None)
+    given = found if isinstance(found, dict) else {}
+    return {arm: str(given.get(arm) or arm) for arm in (BASE, LORA)}
+
+
+def claim_test(parent: Path, name: str, pictures: str) -> Path:
+    """The folder of the test of that name with the same pictures, else a new one: `name-01`, `name-02`, ...
+
+    Args:
+        pictures: a digest of what is compared.
+
+    Raises:
+        ConfigError: `name` is no plain name.
+        RunError: the folder cannot be made.
+    """
+    name = file_name(name, "the test's name")
+    found = [(number, path) for number, path in numbered(parent, name) if path.is_dir()]
+    mark = f'{{"pictures": "{pictures}"}}\n'
+    for _, path in reversed(found):
+        if _read(path / MARK) == mark:
+            return path
+    folder = claim(parent, name, max((number for number, _ in found), default=0))
+    files.write_text(folder / MARK, mark)
+    return folder
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _scores(store: PreferenceStore) -> list[tuple[str, float]]:
+    """(prompt, score) of every win and tie; pairs without a prompt count as one prompt together."""
+    arms = {group.id: {picture.image: picture.arm for picture in group.images} for group in store.groups()}
+    found = []
+    for judged in store.judged(ties=True):
+        group = arms.get(judged.vote.group, {})
+        if {group.get(image) for image in judged.images} == {BASE, LORA}:
+            winner = None if judged.winner is None else group[judged.winner]
+            found.append((judged.prompt, _SCORES[winner]))
+    return found
+
+
+def _sentence(rate: float, low: float, high: float, votes: int, prompts: int, to_settle: int | None) -> str:
+    interval = f"95% interval {low:.0%} to {high:.0%}"
+    told = (
+        f"The LoRA was preferred in {rate:.0%} of {_count(votes, 'vote')} on {_count(prompts, 'prompt')} ({interval})"
+    )
+    if prompts == 1 and votes > 1:
+        return f"{told}; one prompt says little about others, so test on more."
+    if low > 0.5:
+        return f"{told}: it is better than the base."
+    if high < 0.5:
+        return f"{told}: it is worse than the base."
+    if to_settle is None:
+        return f"{told}: no difference can be told."
+    return f"{told}: not settled yet; about {_count(to_settle, 'more vote')} would settle it if they go on like this."
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"

@@ -1,0 +1,25 @@
+"""Files and names: written whole or not at all, kept inside their folders, numbered."""
+
+from .writing import (
+    cannot_write,
+    digest,
+    read_lines,
+    sha256_of,
+    write_bytes,
+    write_chunks,
+    write_json,
+    write_picture,
+    write_text,
+)
+
+__all__ = [
+    "cannot_write",
+    "digest",
+    "read_lines",
+    "sha256_of",
+    "write_bytes",
+    "write_chunks",
+    "write_json",
+    "write_picture",
+    "write_text",
+]

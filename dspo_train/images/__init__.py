@@ -1,0 +1,1 @@
+"""Image files: whole or damaged, decoded, cut to buckets."""

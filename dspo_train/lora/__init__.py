@@ -1,0 +1,1 @@
+"""LoRAs: on a model while it trains or samples, and in files."""

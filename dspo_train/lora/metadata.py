@@ -1,0 +1,190 @@
+"""What a LoRA file says about itself: the keys of kohya's trainer, of ModelSpec, and ours."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ..config import Labels
+from ..exceptions import LoraFileError
+from ..models.process import PredictionType
+from .layers import LoraWeights
+
+_BASES: Mapping[str, tuple[str, str, str]] = {
+    "sd15": ("sd_1.5", "stable-diffusion-v1/lora", "False"),
+    "sd2": ("sd_v2", "stable-diffusion-v2-512/lora", "True"),
+    "sdxl": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", "False"),
+}
+"""Family -> ss_base_model_version, modelspec.architecture, ss_v2, spelled so that A1111 and Lora-Manager know them."""
+
+
+@dataclass(frozen=True)
+class LoraFacts:
+    """What is known about the training behind a LoRA.
+
+    Attributes:
+        family: `sd15`, `sd2` or `sdxl`.
+        name: title of the LoRA, usually the file's name without its ending.
+        base_name: name of the base model, without a folder.
+        base_fingerprint: hash that tells the base's weights from another's.
+        objective_args: the objective's named arguments.
+        options: what else was not at its default, by its dotted name.
+        labels: `swapped` for a negative LoRA.
+        dataset_hash: hash of the labelled pairs.
+        pairs: number of labelled pairs; two pictures each.
+        resolution: side of the training square, pixels.
+        version: this library's.
+        tags: caption word -> count, shown by interfaces as trigger words.
+        date: of the training; left out when None.
+    """
+
+    family: str
+    name: str
+    base_name: str
+    base_fingerprint: str
+    prediction: PredictionType
+    objective: str
+    objective_args: Mapping[str, float]
+    dataset_hash: str
+    pairs: int
+    resolution: int
+    steps: int
+    seed: int
+    learning_rate: float
+    optimizer: str
+    precision: str
+    targets: str
+    version: str
+    labels: Labels = "given"
+    options: Mapping[str, object] = field(default_factory=dict)
+    tags: Mapping[str, int] = field(default_factory=dict)
+    comment: str = ""
+    author: str = ""
+    date: datetime.datetime | None = None
+
+
+def lora_metadata(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
+    """The file's metadata, but for the hashes that `save_lora` adds.
+
+    Raises:
+        LoraFileError: an unknown family, or a value that holds an absolute path.
+    """
+    if facts.family not in _BASES:
+        raise LoraFileError(f"no LoRA file for model family {facts.family!r}; known: {', '.join(_BASES)}")
+    found = {**_kohya(facts, weights), **_modelspec(facts), **_own(facts)}
+    metadata = {key: value for key, value in found.items() if value}
+    check_metadata(metadata)
+    return metadata
+
+
+def _kohya(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
+    base_version, _, is_v2 = _BASES[facts.family]
+    return {
+        "ss_v2": is_v2,
+        "ss_base_model_version": base_version,
+        "ss_network_module": "networks.lora",
+        "ss_network_dim": _common({str(layer.rank) for layer in weights.values()}),
+        "ss_network_alpha": _common({f"{layer.alpha:g}" for layer in weights.values()}),
+        "ss_network_args": _json({"targets": facts.targets}),
+        "ss_output_name": facts.name,
+        "ss_sd_model_name": facts.base_name,
+        "ss_learning_rate": f"{facts.learning_rate:g}",
+        "ss_steps": str(facts.steps),
+        "ss_num_train_images": str(2 * facts.pairs),
+        "ss_seed": str(facts.seed),
+        "ss_optimizer": facts.optimizer,
+        "ss_mixed_precision": facts.precision,
+        "ss_resolution": f"({facts.resolution}, {facts.resolution})",
+        "ss_training_comment": facts.comment,
+        "ss_tag_frequency": _json({facts.name: dict(facts.tags)}) if facts.tags else "",
+    }
+
+
+def _modelspec(facts: LoraFacts) -> dict[str, str]:
+    _, architecture, _ = _BASES[facts.family]
+    if facts.family == "sd2" and facts.prediction == "v_prediction":
+        architecture = "stable-diffusion-v2-768-v/lora"
+    return {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": architecture,
+        "modelspec.implementation": "https://github.com/huggingface/diffusers",
+        "modelspec.title": facts.name,
+        "modelspec.author": facts.author,
+        "modelspec.description": f"Preference LoRA ({facts.objective}, {facts.pairs} pairs)",
+        "modelspec.date": facts.date.isoformat(timespec="seconds") if facts.date else "",
+        "modelspec.resolution": f"{facts.resolution}x{facts.resolution}",
+        "modelspec.prediction_type": "v" if facts.prediction == "v_prediction" else "epsilon",
+    }
+
+
+def _own(facts: LoraFacts) -> dict[str, str]:
+    return {
+        "dspo.version": facts.version,
+        "dspo.objective": facts.objective,
+        "dspo.objective_args": _json(dict(facts.objective_args)),
+        "dspo.options": _json(dict(facts.options)) if facts.options else "",
+        "dspo.labels": facts.labels,
+        "dspo.dataset_hash": facts.dataset_hash,
+        "dspo.pairs": str(facts.pairs),
+        "dspo.base": facts.base_name,
+        "dspo.base_fingerprint": facts.base_fingerprint,
+    }
+
+
+def _common(values: set[str]) -> str:
+    """kohya's own word where layers differ, as in a resized LoRA."""
+    return values.pop() if len(values) == 1 else "Dynamic"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
+_WORD = r"[\w.@-]+"
+_ABSOLUTE = re.compile(
+    rf"^/{_WORD}$"  # the whole value is a folder of the root
+    rf"|(?:^|[\s\"'=(\[,;])(?:/{_WORD}/{_WORD}|~[/\\]{_WORD}|file:/|[A-Za-z]:[\\/][^\s/]|\\\\[^\\\s]|//[\w.-]+/)"
+)
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Refuse values that are no strings, or that give away a place on somebody's disk.
+
+    Raises:
+        LoraFileError: names the key and what it holds.
+    """
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise LoraFileError(f"LoRA metadata {key!r} must be text, got {type(value).__name__}")
+        for text in (key, *_texts(value)):
+            if looks_like_a_path(text):
+                raise LoraFileError(
+                    f"LoRA metadata {key!r} holds an absolute path, which would be published with the file: "
+                    f"{text[:80]!r}; give a name without its folder"
+                )
+
+
+def looks_like_a_path(text: str) -> bool:
+    """Would this give away a place on somebody's disk?"""
+    return _ABSOLUTE.search(text) is not None
+
+
+def _texts(value: str) -> Iterator[str]:
+    """The strings within a value: of JSON its own, so that escapes are not mistaken for a path."""
+    try:
+        inner = json.loads(value)
+    except ValueError:
+        yield value
+        return
+    waiting = [inner]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            waiting += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            waiting += item
+        elif isinstance(item, str):
+            yield item

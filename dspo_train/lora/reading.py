@@ -1,0 +1,201 @@
+"""Reading a LoRA file in the dialects of kohya, diffusers and peft, for a given UNet."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ..exceptions import LoraFileError
+from .keys import BlockLayout, Part, describe, name_table, resolve, split_key
+from .layers import LoraLayer, adaptable_layers, fitted
+
+_MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_MIDDLE = ".lora_mid.weight"
+_TEXT_KEYS = ("attn2.to_k", "attn2_to_k", "attn2.processor.to_k")
+_TEXT_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
+
+_Groups = dict[str, dict[Part, str]]
+_Alphas = Callable[[str, int], float]
+
+
+@dataclass(frozen=True)
+class LoadedLora:
+    """A LoRA read for one UNet.
+
+    Attributes:
+        weights: float32 on the CPU, in the UNet's own order.
+        unused: keys of the file that the UNet's LoRA does not use.
+        metadata: the file's own.
+    """
+
+    weights: dict[str, LoraLayer]
+    unused: tuple[str, ...]
+    metadata: dict[str, str]
+
+    @property
+    def unused_summary(self) -> str:
+        """The unused keys by kind, '264 of the text encoder, 3 DoRA magnitudes'; empty when all were used."""
+        kinds = Counter(describe(key) for key in self.unused)
+        return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+
+
+def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
+    """Read a LoRA in kohya's, diffusers' or peft's names, in float16, bfloat16 or float32, for a diffusers UNet.
+
+    A layer without an alpha has a scale of 1, as in every other reader; diffusers' own note of the alpha is honoured.
+
+    Raises:
+        LoraFileError: no safetensors file, a truncated one, no LoRA, one for another kind of base, or not finite.
+    """
+    path = Path(path)
+    header, data = _read(path)
+    metadata: dict[str, str] = header.pop("__metadata__", {})
+    layers = adaptable_layers(unet)
+    table = name_table(layers, BlockLayout.of(unet.config))  # type: ignore[arg-type]
+    tensors = _tensors(path, data)
+    _check_text_width(path, tensors, layers)
+    found = _grouped(path, header, table)
+    used = {key for keys in found.values() for key in keys.values()}
+    if not found:
+        kinds = LoadedLora({}, tuple(header), {}).unused_summary
+        raise LoraFileError(f"{path}: no layer of this LoRA fits this base; the file holds {kinds}")
+    alphas = _noted_alphas(path, metadata)
+    weights = {
+        layer: _layer(path, layer, found[layer], tensors, alphas, base)
+        for layer, base in layers.items()
+        if layer in found
+    }
+    return LoadedLora(weights, tuple(key for key in header if key not in used), metadata)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+    """The header and, if it is a LoRA's, the whole file: a checkpoint's gigabytes are not read to be refused."""
+    try:
+        with path.open("rb") as file:
+            header = _header(path, file, os.fstat(file.fileno()).st_size)
+            if not any(split_key(key) for key in header):
+                keys = ", ".join([key for key in header if key != "__metadata__"][:3]) or "none at all"
+                raise LoraFileError(f"{path}: this is not a LoRA; its first tensors are {keys}")
+            file.seek(0)
+            return header, file.read()
+    except OSError as error:
+        raise LoraFileError(f"{path}: the LoRA could not be read: {error.strerror or error}") from error
+
+
+def _header(path: Path, file: BinaryIO, size: int) -> dict[str, Any]:
+    """Parse and check a safetensors header: 8 bytes of length, then JSON."""
+    length = int.from_bytes(file.read(8), "little")
+    begin = file.read(1)
+    if begin != b"{" or length > _MAX_HEADER:
+        raise LoraFileError(f"{path}: this is not a safetensors file; pickled formats (.pt, .ckpt) are not read")
+    if 8 + length > size:
+        raise LoraFileError(f"{path}: the file is truncated within its header; download or copy it again")
+    try:
+        header = json.loads(begin + file.read(length - 1))
+        entries = [value for key, value in header.items() if key != "__metadata__"]
+        end = max((int(entry["data_offsets"][1]) for entry in entries), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise LoraFileError(f"{path}: the file's header is broken ({error}); download or copy it again") from error
+    if 8 + length + end > size:
+        raise LoraFileError(
+            f"{path}: the file is truncated: its header promises {8 + length + end} bytes, it has {size}; "
+            "download or copy it again"
+        )
+    return header
+
+
+def _grouped(path: Path, header: Mapping[str, Any], table: Mapping[str, str]) -> _Groups:
+    """The complete layers: our path -> role -> key."""
+    # A LoCon with a middle factor is another product than up @ down: none of it can be used.
+    middles = {key.removesuffix(_MIDDLE) for key in header if key.endswith(_MIDDLE)}
+    found: _Groups = defaultdict(dict)
+    for key in header:
+        name, part = split_key(key) or ("", None)
+        layer = resolve(name, table) if part and name not in middles else None
+        if part is None or layer is None:
+            continue
+        if part in found[layer]:
+            raise LoraFileError(f"{path}: {key} and {found[layer][part]} both give the {part} of one layer")
+        found[layer][part] = key
+    return {layer: keys for layer, keys in found.items() if "down" in keys and "up" in keys}
+
+
+def _check_text_width(path: Path, tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Module]) -> None:
+    """The width of the text embedding tells the model families apart better than names or other shapes."""
+    base = {getattr(module, "in_features", 0) for name, module in layers.items() if name.endswith("attn2.to_k")}
+    for key, tensor in tensors.items():
+        name, part = split_key(key) or ("", None)
+        if part != "down" or not name.endswith(_TEXT_KEYS) or tensor.ndim < 2:
+            continue
+        width = tensor.shape[1]
+        if base and width not in base:
+            raise LoraFileError(
+                f"{path}: this LoRA was made for {_family(width)}, and this base is {_family(min(base))}; "
+                "choose a LoRA and a base of the same kind"
+            )
+
+
+def _family(width: int) -> str:
+    return _TEXT_WIDTHS.get(width, f"a model whose text embedding is {width} wide")
+
+
+def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    except (SafetensorError, KeyError) as error:
+        raise LoraFileError(f"{path}: the file is broken ({error}); download or copy it again") from error
+
+
+def _layer(
+    path: Path, layer: str, keys: Mapping[Part, str], tensors: Mapping[str, Tensor], alphas: _Alphas, base: nn.Module
+) -> LoraLayer:
+    for key in keys.values():
+        if tensors[key].dtype not in _FLOATS:
+            raise LoraFileError(f"{path}: {key} is {tensors[key].dtype}; float16, bfloat16 and float32 are read")
+        if not tensors[key].isfinite().all():
+            raise LoraFileError(f"{path}: {key} holds values that are not finite; this LoRA is broken")
+    down, up = tensors[keys["down"]].float(), tensors[keys["up"]].float()
+    if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1]:
+        raise LoraFileError(
+            f"{path}: {keys['down']} {tuple(down.shape)} and {keys['up']} {tuple(up.shape)} are no two factors "
+            "of one rank; this LoRA is broken"
+        )
+    alpha = tensors[keys["alpha"]] if "alpha" in keys else torch.tensor(alphas(layer, down.shape[0]))
+    if alpha.numel() != 1:
+        raise LoraFileError(f"{path}: {keys['alpha']} has shape {tuple(alpha.shape)}; an alpha is one number")
+    try:
+        return fitted(layer, LoraLayer(down, up, float(alpha)), base)
+    except LoraFileError as error:
+        raise LoraFileError(f"{path}: {error}") from error
+
+
+def _noted_alphas(path: Path, metadata: Mapping[str, str]) -> _Alphas:
+    """Layer and rank -> alpha, for layers without an alpha of their own: the rank, or what diffusers noted."""
+    try:
+        note = json.loads(metadata.get("lora_adapter_metadata", "{}"))
+        prefix = "unet." if "unet.lora_alpha" in note else ""
+        alpha: float | None = note.get(f"{prefix}lora_alpha")
+        patterns: dict[str, float] = note.get(f"{prefix}alpha_pattern") or {}
+        root_scaled = bool(note.get(f"{prefix}use_rslora"))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise LoraFileError(f"{path}: the metadata lora_adapter_metadata is broken ({error})") from error
+
+    def noted(layer: str, rank: int) -> float:
+        if alpha is None:
+            return float(rank)
+        own = next((a for name, a in patterns.items() if f".{layer}".endswith(f".{name}")), alpha)
+        return own * math.sqrt(rank) if root_scaled else float(own)  # rsLoRA scales by alpha / sqrt(rank)
+
+    return noted

@@ -1,0 +1,246 @@
+"""Load a base model from a diffusers folder or a single file, offline, ready to be aligned."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from torch import nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
+
+from ..exceptions import ModelError
+from . import single_file
+from .encoder import DiffusersEncoder, digest
+from .process import NoiseProcess, PredictionType, from_scheduler_config
+from .single_file import Family, UnetWeights
+from .tokenizers import load_tokenizers, read_tokenizer
+
+WEIGHTS = re.compile(
+    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?"
+    r"\.(?P<kind>safetensors|bin)"
+)
+
+
+@dataclass(eq=False)
+class Base:
+    """A frozen model with all it needs.
+
+    Attributes:
+        name: the file's or folder's own name without its path and ending.
+        unet: in eval mode, without gradients, on the device and in the precision asked for.
+        scheduler_config: as diffusers writes it, with the prediction type that was settled on.
+    """
+
+    name: str
+    family: Family
+    unet: UNet2DConditionModel
+    encoder: DiffusersEncoder
+    noise: NoiseProcess
+    scheduler_config: dict[str, Any]
+    _fingerprint: str | None = field(default=None, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.conv_in.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the frozen weights; adapters may have another."""
+        return self.unet.conv_in.weight.dtype
+
+    def release(self) -> None:
+        """Bring the whole model back to the CPU, so that its device memory is free for others."""
+        self.encoder.release()
+        self.unet.to("cpu")  # type: ignore[arg-type]
+
+    def fingerprint(self) -> str:
+        """sha256 over the UNet's own tensors in the loaded precision, the same with adapters attached; kept."""
+        if self._fingerprint is None:
+            state = self.unet.state_dict().items()
+            own = [(key.replace(".base_layer.", "."), value) for key, value in state if ".lora_" not in key]
+            self._fingerprint = digest(own)
+        return self._fingerprint
+
+
+def load_base(
+    path: Path | str,
+    *,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    tokenizer: Path | None = None,
+    prediction: PredictionType | None = None,
+    unet: UnetWeights | None = None,
+) -> Base:
+    """Load SD 1.x, SD 2.x, SDXL or a reduced relative.
+
+    Args:
+        path: a diffusers folder, or a `.safetensors` file in the original layout.
+        tokenizer: folder with vocab.json and merges.txt; found by itself when it lies with the model.
+        prediction: overrides what the model says of itself.
+        unet: takes the place of the UNet in a single file.
+
+    Raises:
+        ModelError: missing, damaged, incomplete or of an unsupported kind; the message says which and what to do.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ModelError(f"{path}: no such file or folder; give a diffusers folder or a .safetensors checkpoint")
+    if path.is_dir():
+        if unet is not None:
+            raise ModelError(f"{path} is a folder; a UNet in memory goes with a single .safetensors checkpoint")
+        family, model, vae, text_encoders, tokenizers, scheduler = _load_folder(path, dtype, tokenizer)
+    else:
+        family, model, vae, text_encoders, tokenizers, scheduler = _load_file(path, dtype, tokenizer, unet)
+    _refuse_mismatch(path, model, vae, text_encoders)
+    if unet is not None:
+        own = {"prediction_type": unet.prediction, "rescale_betas_zero_snr": unet.zero_snr}
+        scheduler = {**scheduler, **own}
+    if prediction is not None:
+        zero_snr = scheduler.get("rescale_betas_zero_snr", False) and prediction == "v_prediction"
+        scheduler = {**scheduler, "prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
+    if family == "sdxl" and dtype == torch.float16 and vae.config.get("force_upcast"):
+        vae.float()  # SDXL's own VAE overflows in float16, and its config says so
+    encoder = DiffusersEncoder(vae, text_encoders, tokenizers, device=device)
+    model.to(device)  # type: ignore[arg-type]
+    name = path.resolve().name if path.is_dir() else path.stem
+    return Base(name, family, model, encoder, from_scheduler_config(scheduler), scheduler)
+
+
+Parts = tuple[Family, UNet2DConditionModel, AutoencoderKL, list[nn.Module], list[CLIPTokenizer], dict[str, Any]]
+
+
+def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None, weights: UnetWeights | None) -> Parts:
+    file = single_file.open_single_file(path)
+    if weights is not None:
+        file = single_file.with_unet(file, weights)
+    tokenizers = load_tokenizers(file.family, path, tokenizer)  # first: it fails fast, the weights load slowly
+    text_encoders = single_file.load_text_encoders(file, dtype)
+    vae, unet = single_file.load_vae(file, dtype), single_file.load_unet(file, dtype)
+    return file.family, unet, vae, text_encoders, tokenizers, single_file.scheduler_config(file)
+
+
+def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Parts:
+    family = _folder_family(path)
+    names = [part.config for part in single_file.TEXT_PARTS[family]]
+    tokenizers = _folder_tokenizers(path, family, tokenizer)
+    kinds = (CLIPTextModel, CLIPTextModelWithProjection)
+    text_encoders = [_component(kind, path / name, dtype) for kind, name in zip(kinds, names, strict=False)]
+    vae, unet = _component(AutoencoderKL, path / "vae", dtype), _component(UNet2DConditionModel, path / "unet", dtype)
+    scheduler = _read_json(path / "scheduler" / "scheduler_config.json")
+    if "beta_start" not in scheduler or scheduler.get("trained_betas"):
+        raise ModelError(f"{path}: the noise process of its {scheduler.get('_class_name')} is not supported")
+    return family, unet, vae, text_encoders, tokenizers, scheduler
+
+
+def _folder_family(path: Path) -> Family:
+    """Recognise the family by the UNet's config and refuse what cannot be trained."""
+    _refuse_missing(path, ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"))
+    config = _read_json(path / "unet" / "config.json")
+    if config.get("in_channels", 4) != config.get("out_channels", 4):  # a model that takes more than noisy latents
+        single_file.refuse_input_channels(str(path), config.get("in_channels", 4))
+    if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
+        raise ModelError(f"{path}: its UNet takes class labels (unCLIP or upscaler), which is not supported")
+    if config.get("addition_embed_type") == "text_time":
+        if not (path / "text_encoder").is_dir() and (path / "text_encoder_2").is_dir():
+            raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")
+        _refuse_missing(path, ("text_encoder/config.json", "text_encoder_2/config.json"))
+        return "sdxl"
+    _refuse_missing(path, ("text_encoder/config.json",))
+    return "sd2" if config.get("use_linear_projection") else "sd15"
+
+
+def _refuse_mismatch(path: Path, unet: Any, vae: Any, text_encoders: list[Any]) -> None:
+    """Parts that were put together from different models fail here, not at the first step."""
+    if vae.config.get("latents_mean") is not None:
+        raise ModelError(f"{path}: its VAE shifts each channel (Playground 2.5), which is not supported")
+    if vae.config["latent_channels"] != unet.config["in_channels"]:
+        raise ModelError(
+            f"{path}: the VAE makes {vae.config['latent_channels']} latent channels but the UNet takes "
+            f"{unet.config['in_channels']}; use the VAE that belongs to this model"
+        )
+    width = sum(encoder.config.hidden_size for encoder in text_encoders)
+    if width != unet.config["cross_attention_dim"]:
+        raise ModelError(
+            f"{path}: the text encoders give {width} features but the UNet takes {unet.config['cross_attention_dim']}; "
+            "use the text encoders that belong to this model"
+        )
+
+
+def _refuse_missing(path: Path, files: tuple[str, ...]) -> None:
+    missing = [name for name in files if not (path / name).is_file()]
+    if not missing:
+        return
+    if (path / "transformer").is_dir():
+        raise ModelError(f"{path} holds a transformer model (SD3, Flux, ...), which is not supported")
+    if not any(path.iterdir()):
+        raise ModelError(f"{path} is an empty folder; give a diffusers folder or a .safetensors checkpoint")
+    inside = sorted(p.name for p in path.glob("*.safetensors"))
+    hint = f"; did you mean the file {inside[0]} in it?" if inside else ""
+    raise ModelError(f"{path} is not a complete diffusers pipeline: {', '.join(missing)} missing{hint}")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{path} cannot be read: {error}; download it again") from error
+
+
+def _folder_tokenizers(path: Path, family: Family, given: Path | None) -> list[CLIPTokenizer]:
+    own = [path / part.config.replace("text_encoder", "tokenizer") for part in single_file.TEXT_PARTS[family]]
+    if given is None and all(folder.is_dir() for folder in own):
+        return [read_tokenizer(folder) for folder in own]
+    return load_tokenizers(family, path, given)
+
+
+def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Load one model; every weight must be there (the libraries would fill gaps with random numbers)."""
+    variant, ending = weight_files(folder)
+    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
+    options |= {"variant": variant, "use_safetensors": ending == "safetensors", "torch_dtype": dtype}
+    try:
+        with _no_progress_bars():
+            model, info = kind.from_pretrained(str(folder), **options)
+    except MemoryError:
+        raise
+    except Exception as error:  # each library has its own kinds for damaged files
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{folder} cannot be loaded: {reason}; download it again") from error
+    missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
+    if missing:
+        raise ModelError(f"{folder} lacks {len(missing)} tensors, such as {missing[0]!r}; download it again")
+    return model.eval().requires_grad_(False)
+
+
+def weight_files(folder: Path) -> tuple[str | None, str]:
+    """Which of a folder's weight files to read: (variant, `safetensors` or `bin`), the plain one first."""
+    found = {
+        (match["kind"] != "safetensors", match["variant"] or "")
+        for match in map(WEIGHTS.fullmatch, (p.name for p in folder.iterdir()))
+        if match
+    }
+    if not found:
+        raise ModelError(f"{folder} holds no weights (.safetensors or .bin); download it again")
+    pickled, variant = min(found)
+    return variant or None, "bin" if pickled else "safetensors"
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    libraries = [lib for lib in (diffusers_logging, transformers_logging) if lib.is_progress_bar_enabled()]
+    for library in libraries:
+        library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for library in libraries:
+            library.enable_progress_bar()

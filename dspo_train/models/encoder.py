@@ -1,0 +1,181 @@
+"""Pixels to VAE moments, latents to pixels, prompts to conditioning, exactly as diffusers' pipelines do it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+from transformers import CLIPTokenizer
+
+from ..exceptions import ModelError
+from .conditioning import Conditioning, cat
+
+log = logging.getLogger(__name__)
+
+LOGVAR_RANGE = (-30.0, 20.0)  # diffusers' DiagonalGaussianDistribution
+PROMPTS_AT_ONCE = 32
+VAE_CONFIG = ("block_out_channels", "layers_per_block", "latent_channels", "scaling_factor", "shift_factor")
+TEXT_CONFIG = ("hidden_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "eos_token_id")
+
+
+class DiffusersEncoder:
+    """A VAE and one text encoder (SD) or two (SDXL) with their tokenizers.
+
+    Every model stays on the CPU until used, then on `device` until `release`.
+    """
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoders: Sequence[nn.Module],
+        tokenizers: Sequence[CLIPTokenizer],
+        *,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if len(text_encoders) != len(tokenizers):
+            raise ValueError(f"{len(text_encoders)} text encoders but {len(tokenizers)} tokenizers")
+        self.vae, self.device = vae, torch.device(device)
+        self.text_encoders, self.tokenizers = list(text_encoders), list(tokenizers)
+        self._image_id: str | None = None
+        self._prompt_id: str | None = None
+        self.scaling = float(vae.config["scaling_factor"])
+        self.shift = float(vae.config.get("shift_factor") or 0.0)
+        self.factor: int = 2 ** (len(vae.config["block_out_channels"]) - 1)  # pixels a latent, each way
+        for encoder, tokenizer in zip(text_encoders, tokenizers, strict=True):
+            known = _config(encoder)["vocab_size"]
+            if len(tokenizer) > known:
+                raise ModelError(
+                    f"the tokenizer has {len(tokenizer)} tokens but the text encoder knows {known}; "
+                    "give the tokenizer that belongs to this model"
+                )
+
+    @property
+    def image_id(self) -> str:
+        """Identifies what `moments` computes: weights, config and precision of the VAE as first loaded."""
+        if self._image_id is None:
+            config = {name: self.vae.config.get(name) for name in VAE_CONFIG}
+            self._image_id = digest(self.vae.state_dict().items(), json.dumps(config))
+        return self._image_id
+
+    @property
+    def prompt_id(self) -> str:
+        """Identifies what `prompts` computes: weights, configs and precision of the text encoders, tokenizers."""
+        if self._prompt_id is None:
+            parts = []
+            for encoder, tokenizer in zip(self.text_encoders, self.tokenizers, strict=True):
+                config = {name: _config(encoder).get(name) for name in TEXT_CONFIG}
+                parts.append(digest(encoder.state_dict().items(), json.dumps(config) + _vocabulary(tokenizer)))
+            self._prompt_id = hashlib.sha256("".join(parts).encode()).hexdigest()
+        return self._prompt_id
+
+    @torch.no_grad()
+    def moments(self, pixels: Tensor) -> Tensor:
+        """Mean and log-variance of the latents, unscaled. (N, 3, H, W) in [-1, 1] -> (N, 2C, H/f, W/f) float32
+
+        Raises:
+            ModelError: the VAE yields infinities or NaNs in float32 too.
+        """
+
+        def encode() -> Tensor:
+            return self.vae.encode(pixels.to(self.device, self.vae.dtype), return_dict=False)[0].parameters
+
+        mean, logvar = self._finite(encode, "encoding").float().chunk(2, dim=1)
+        return torch.cat([mean, logvar.clamp(*LOGVAR_RANGE)], dim=1)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Scaled latents to pixels. (N, C, h, w) -> (N, 3, h f, w f) about [-1, 1], float32
+
+        Raises:
+            ModelError: the VAE yields infinities or NaNs in float32 too.
+        """
+        unscaled = latents.to(self.device, torch.float32) / self.scaling + self.shift
+
+        def run() -> Tensor:
+            return self.vae.decode(unscaled.to(self.vae.dtype), return_dict=False)[0]  # type: ignore[arg-type]
+
+        return self._finite(run, "decoding").float()
+
+    @torch.no_grad()
+    def prompts(self, texts: Sequence[str]) -> Conditioning:
+        """Encode N prompts, in the encoders' precision; no `time_ids`.
+
+        SD: the last hidden state, normalised, (N, 77, D). SDXL: the last but one of both encoders side by side, and
+        `pooled` from the second. What does not fit into the context is dropped with a warning.
+        """
+        if not texts:
+            raise ValueError("no prompts")
+        if len(texts) > PROMPTS_AT_ONCE:
+            starts = range(0, len(texts), PROMPTS_AT_ONCE)
+            return cat([self.prompts(texts[n : n + PROMPTS_AT_ONCE]) for n in starts])
+        if len(self.text_encoders) == 1:
+            return Conditioning(self._encode(0, texts, output_hidden_states=False)[0])
+        outputs = [self._encode(n, texts, output_hidden_states=True) for n in range(len(self.text_encoders))]
+        return Conditioning(torch.cat([o.hidden_states[-2] for o in outputs], dim=-1), outputs[-1].text_embeds)
+
+    def release(self) -> None:
+        """Move everything to the CPU; the next use brings it back."""
+        for model in (self.vae, *self.text_encoders):
+            nn.Module.to(model, "cpu")
+
+    def _encode(self, index: int, texts: Sequence[str], **options: Any) -> Any:
+        encoder, tokenizer = self.text_encoders[index].to(self.device), self.tokenizers[index]
+        length = _config(encoder)["max_position_embeddings"]
+        fitted = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        if index == 0:
+            _warn_of_dropped(tokenizer, texts, length)
+        return encoder(fitted.input_ids.to(self.device), return_dict=True, **options)
+
+    def _finite(self, run: Callable[[], Tensor], doing: str) -> Tensor:
+        """Run the VAE, and once more in float32 if half precision overflows (as SDXL's own VAE does)."""
+        nn.Module.to(self.vae, self.device)
+        result = run()
+        if result.isfinite().all():
+            return result
+        if self.vae.dtype != torch.float32:
+            log.warning("the VAE overflows in %s while %s; using it in float32 from here on", self.vae.dtype, doing)
+            _ = self.image_id  # of the weights as loaded: the cache's key must not change half way
+            self.vae.float()
+            result = run()
+        if not result.isfinite().all():
+            raise ModelError(
+                f"the VAE yields infinities or NaNs while {doing}, in float32 too: its weights are damaged or the "
+                "input holds NaNs; use another VAE or download the model again"
+            )
+        return result
+
+
+def _vocabulary(tokenizer: CLIPTokenizer) -> str:
+    """Tokens and merges as text, without the padding and truncation that the last call left in the backend."""
+    words = json.dumps([tokenizer.get_vocab(), tokenizer.pad_token], sort_keys=True)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # a slow tokenizer
+        return words + str(getattr(tokenizer, "bpe_ranks", ""))
+    return words + json.dumps(json.loads(backend.to_str())["model"].get("merges"))
+
+
+def digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
+    """sha256 over names, shapes, types and values, whatever the order in which they come."""
+    total = hashlib.sha256(salt.encode())
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        total.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _config(encoder: nn.Module) -> dict[str, Any]:
+    return encoder.config.to_dict()  # type: ignore[union-attr, operator]
+
+
+def _warn_of_dropped(tokenizer: CLIPTokenizer, texts: Sequence[str], length: int) -> None:
+    whole = tokenizer(list(texts), truncation=False, verbose=False).input_ids
+    for text, ids in zip(texts, whole, strict=True):
+        if len(ids) > length:
+            lost = len(ids) - length
+            log.warning("prompt too long: its last %d tokens of %d are dropped: %.60r", lost, len(ids) - 2, text)

@@ -1,0 +1,321 @@
+"""Load Stable Diffusion 1.x, 2.x and XL from one `.safetensors` file in the original LDM / SGM layout, offline."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import (
+    convert_ldm_unet_checkpoint,
+    convert_ldm_vae_checkpoint,
+    convert_open_clip_checkpoint,
+)
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from ..exceptions import ModelError
+from . import ldm_layout
+from .process import PredictionType
+
+Family = Literal["sd15", "sd2", "sdxl"]
+CONFIGS = Path(__file__).with_name("configs")
+UNET = "model.diffusion_model."
+VAE = "first_stage_model."
+
+
+class TextPart(NamedTuple):
+    """A text encoder of a family: its config's folder, its keys' possible prefixes, its names' dialect."""
+
+    config: str
+    prefixes: tuple[str, ...]
+    open_clip: bool
+    unused_layers: int = 0  # at the end; SD2 conditions on the penultimate layer
+
+
+TEXT_PARTS: dict[Family, tuple[TextPart, ...]] = {
+    "sd15": (TextPart("text_encoder", ("cond_stage_model.transformer.",), False),),
+    "sd2": (TextPart("text_encoder", ("cond_stage_model.model.", "conditioner.embedders.0.model."), True, 1),),
+    "sdxl": (
+        TextPart("text_encoder", ("conditioner.embedders.0.transformer.",), False),
+        TextPart("text_encoder_2", ("conditioner.embedders.1.model.",), True),
+    ),
+}
+
+FOREIGN = (  # a part of some key -> what the file is; the first match answers
+    (("lora_up.", "lora_down.", "lora_A.", "lora_B.", "lora.up.", "lora.down."), "a LoRA, not a base model"),
+    (("hada_w1", "lokr_w"), "a LyCORIS adapter, not a base model"),
+    (("joint_blocks.",), "a Stable Diffusion 3 model, which is not supported"),
+    (("double_blocks.", "double_stream"), "a Flux model, which is not supported"),
+    (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet, not a base model"),
+    (("emb_params", "string_to_param"), "a textual-inversion embedding, not a base model"),
+    (
+        ("down_blocks.",),
+        "one component with diffusers' names; give the folder that holds unet/, vae/ and the rest",
+    ),
+    (("input_blocks.0.0.weight",), "a UNet alone; the VAE and the text encoder are missing"),
+    (("decoder.conv_in.weight",), "a VAE alone"),
+    (("text_model.", "resblocks."), "a text encoder alone"),
+)
+PREDICTIONS: dict[str, PredictionType] = {
+    "epsilon": "epsilon",
+    "eps": "epsilon",
+    "v": "v_prediction",
+    "v_prediction": "v_prediction",
+    "v-prediction": "v_prediction",
+}
+NOT_SAFETENSORS = (".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
+
+
+@dataclass(frozen=True)
+class SingleFile:
+    """A recognised checkpoint; tensors are read when asked for, and then stay on disk until touched."""
+
+    path: Path
+    family: Family
+    shapes: dict[str, tuple[int, ...]]
+    metadata: dict[str, str]
+    memory: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
+
+    def tensors(self, prefix: str) -> dict[str, Tensor]:
+        """Those in memory, and the others from disk."""
+        wanted = [key for key in self.shapes if key.startswith(prefix)]
+        with safe_open(str(self.path), framework="pt") as file:
+            return {key: self.memory[key] if key in self.memory else file.get_tensor(key) for key in wanted}
+
+    @property
+    def unet_parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.shapes_under(UNET).values())
+
+    def shapes_under(self, prefix: str) -> dict[str, tuple[int, ...]]:
+        return {key[len(prefix) :]: shape for key, shape in self.shapes.items() if key.startswith(prefix)}
+
+
+def open_single_file(path: Path) -> SingleFile:
+    """Read the header and recognise the family.
+
+    Raises:
+        ModelError: not a safetensors file, damaged, or a kind of model that this library does not train.
+    """
+    if path.suffix.lower() in NOT_SAFETENSORS:
+        raise ModelError(
+            f"{path}: {path.suffix} files are not read (a pickle can run code); convert it to .safetensors"
+        )
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            keys = list(file.keys())
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+            metadata = dict(file.metadata() or {})
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelError(f"{path}: {_damage(path)} ({error}); download it again") from error
+    _refuse_foreign(path, shapes)
+    family = _family(path, shapes)
+    return SingleFile(path, family, shapes, metadata)
+
+
+@dataclass(frozen=True)
+class UnetWeights:
+    """A UNet that is in memory, to take the place of the one in a checkpoint.
+
+    Attributes:
+        tensors: under `model.diffusion_model.`, in the original layout, on the CPU, of any floating type.
+        zero_snr: does its noise process end in pure noise?
+    """
+
+    tensors: Mapping[str, Tensor]
+    prediction: PredictionType
+    zero_snr: bool = False
+
+
+def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
+    """The checkpoint with another UNet in it; its text encoders and its VAE stay.
+
+    Raises:
+        ModelError: the UNet is of another family than the checkpoint, or of a kind that is not trained.
+    """
+    unet = {key: value for key, value in weights.tensors.items() if key.startswith(UNET)}
+    shapes = {key: tuple(value.shape) for key, value in unet.items()}
+    if f"{UNET}input_blocks.0.0.weight" not in shapes:
+        raise ModelError("the model that is wired in is no Stable Diffusion 1.x, 2.x or XL model")
+    family = _family(Path("the model that is wired in"), shapes)
+    if family != file.family:
+        raise ModelError(
+            f"the model that is wired in is of the {family} family, but the checkpoint {file.path.name} is "
+            f"{file.family}; choose the checkpoint that the model was made from"
+        )
+    others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET)}
+    return replace(file, shapes={**others, **shapes}, memory=unet)
+
+
+def template(family: Family, part: str) -> dict[str, Any]:
+    """The published config of one component of a family."""
+    name = "scheduler_config.json" if part == "scheduler" else "config.json"
+    return json.loads((CONFIGS / family / part / name).read_text(encoding="utf-8"))
+
+
+def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
+    where = f"{file.path}: UNet"
+    config = _inferred(ldm_layout.unet_config, file, UNET, template(file.family, "unet"), where)
+    with init_empty_weights():
+        unet = UNet2DConditionModel.from_config(config)
+    state = convert_ldm_unet_checkpoint(file.tensors(UNET), config)
+    return _filled(unet, state, dtype, where)  # type: ignore[return-value]
+
+
+def load_vae(file: SingleFile, dtype: torch.dtype) -> AutoencoderKL:
+    where = f"{file.path}: VAE"
+    if not any(key.startswith(VAE) for key in file.shapes):
+        raise ModelError(f"{where} is missing (no {VAE}* keys); give a checkpoint with the VAE baked in")
+    config = _inferred(ldm_layout.vae_config, file, VAE, template(file.family, "vae"), where)
+    with init_empty_weights():
+        vae = AutoencoderKL.from_config(config)
+    state = convert_ldm_vae_checkpoint(file.tensors(VAE), config)
+    return _filled(vae, state, dtype, where)  # type: ignore[return-value]
+
+
+def load_text_encoders(file: SingleFile, dtype: torch.dtype) -> list[nn.Module]:
+    """One text encoder, or SDXL's two."""
+    return [_load_text_encoder(file, part, dtype) for part in TEXT_PARTS[file.family]]
+
+
+def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> nn.Module:
+    where = f"{file.path}: {part.config}"
+    prefix = next((p for p in part.prefixes if any(k.startswith(p) for k in file.shapes)), None)
+    if prefix is None:
+        raise ModelError(f"{where} is missing (no {part.prefixes[0]}* keys); give a checkpoint that holds it")
+    base = template(file.family, part.config)
+    if part.open_clip:
+        settings = _inferred(
+            lambda shapes, t: ldm_layout.open_clip_config(shapes, t, unused_layers=part.unused_layers),
+            *(file, prefix, base, where),
+        )
+        skipped = f"{prefix}transformer.resblocks.{settings['num_hidden_layers']}."
+        tensors = {k: v for k, v in file.tensors(prefix).items() if not k.startswith(skipped)}
+        if part.unused_layers:
+            tensors.pop(prefix + "text_projection", None)
+        elif prefix + "text_projection.weight" in tensors:  # some exporters write a Linear's weight
+            tensors[prefix + "text_projection"] = tensors.pop(prefix + "text_projection.weight").T
+        state = convert_open_clip_checkpoint(SimpleNamespace(config=CLIPTextConfig(**settings)), tensors, prefix)
+    else:
+        state = {k[len(prefix) :]: v for k, v in file.tensors(prefix).items()}
+        bare = {k.removeprefix("text_model."): tuple(v.shape) for k, v in state.items()}
+        settings = _checked(ldm_layout.clip_config, bare, base, where)
+        state.pop("text_projection.weight", None)
+        state.pop("logit_scale", None)
+    kind = CLIPTextModelWithProjection if part.config == "text_encoder_2" else CLIPTextModel
+    with init_empty_weights():
+        model = kind(CLIPTextConfig(**settings))
+    return _filled(model, _named_like(model, state), dtype, where)
+
+
+def scheduler_config(file: SingleFile) -> dict[str, Any]:
+    """The published schedule, with what the file says of its prediction type.
+
+    Asked in turn: the marker tensors `v_pred` and `ztsnr` of SDXL checkpoints; `modelspec.prediction_type` in the
+    metadata; for SD2, whose 512 (epsilon) and 768 (v) models have the same keys and shapes, the spread of one bias,
+    as ComfyUI does (`supported_models.SD20`), so that trainer and host agree; else epsilon.
+    """
+    config = template(file.family, "scheduler")
+    told = PREDICTIONS.get(file.metadata.get("modelspec.prediction_type", "").lower())
+    if "v_pred" in file.shapes:
+        config["prediction_type"] = "v_prediction"
+        config["rescale_betas_zero_snr"] = "ztsnr" in file.shapes
+    elif told is not None:
+        config["prediction_type"] = told
+        config["rescale_betas_zero_snr"] = told == "v_prediction" and "ztsnr" in file.shapes
+    elif file.family == "sd2":
+        key = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+        bias = file.tensors(key).get(key)
+        is_v = bias is not None and bias.float().std(unbiased=False).item() > 0.09
+        config["prediction_type"] = "v_prediction" if is_v else "epsilon"
+    return config
+
+
+def _refuse_foreign(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    adapters = FOREIGN[:2]
+    complete = f"{UNET}input_blocks.0.0.weight" in shapes
+    for parts, what in adapters if complete else FOREIGN:
+        if any(part in key for key in shapes for part in parts):
+            raise ModelError(f"{path} is {what}; a Stable Diffusion 1.x, 2.x or XL checkpoint is needed")
+    if not complete:
+        example = next(iter(shapes), "nothing")
+        raise ModelError(
+            f"{path} holds no Stable Diffusion UNet (no {UNET}input_blocks.0.0.weight; it holds {example!r}, ...); "
+            "a Stable Diffusion 1.x, 2.x or XL checkpoint is needed"
+        )
+
+
+def _family(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Family:
+    refuse_input_channels(str(path), shapes[f"{UNET}input_blocks.0.0.weight"][1])
+    if "edm_mean" in shapes or "edm_vpred.sigma_max" in shapes:
+        raise ModelError(f"{path} is an EDM model (Playground 2.5, CosXL), whose noise process is not supported")
+    sized = f"{UNET}label_emb.0.0.weight" in shapes  # SDXL's micro-conditioning
+    if sized and any(key.startswith("conditioner.embedders.0.model.") for key in shapes):
+        raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")
+    if sized and any(key.startswith("cond_stage_model.") for key in shapes):
+        raise ModelError(f"{path} is an unCLIP model, which is not supported")
+    if sized:
+        return "sdxl"
+    flat = [len(shape) for key, shape in shapes.items() if key.endswith("proj_in.weight") and key.startswith(UNET)]
+    return "sd2" if flat and flat[0] == 2 else "sd15"  # SD1.x projects by 1x1 convolutions
+
+
+def refuse_input_channels(where: str, channels: int) -> None:
+    """Raise ModelError unless a UNet takes the four channels of a latent and nothing else."""
+    if channels != 4:
+        kinds = {9: "an inpainting model", 8: "an instruct-pix2pix model", 5: "a depth-conditioned model"}
+        kind = kinds.get(channels, "a model of an unknown kind")
+        raise ModelError(f"{where} is {kind} ({channels} input channels); a text-to-image model with 4 is needed")
+
+
+def _inferred(infer: Any, file: SingleFile, prefix: str, base: dict[str, Any], where: str) -> dict[str, Any]:
+    return _checked(infer, file.shapes_under(prefix), base, where)
+
+
+def _checked(infer: Any, shapes: ldm_layout.Shapes, base: dict[str, Any], where: str) -> dict[str, Any]:
+    try:
+        return infer(shapes, base)
+    except ModelError as error:
+        raise ModelError(f"{where}: {error}") from None
+    except (KeyError, IndexError, ValueError) as error:
+        raise ModelError(f"{where} is incomplete (key {error} is missing); download the file again") from error
+
+
+def _filled(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, where: str) -> nn.Module:
+    """Put weights into an empty model without a second copy: a tensor of the right type stays mapped from disk."""
+    wanted = model.state_dict().keys()
+    state = {key: value for key, value in state.items() if not key.endswith("position_ids")}
+    missing, unexpected = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
+    if missing or unexpected:
+        kind, names = ("lacks", missing) if missing else ("has unknown", unexpected)
+        raise ModelError(f"{where} {kind} {len(names)} tensors, such as {names[0]!r}; the file is of another kind")
+    for key in state:
+        state[key] = state[key].to(dtype)
+    try:
+        model.load_state_dict(state, strict=True, assign=True)
+    except RuntimeError as error:
+        raise ModelError(f"{where} does not have the expected shapes: {str(error).splitlines()[-1].strip()}") from error
+    return model.eval().requires_grad_(False)
+
+
+def _named_like(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """CLIP's `text_model.` prefix comes and goes with the version of transformers, and with old merges."""
+    wanted = model.state_dict().keys()
+    bare = {key.removeprefix("text_model."): value for key, value in state.items()}
+    return {f"text_model.{key}" if f"text_model.{key}" in wanted else key: v for key, v in bare.items()}
+
+
+def _damage(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(40)
+    if start.startswith(b"version https://git-lfs"):
+        return "is a git-lfs pointer, not the file itself"
+    return f"cannot be read as safetensors: {path.stat().st_size:,} bytes, damaged or not fully downloaded"

@@ -1,0 +1,178 @@
+"""A judged set as an ordinary pair folder, for other trainers or to share."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from .. import files
+from ..exceptions import DatasetError
+from ..preferences.store import PreferenceStore
+from .collected import one_line
+from .types import PairScan
+
+ExportLayout = Literal["suffix", "subfolders", "ranked", "jsonl", "csv"]
+
+_COLUMNS = ("prompt", "image_0", "image_1", "preference")
+
+
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What was written: pairs with a winner, ties (tables only), picture files."""
+
+    pairs: int
+    ties: int
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    prompt: str
+    first: Path
+    second: Path
+    preference: Literal[0, 1, "tie"]
+
+    @property
+    def best_first(self) -> tuple[Path, Path]:
+        return (self.second, self.first) if self.preference == 1 else (self.first, self.second)
+
+
+def export(source: PreferenceStore | PairScan, target: Path, layout: ExportLayout) -> ExportReport:
+    """Copy what was judged into a new folder that `scan_pairs` and other programs read.
+
+    `suffix` writes `00001_w.png`, `00001_l.png`, `00001.txt`; `subfolders` writes `chosen/`, `rejected/` with the
+    caption beside the winner; `ranked` writes each pair as a set of two, `00001_0.png` the better; `jsonl` and `csv`
+    write `metadata.*` and each picture once, below `images/`. Only the tables know ties, and a scan has none to give.
+    Prompts are written on one line.
+
+    Raises:
+        DatasetError: `target` holds something already, there is nothing to export, or a picture is missing.
+        RunError: the folder cannot be written, or the disk is full.
+    """
+    if layout not in get_args(ExportLayout):
+        raise DatasetError(f"there is no layout {layout!r} to export to; choose one of {', '.join(_WRITE)}")
+    pairs = list(_from_store(source) if isinstance(source, PreferenceStore) else _from_scan(source))
+    if layout in ("suffix", "subfolders", "ranked"):
+        pairs = [pair for pair in pairs if pair.preference != "tie"]
+    if not pairs:
+        raise DatasetError(f"{source.folder}: holds nothing to export as {layout}; judge some pairs first")
+    try:
+        if target.exists() and any(target.iterdir()):
+            raise DatasetError(f"{target}: is not empty; export to a new folder, so that nothing gets mixed up")
+        for pair in pairs:
+            _check(pair)
+        copy = _Copier(target)
+        _write_whole(layout, pairs, copy)
+    except OSError as error:
+        raise files.cannot_write(target, error) from error
+    ties = sum(pair.preference == "tie" for pair in pairs)
+    return ExportReport(len(pairs) - ties, ties, copy.count)
+
+
+def _check(pair: _Pair) -> None:
+    for picture in (pair.first, pair.second):
+        if not picture.is_file():
+            names = f"{pair.first.name} and {pair.second.name}"
+            raise DatasetError(
+                f"{picture}: this picture of the pair {names} ({pair.prompt[:60]!r}) is missing, so nothing was "
+                "exported; put it back, or remove it from the set"
+            )
+
+
+def _write_whole(layout: ExportLayout, pairs: list[_Pair], copy: _Copier) -> None:
+    try:
+        _WRITE[layout](pairs, copy)
+    except BaseException:  # half an export looks like a whole one
+        shutil.rmtree(copy.target, ignore_errors=True)
+        raise
+
+
+def _from_store(store: PreferenceStore) -> Iterable[_Pair]:
+    for it in store.judged(ties=True):
+        first, second = (store.folder / name for name in it.images)
+        yield _Pair(
+            one_line(it.prompt), first, second, "tie" if it.winner is None else 0 if it.loser == it.images[1] else 1
+        )
+
+
+def _from_scan(scan: PairScan) -> Iterable[_Pair]:
+    for pair in scan.pairs:
+        yield _Pair(one_line(pair.prompt), pair.winner, pair.loser, 0)
+
+
+class _Copier:
+    """Copies pictures into the target folder and counts them."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+        self.count = 0
+
+    def __call__(self, picture: Path, name: str) -> None:
+        path = self.target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(picture, path)
+        self.count += 1
+
+
+def _write_suffix(pairs: list[_Pair], copy: _Copier, sides: str = "wl") -> None:
+    for stem, pair in _numbered(pairs):
+        for picture, side in zip(pair.best_first, sides, strict=True):
+            copy(picture, f"{stem}_{side}{picture.suffix.lower()}")
+        _caption(copy.target / f"{stem}.txt", pair.prompt)
+
+
+def _write_subfolders(pairs: list[_Pair], copy: _Copier) -> None:
+    for stem, pair in _numbered(pairs):
+        for picture, side in zip(pair.best_first, ("chosen", "rejected"), strict=True):
+            copy(picture, f"{side}/{stem}{picture.suffix.lower()}")
+        _caption(copy.target / f"chosen/{stem}.txt", pair.prompt)
+
+
+def _write_jsonl(pairs: list[_Pair], copy: _Copier) -> None:
+    lines = [json.dumps(row, ensure_ascii=False) for row in _rows(pairs, copy)]
+    files.write_text(copy.target / "metadata.jsonl", "\n".join(lines) + "\n")
+
+
+def _write_csv(pairs: list[_Pair], copy: _Copier) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([_COLUMNS, *(row.values() for row in _rows(pairs, copy))])
+    files.write_text(copy.target / "metadata.csv", text.getvalue())
+
+
+_WRITE: dict[ExportLayout, Callable[[list[_Pair], _Copier], None]] = {
+    "suffix": _write_suffix,
+    "subfolders": _write_subfolders,
+    "ranked": partial(_write_suffix, sides="01"),
+    "jsonl": _write_jsonl,
+    "csv": _write_csv,
+}
+
+
+def _rows(pairs: list[_Pair], copy: _Copier) -> list[dict[str, Any]]:
+    """Table rows; each picture is copied when it is first named. The table itself comes last, when all are there."""
+    names: dict[Path, str] = {}
+    rows = []
+    for pair in pairs:
+        for picture in (pair.first, pair.second):
+            if picture not in names:
+                names[picture] = f"images/{len(names) + 1:05d}{picture.suffix.lower()}"
+                copy(picture, names[picture])
+        values = (pair.prompt, names[pair.first], names[pair.second], pair.preference)
+        rows.append(dict(zip(_COLUMNS, values, strict=True)))
+    return rows
+
+
+def _numbered(pairs: list[_Pair]) -> Iterable[tuple[str, _Pair]]:
+    return ((f"{number:05d}", pair) for number, pair in enumerate(pairs, 1))
+
+
+def _caption(path: Path, prompt: str) -> None:
+    if prompt:  # without a file, the picture's own metadata is asked
+        path.write_text(prompt + "\n", encoding="utf-8", newline="\n")

@@ -1,0 +1,55 @@
+"""The alarm of a run: winning by getting worse, said in one sentence.
+
+Preference losses only ask that the loser's error exceed the winner's. A model can do that by predicting both worse: the
+margin grows, the accuracy often nears 1, and the pictures fall apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .reports import LATEST, spoils, winning_by_getting_worse
+
+_IN_A_ROW = 2  # measurements on a fixed bank differ by the weights alone, so few are enough
+
+_ADVICE = "lower the learning rate, stop earlier, or turn on loss.sft_mix (0.25)"  # what docs/taste.md bears out
+HELD_OUT = (
+    "On pairs it was not trained on, the model tells winners from losers by predicting both worse, and pictures will "
+    f"suffer: {_ADVICE}."
+)
+TRAINING = (
+    "The model tells winners from losers by predicting both worse, and pictures will suffer: the error on winners is "
+    f"above that of the start with an accuracy near 100%, or far above it; {_ADVICE}."
+)
+
+
+def alarm(reports: Sequence[Mapping[str, Any]]) -> str | None:
+    """What to tell the user, or None. Held-out pairs speak first: a step's own few pairs are noisy.
+
+    Args:
+        reports: the latest of a run, in order, with and without measurements; `reports_needed` of them are enough.
+    """
+    if held_out_getting_worse(reports):
+        return HELD_OUT
+    return TRAINING if winning_by_getting_worse(reports) else None
+
+
+def reports_needed(every: int) -> int:
+    """How many of the latest reports `alarm` looks at, where every so many steps have a measurement."""
+    return max(LATEST, _IN_A_ROW * every)
+
+
+def held_out_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
+    """Does each of the last two measurements say so?
+
+    Either accuracy will do: that of draws stays lower, as at some timesteps winner and loser look alike.
+    """
+    measured = [report for report in reports if report.get("held_out_winner_change") is not None][-_IN_A_ROW:]
+    return len(measured) == _IN_A_ROW and all(
+        spoils(report["held_out_winner_change"], _accuracy(report)) for report in measured
+    )
+
+
+def _accuracy(report: Mapping[str, Any]) -> float:
+    return max(report.get(name) or 0.0 for name in ("held_out_accuracy", "held_out_pair_accuracy"))

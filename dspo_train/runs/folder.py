@@ -1,0 +1,276 @@
+"""The run folder: what was asked, what was reported, the checkpoints and the result.
+
+    run.json                      settings, what they were applied to, and the version
+    reports.jsonl                 one line a step
+    reference.safetensors         the frozen reference, where an existing LoRA is refined
+    checkpoints/step-000050/      state.safetensors (resume from it) and lora.safetensors (use it)
+    previews/step-000050.png      base beside LoRA, where previews were asked for
+    best-000150.safetensors       weights of the best step on held-out pairs, where they are to be kept
+    NAME.safetensors, curve.png   the result, once the last step is done
+    NAME-checkpoint.safetensors   the whole UNet, where all of it is trained
+
+Every file and every checkpoint folder appears whole under its name or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from .. import files
+from ..exceptions import RunError
+
+if TYPE_CHECKING:  # that module loads accelerate
+    from ..training.trainer import StepReport
+
+# Settings that may change between the parts of a run: they do not touch the weights.
+_FREE = ("save_every", "keep_checkpoints")
+_STEP = re.compile(r"step-(\d{6,})")
+_BEST = re.compile(r"best-(\d{6,})\.safetensors")
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep a second process out of a run folder; the system drops the lock when this process dies.
+
+    Raises:
+        RunError: another process is training into this folder, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock", timeout=0)
+        lock.acquire()
+    except Timeout as error:
+        raise RunError(f"another process is training into {folder}; wait for it, or choose another folder") from error
+    except OSError as error:
+        raise files.cannot_write(folder, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class RunFolder:
+    """One run's files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def result(self) -> Path:
+        return self.folder / f"{self.folder.resolve().name}.safetensors"
+
+    @property
+    def whole(self) -> Path:
+        """The checkpoint of a run that trains the whole UNet."""
+        return self.folder / f"{self.folder.resolve().name}-checkpoint.safetensors"
+
+    @property
+    def curve(self) -> Path:
+        return self.folder / "curve.png"
+
+    @property
+    def reports_file(self) -> Path:
+        return self.folder / "reports.jsonl"
+
+    @property
+    def reference(self) -> Path:
+        return self.folder / "reference.safetensors"
+
+    @property
+    def request(self) -> Path:
+        """See `run_names`."""
+        return self.folder / "request.json"
+
+    @property
+    def previews(self) -> Path:
+        return self.folder / "previews"
+
+    @property
+    def begun(self) -> bool:
+        return (self.folder / "run.json").exists()
+
+    def start(self, identity: Mapping[str, Any], refine: Path | None = None) -> None:
+        """Record what this run is and copy the LoRA it refines, or check that it is still the same run.
+
+        Raises:
+            RunError: see `check`.
+        """
+        self.check(identity)
+        if refine is not None and not self.begun:  # before run.json: from then on the copy is the reference
+            files.write_bytes(self.reference, refine.read_bytes())
+        files.write_json(self.folder / "run.json", identity)
+        self._sweep()
+
+    def check(self, identity: Mapping[str, Any]) -> None:
+        """Is the folder free, or does it hold the run that `identity` (the whole or some of its keys) describes?
+
+        Raises:
+            RunError: the folder holds another run (what differs is named), or files that are no run's.
+        """
+        if self.begun:
+            self._check_same(json.loads(json.dumps(identity)))
+        elif foreign := self._foreign():
+            raise RunError(
+                f"{self.folder} is not empty and holds no run.json (it holds {sorted(foreign)[0]!r}); "
+                "choose a new folder for the run"
+            )
+
+    def _foreign(self) -> list[str]:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise RunError(f"{self.folder} is a file; give a folder for the run")
+        ours = {self.reference.name, self.request.name, ".lock"}
+        return [p.name for p in self.folder.iterdir() if p.name not in ours] if self.folder.is_dir() else []
+
+    def _check_same(self, identity: Mapping[str, Any]) -> None:
+        try:
+            before = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{self.folder / 'run.json'} cannot be read ({error}); choose a new folder") from error
+        changed = [
+            f"{key} was {_short(old)}, now {_short(new)}"
+            for key, old, new in differences({key: before.get(key) for key in identity}, identity)
+            if key.rsplit(".", 1)[-1] not in _FREE and key != "version"
+        ]
+        if changed:
+            raise RunError(
+                f"{self.folder} holds another run: {'; '.join(changed[:5])}. "
+                "Give the same settings to go on with it, or another folder (--out) for a new run"
+            )
+
+    # Checkpoints
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Complete checkpoints, oldest first."""
+        parent = self.folder / "checkpoints"
+        found = [(m, p) for p in parent.iterdir() if (m := _STEP.fullmatch(p.name))] if parent.is_dir() else []
+        return sorted((int(match[1]), path) for match, path in found)
+
+    def latest(self) -> dict[str, Tensor] | None:
+        """The newest readable state; a damaged one is passed over for the one before."""
+        states = (_read_state(path) for _, path in reversed(self.checkpoints()))
+        return next((state for state in states if state is not None), None)
+
+    def save(
+        self, step: int, state: Mapping[str, Tensor], write_lora: Callable[[Path], None] | None, keep: int
+    ) -> None:
+        """Write a checkpoint folder under a temporary name, rename it, then drop the oldest ones.
+
+        Raises:
+            RunError: the disk is full; the earlier checkpoints are untouched.
+        """
+        parent = self.folder / "checkpoints"
+        target = parent / f"step-{step:06d}"
+        if target.exists() and _read_state(target) is not None:
+            return
+        temporary: Path | None = None
+        try:
+            shutil.rmtree(target, ignore_errors=True)  # damaged, and the training has passed it again
+            parent.mkdir(exist_ok=True)
+            temporary = parent / f".step-{uuid.uuid4().hex}"
+            temporary.mkdir()
+            files.write_bytes(temporary / "state.safetensors", to_bytes({k: t.contiguous() for k, t in state.items()}))
+            if write_lora is not None:
+                write_lora(temporary / "lora.safetensors")
+            os.replace(temporary, target)
+        except OSError as error:
+            raise files.cannot_write(target, error) from error
+        finally:
+            if temporary is not None:
+                shutil.rmtree(temporary, ignore_errors=True)
+        for _, old in self.checkpoints()[:-keep]:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def save_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
+        """Keep the weights of the best step so far; earlier ones as long as a resume may go back to them.
+
+        Raises:
+            RunError: the disk is full; the earlier best is untouched.
+        """
+        tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+        files.write_bytes(self._best(step), to_bytes(tensors))
+        oldest = min((checkpoint for checkpoint, _ in self.checkpoints()), default=0)
+        for old in sorted(kept for kept in self._kept() if kept <= oldest)[:-1]:
+            self._best(old).unlink(missing_ok=True)
+
+    def best(self, step: int) -> dict[str, Tensor] | None:
+        """What `save_best` kept of a step; None where it is gone or damaged."""
+        try:
+            return from_bytes(self._best(step).read_bytes())
+        except (OSError, SafetensorError):
+            return None
+
+    def _best(self, step: int) -> Path:
+        return self.folder / f"best-{step:06d}.safetensors"
+
+    def _kept(self) -> list[int]:
+        """The steps whose weights `save_best` has kept."""
+        return [int(match[1]) for path in self.folder.iterdir() if (match := _BEST.fullmatch(path.name))]
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written."""
+        for parent in (self.folder, self.folder / "checkpoints"):
+            for path in parent.glob(".*") if parent.is_dir() else ():
+                if path.is_dir() and path.name.startswith(".step-"):
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.suffix == ".tmp":
+                    path.unlink(missing_ok=True)
+
+    # Reports
+
+    def append(self, report: StepReport) -> None:
+        """Add a line and hand it to the system at once."""
+        try:
+            with self.reports_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(report.flat()) + "\n")
+        except OSError as error:
+            raise files.cannot_write(self.reports_file, error) from error
+
+    def reports(self) -> list[dict[str, Any]]:
+        return list(files.read_lines(self.reports_file))
+
+    def completed(self, steps: int) -> bool:
+        """Is the result there, and were all its steps reported, or an early stop?"""
+        reports = self.reports()
+        return self.result.exists() and bool(reports) and (reports[-1]["step"] >= steps or "stopped" in reports[-1])
+
+    def rewind(self, step: int) -> None:
+        """Forget reports and best weights of steps after a checkpoint: they will be made again."""
+        for later in (kept for kept in self._kept() if kept > step):
+            self._best(later).unlink(missing_ok=True)
+        kept = [r for r in self.reports() if r["step"] <= step]
+        files.write_text(self.reports_file, "".join(json.dumps(r) + "\n" for r in kept))
+
+
+def _read_state(checkpoint: Path) -> dict[str, Tensor] | None:
+    try:  # from memory, not mapped: Windows cannot remove a checkpoint whose file is still mapped
+        return from_bytes((checkpoint / "state.safetensors").read_bytes())
+    except (OSError, SafetensorError):
+        return None
+
+
+def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Where two nested mappings differ: each dotted key with both values, None for a missing one."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in [*before, *(n for n in now if n not in before)]:
+            yield from differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)
+    elif before != now:
+        yield key, before, now
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 24 else text[:12] + '..."'

@@ -1,0 +1,85 @@
+"""What a run is: what its weights depend on, and what its LoRA file says of it."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from .. import __version__, files, objectives
+from ..config import TrainConfig
+from ..data import dataset
+from ..data.dataset import Dataset
+from ..exceptions import RunError
+from ..lora.metadata import LoraFacts, looks_like_a_path
+from ..models.base import Base
+from ..pairs.any_folder import Scan
+from .folder import RunFolder, differences
+
+
+def run_identity(base: Base, data: Dataset, accelerator: Accelerator, precision: str) -> dict[str, Any]:
+    """What the resulting weights depend on besides the settings, and the version that wrote it."""
+    return {
+        "version": __version__,
+        "precision": precision,
+        "processes": accelerator.num_processes,
+        "base": {
+            "name": base.name,
+            "unet": base.fingerprint(),
+            "vae": base.encoder.image_id,
+            "text": base.encoder.prompt_id,
+            "prediction": base.noise.prediction,
+            "schedule": files.digest(*base.noise.alphas_cumprod.tolist()),
+        },
+        "dataset": {"pairs": data.trained, "hash": data.content},
+    }
+
+
+def refined_identity(refine: Path | None, folder: RunFolder) -> dict[str, str] | None:
+    """The LoRA to refine; where the original is gone, a begun run's own copy answers for it."""
+    if refine is None:
+        return None
+    source = folder.reference if folder.begun and not refine.exists() else refine
+    try:
+        return {"name": refine.stem, "hash": files.sha256_of(source)}
+    except OSError as error:
+        raise RunError(f"the LoRA to refine, {refine}, cannot be read: {error.strerror or error}") from error
+
+
+def lora_facts(name: str, config: TrainConfig, base: Base, data: Dataset, scan: Scan, precision: str) -> LoraFacts:
+    """What the file of the result tells."""
+    words = dataset.tags(scan).most_common(50)
+    return LoraFacts(
+        family=base.family,
+        name=name,
+        base_name=base.name,
+        base_fingerprint=base.fingerprint(),
+        prediction=base.noise.prediction,
+        objective=config.objective,
+        objective_args=objectives.arguments_in(config),
+        options=_options(config),
+        labels=config.labels,
+        dataset_hash=data.content,
+        pairs=data.trained,
+        resolution=config.data.resolution,
+        steps=config.steps,
+        seed=config.seed,
+        learning_rate=config.optim.lr,
+        optimizer=config.optim.name,
+        precision=precision,
+        targets=config.lora.targets,
+        version=__version__,
+        tags={word: count for word, count in words if not looks_like_a_path(word)},
+        date=datetime.datetime.now(datetime.timezone.utc),
+    )
+
+
+_TOLD = ("ema", "moving_reference", "method", "keep", "loss", "held_out", "data")
+
+
+def _options(config: TrainConfig) -> dict[str, Any]:
+    """What differs from the defaults in these settings, by its dotted name."""
+    usual, given = ({name: spec.to_dict()[name] for name in _TOLD} for spec in (TrainConfig(), config))
+    return {key: now for key, _, now in differences(usual, given)}

@@ -1,0 +1,59 @@
+"""A fixed prompt and seed, drawn now and then during a run: the base beside the LoRA so far."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PIL import Image
+
+from .. import files
+from ..drawing.grids import ab_grid
+from ..models.conditioning import Conditioning
+from ..models.sampling import GUIDANCE, SampleSpec, sample
+from .session import Session
+
+STEPS = 15
+
+
+class Previewer:
+    """Draws previews of one session, and keeps each in the run folder.
+
+    The prompt is encoded and the base's picture drawn once.
+    """
+
+    def __init__(self, session: Session, prompt: str, seed: int, on_progress: Callable[[int, int], None]) -> None:
+        side = session.job.config.data.resolution // 8 * 8
+        self.session, self.prompt, self.seed = session, prompt, seed
+        self.spec = SampleSpec(side, side, steps=STEPS, guidance=GUIDANCE[session.base.family])
+        self.on_progress = on_progress
+        encoder = session.base.encoder
+        texts = [prompt, self.spec.negative_prompt]
+        rows = encoder.prompts(texts)
+        pooled = [None] * 2 if rows.pooled is None else rows.pooled.split(1)
+        pairs = zip(texts, rows.context.split(1), pooled, strict=True)
+        self.conditioning = {text: Conditioning(context, pooled_row) for text, context, pooled_row in pairs}
+        encoder.release()
+        with session.adapter.off():
+            self.before = self._sample()
+
+    def draw(self) -> Image.Image:
+        """The base beside the adapter as it stands, as a captioned picture."""
+        after = self._sample()
+        step = self.session.training.step
+        picture = ab_grid([self.prompt], ["base", f"LoRA, step {step}"], [[self.before, after]])
+        files.write_picture(self.session.folder.previews / f"step-{step:06d}.png", picture)
+        return picture
+
+    def _sample(self) -> Image.Image:
+        base = self.session.base
+        try:
+            return sample(
+                base,
+                [self.prompt],
+                [self.seed],
+                self.spec,
+                conditioning=self.conditioning,
+                on_progress=self.on_progress,
+            )[0]
+        finally:
+            base.encoder.release()  # the VAE leaves the room to the training

@@ -1,0 +1,1 @@
+"""Captioned sheets of images, for eyes."""

@@ -1,0 +1,71 @@
+"""Prompts as people write them: one a line, in a text box or a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..exceptions import ConfigError
+
+LARGEST = 1 << 20  # bytes; a longer file is no list of prompts
+
+
+def read_prompts(text: str, where: str = "prompts") -> list[str]:
+    """One prompt a line. Empty lines, lines that start with `#` and repeated prompts are left out.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
+    prompts = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    if not prompts:
+        raise ConfigError(f"{where}: there is no prompt in it; write one a line")
+    return prompts
+
+
+def load_prompts(file: Path) -> list[str]:
+    """The prompts of a UTF-8 text file.
+
+    Raises:
+        ConfigError: no such file, too long, not UTF-8, or no prompt in it.
+    """
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(LARGEST + 1)
+        text = data.decode("utf-8")
+    except OSError as error:
+        raise ConfigError(f"{file.name}: cannot be read ({error.strerror or error}); choose another file") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file.name}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
+    if len(data) > LARGEST:
+        raise ConfigError(f"{file.name}: is longer than 1 MiB; give a list of prompts, one a line")
+    return read_prompts(text, file.name)
+
+
+def prompts_for(text: str, rows: int) -> list[str]:
+    """The prompt of each row: fewer lines than rows stand for as many rows each, none for empty prompts.
+
+    Raises:
+        ConfigError: the lines cannot be spread evenly over the rows.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    if rows % len(lines):
+        raise ConfigError(f"{len(lines)} prompts do not fit {rows} pictures; give one for each, or one for all")
+    return [lines[row * len(lines) // rows] for row in range(rows)]
+
+
+def read_seeds(text: str, rows: int) -> list[int] | None:
+    """`7, 8, 9` -> one seed for each row; None where nothing is written.
+
+    Raises:
+        ConfigError: something that is no whole number from 0 up, or not as many as rows.
+    """
+    parts = [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
+    if not parts:
+        return None
+    if not all(part.isascii() and part.isdigit() and len(part) <= 20 for part in parts):
+        raise ConfigError(
+            "the seeds are not whole numbers separated by commas; write such as 7, 8, 9, or leave it empty"
+        )
+    if len(parts) != rows:
+        raise ConfigError(f"{len(parts)} seeds are given for {rows} pictures; give one for each, or none")
+    return [int(part) for part in parts]

@@ -1,0 +1,301 @@
+"""Measuring a run on pairs kept from its training: at which draws, with what result, and which is best.
+
+The bank of draws is a ruler: it depends on the seed and on each pair alone. Flips, dropped captions and the part of the
+schedule that is trained on leave it as it is, so figures of two steps, or of two runs, compare digit by digit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, fields
+from itertools import groupby, islice
+from statistics import stdev
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..data import draws
+from ..data.batches import PairSource
+from ..data.cache import EncodedPair
+from ..exceptions import ConfigError
+from ..models import conditioning
+from ..models.denoiser import Denoiser
+from .forward import PairBatch, per_sample_mse
+
+Autocast = Callable[..., AbstractContextManager[Any]]
+
+_QUARTERS = 4
+_KEPT = 512 * 2**20  # bytes of predictions: about 2000 draws of SDXL at 1024 px in 16 bits, or 8000 of SD 1.5 at 512
+_PREFIX = "held_out_"
+
+
+@dataclass(frozen=True)
+class Bank:
+    """The fixed draws that held-out pairs are measured at.
+
+    A draw is a function of (seed, the pair's content, its number): neither other pairs nor their order matter. A pair's
+    draws go round the quarters of the schedule, from a quarter of the pair's own, and lie anywhere within.
+
+    Attributes:
+        source: of the held-out pairs; of its settings those of drawing steps (flip, dropout, range) do not apply.
+        draws: timesteps and noises of each pair; with a multiple of four every quarter is hit equally often.
+    """
+
+    source: PairSource
+    draws: int
+
+    def __post_init__(self) -> None:
+        if not self.source.pairs:
+            raise ConfigError("there are no held-out pairs to measure on; raise held_out.share, or set it to 0")
+        if self.draws < 1:
+            raise ConfigError(f"held_out.draws must be at least 1, got {self.draws}")
+
+    def batches(self) -> Iterator[PairBatch]:
+        """All draws, those of a pair in a row, in batches of one shape with at most `source.largest` rows."""
+        in_order = sorted(self.source.pairs, key=lambda pair: (pair.bucket, pair.content))
+        for _, pairs in groupby(in_order, key=lambda pair: pair.bucket):
+            rows = (row for pair in pairs for row in self.of(pair))
+            while batch := list(islice(rows, self.source.largest)):
+                yield _joined(batch)
+
+    def of(self, pair: EncodedPair) -> Iterator[PairBatch]:
+        """A pair's draws, one row each."""
+        source = self.source
+        caption = source.conditioning([pair.caption], [pair.time_ids])
+        moments = source.moments([pair.winner, pair.loser], "plain")
+        for number in range(self.draws):
+            generator = draws.generator(source.seed, "held-out draw", pair.content, number)
+            timestep = self._timestep(pair, number, generator)
+            clean, noise = source.latents(moments, generator)
+            yield PairBatch(clean[:1], clean[1:], noise[None], timestep[None], caption)
+
+    def _timestep(self, pair: EncodedPair, number: int, generator: torch.Generator) -> Tensor:
+        first = draws.number(self.source.seed, "held-out quarter", pair.content)
+        quarter, steps = (first + number) % _QUARTERS, self.source.noise.steps
+        start, end = (-(-q * steps // _QUARTERS) for q in (quarter, quarter + 1))
+        return torch.randint(start, end, (), generator=generator)
+
+
+def _joined(rows: Sequence[PairBatch]) -> PairBatch:
+    return PairBatch(
+        torch.cat([row.winner for row in rows]),
+        torch.cat([row.loser for row in rows]),
+        torch.cat([row.noise for row in rows]),
+        torch.cat([row.timesteps for row in rows]),
+        conditioning.cat([row.conditioning for row in rows]),
+    )
+
+
+@dataclass(frozen=True)
+class Quarter:
+    """Means over the draws of one quarter of the schedule, from the least noise to the most; NaN where there are none.
+
+    Attributes: see `HeldOut`.
+    """
+
+    margin: float
+    accuracy: float
+    winner_change: float
+    loser_change: float
+    drift: float
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a bank showed: means over all draws of all pairs, against the model as it was before any training.
+
+    Attributes:
+        margin: implicit reward of winners over losers, mean squared error; its size says little, see `best`.
+        accuracy: share of draws with a positive margin, ties at one half.
+        accuracy_error: its standard error over pairs; NaN for a single pair.
+        pair_accuracy: share of pairs whose mean margin is positive, ties at one half. It follows the few timesteps
+            with large errors.
+        winner_change, loser_change: error minus that before training; negative is better prediction.
+        drift: mean squared distance to the predictions before training.
+        quarters: the same by quarter of the schedule.
+        pairs, draws: how many pairs, and draws of each, were measured.
+    """
+
+    margin: float
+    accuracy: float
+    winner_change: float
+    loser_change: float
+    drift: float
+    accuracy_error: float
+    pair_accuracy: float
+    quarters: tuple[Quarter, Quarter, Quarter, Quarter]
+    pairs: int
+    draws: int
+
+
+@torch.no_grad()
+def origin_predictions(
+    denoiser: Denoiser, bank: Bank, device: torch.device | str, autocast: Autocast = nullcontext, most: int = _KEPT
+) -> tuple[Tensor, ...]:
+    """What the untrained model predicts for the first batches of a bank: they never change, so `measure` may have them.
+
+    Args:
+        most: bytes of ordinary memory to fill; batches beyond are left out.
+    """
+    kept, size = [], 0
+    with denoiser.origin():  # once: for a model trained in full it moves all weights
+        for batch in bank.batches():
+            kept.append(_predict(denoiser, batch.to(device), autocast).cpu())
+            size += kept[-1].nbytes
+            if size > most:
+                return tuple(kept[:-1])
+    return tuple(kept)
+
+
+@torch.no_grad()
+def measure(
+    denoiser: Denoiser,
+    bank: Bank,
+    device: torch.device | str,
+    autocast: Autocast = nullcontext,
+    origin: Sequence[Tensor] = (),
+) -> HeldOut:
+    """Measure the policy on a bank. Not to be called inside another autocast.
+
+    Args:
+        autocast: gives the context that predictions are made in.
+        origin: `origin_predictions` of the same bank; batches that it lacks are predicted anew. Figures are the same.
+    """
+    rows = []
+    for number, batch in enumerate(bank.batches()):
+        batch = batch.to(device)
+        policy = _predict(denoiser, batch, autocast)
+        if number < len(origin):
+            before = origin[number].to(policy.device)
+        else:
+            with denoiser.origin():
+                before = _predict(denoiser, batch, autocast)
+        rows.append(_changes(denoiser, batch, policy, before))
+    return _summed_up(torch.cat(rows, dim=1), bank)
+
+
+def _predict(denoiser: Denoiser, batch: PairBatch, autocast: Autocast) -> Tensor:
+    """Winners' predictions and then losers', (2B, C, h, w).
+
+    An autocast of its own for every call: one that lasts keeps casts of trained weights, and would answer for the
+    untrained model with the trained one's where both are the same tensors.
+    """
+    clean, noise, timesteps, captions = batch.stacked()
+    with autocast():
+        return denoiser.predict(denoiser.noise.add(clean, noise, timesteps), timesteps, captions)
+
+
+def _changes(denoiser: Denoiser, batch: PairBatch, policy: Tensor, before: Tensor) -> Tensor:
+    """Winner's and loser's change of error, their drift, and the quarter of each draw. -> (4, B) float64, on the CPU"""
+    clean, noise, timesteps, _ = batch.stacked()
+    target = denoiser.noise.target(clean, noise, timesteps)
+    after, was, drift = (
+        per_sample_mse(a, b).cpu().double() for a, b in ((policy, target), (before, target), (policy, before))
+    )
+    winner, loser = (after - was).chunk(2)
+    quarter = batch.timesteps.cpu() * _QUARTERS // denoiser.noise.steps
+    return torch.stack([winner, loser, drift.view(2, -1).mean(0), quarter.double()])
+
+
+def _summed_up(table: Tensor, bank: Bank) -> HeldOut:
+    """The figures of (winner's change, loser's change, drift, quarter) by draws. (4, pairs x draws)"""
+    quarter = table[3].long()
+    margins = (table[1] - table[0]).view(-1, bank.draws).tolist()
+    by_pair = [_mean(map(_ranked_right, of_pair)) for of_pair in margins]
+    return HeldOut(
+        **asdict(_means(table)),
+        accuracy_error=stdev(by_pair) / math.sqrt(len(by_pair)) if len(by_pair) > 1 else math.nan,
+        pair_accuracy=_mean(map(_ranked_right, map(_mean, margins))),
+        quarters=tuple(_means(table[:, quarter == number]) for number in range(_QUARTERS)),  # type: ignore[arg-type]
+        pairs=len(by_pair),
+        draws=bank.draws,
+    )
+
+
+def _means(table: Tensor) -> Quarter:
+    winner, loser, drift = table[:3].tolist()
+    margins = (table[1] - table[0]).tolist()
+    return Quarter(_mean(margins), _mean(map(_ranked_right, margins)), _mean(winner), _mean(loser), _mean(drift))
+
+
+def _ranked_right(margin: float) -> float:
+    """1 for a positive margin, one half for none; a margin that is not a number ranks nothing right."""
+    return 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Summed without rounding, so that order and packing leave it as it is."""
+    found = list(values)
+    usable = found and all(map(math.isfinite, found))
+    return math.fsum(found) / len(found) if usable else math.nan
+
+
+def to_report(held: HeldOut) -> dict[str, Any]:
+    """Flat, for a line of reports: `held_out_margin`, ..., `held_out_quarters` with four mappings."""
+    return {_PREFIX + name: list(v) if isinstance(v, tuple) else v for name, v in asdict(held).items()}
+
+
+def from_report(report: Mapping[str, Any]) -> HeldOut | None:
+    """What `to_report` gave; None for a report without a measurement."""
+    if report.get(_PREFIX + "accuracy") is None:
+        return None
+    values = {field.name: report[_PREFIX + field.name] for field in fields(HeldOut)}
+    return HeldOut(**{**values, "quarters": tuple(Quarter(**quarter) for quarter in values["quarters"])})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What choosing among the steps of a run needs to know of each; as in `HeldOut`."""
+
+    step: int
+    accuracy: float
+    accuracy_error: float
+    winner_change: float
+
+    @classmethod
+    def of(cls, step: int, held: HeldOut) -> Evaluation:
+        return cls(step, held.accuracy, held.accuracy_error, held.winner_change)
+
+
+def evaluations(reports: Iterable[Mapping[str, Any]]) -> tuple[Evaluation, ...]:
+    """The measurements among a run's reports, by step; of several of one step, as after a resume, the last."""
+    found = {report["step"]: held for report in reports if (held := from_report(report)) is not None}
+    return tuple(Evaluation.of(step, held) for step, held in sorted(found.items()))
+
+
+def best(history: Sequence[Evaluation]) -> Evaluation | None:
+    """The step to keep: within one standard error of the highest accuracy, with the lowest winner's error; None
+    without any that is finite.
+
+    Accuracy asks for the direction of what was learned, not for how much: it is there after a few steps, and from then
+    on its highest value is chance. What tells equal rankings apart is whether winners are still predicted better. The
+    margin has no say: it also grows where the loser's error merely rises faster than the winner's.
+
+    Only the newest step ever takes the place of the one that was kept, so a run need store no other weights.
+
+    Args:
+        history: by step.
+    """
+    highest = kept = None
+    for new in history:
+        if not math.isfinite(new.winner_change):
+            continue
+        if highest is None or new.accuracy > highest.accuracy:
+            highest = new
+        least = highest.accuracy - (highest.accuracy_error if math.isfinite(highest.accuracy_error) else 0.0)
+        if new.accuracy >= least and (kept is None or kept.accuracy < least or new.winner_change < kept.winner_change):
+            kept = new
+    return kept
+
+
+def should_stop(history: Sequence[Evaluation], patience: int) -> bool:
+    """Does `best` lie `patience` measurements back, or more? Never for a patience of 0.
+
+    Args:
+        history: by step.
+    """
+    chosen = best(history)
+    return patience > 0 and chosen is not None and len(history) - 1 - history.index(chosen) >= patience

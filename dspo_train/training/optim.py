@@ -1,0 +1,83 @@
+"""Optimisers, the learning rate at a step, and an optimiser's state as plain tensors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from ..config import OptimSpec
+from ..exceptions import ConfigError, RunError
+
+
+def build(parameters: Sequence[Parameter], spec: OptimSpec) -> torch.optim.Optimizer:
+    """Raises ConfigError where 8-bit AdamW is asked for and bitsandbytes is not installed."""
+    arguments: dict[str, Any] = {
+        "lr": spec.lr,
+        "betas": (spec.beta1, spec.beta2),
+        "eps": spec.eps,
+        "weight_decay": spec.weight_decay,
+    }
+    if spec.name == "adamw":
+        return torch.optim.AdamW(parameters, **arguments)
+    try:
+        import bitsandbytes  # type: ignore[import-not-found]
+    except ImportError as error:
+        raise ConfigError(
+            "optim.name adamw8bit needs the bitsandbytes package, which is not installed; "
+            "install it, or use optim.name adamw"
+        ) from error
+    return bitsandbytes.optim.AdamW8bit(parameters, **arguments)
+
+
+# Share of the peak learning rate, by progress from 0 (end of the warm-up) to 1 (last step).
+SHAPES: dict[str, Callable[[float], float]] = {
+    "constant": lambda progress: 1.0,
+    "linear": lambda progress: 1.0 - progress,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+}
+
+
+def learning_rate(spec: OptimSpec, step: int, steps: int) -> float:
+    """The rate for a step counted from 0; a function of the step alone, so there is no schedule state to save.
+
+    >>> [learning_rate(OptimSpec(lr=1.0, warmup=2, schedule="linear"), s, 6) for s in range(6)]
+    [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    if step < spec.warmup:
+        return spec.lr * (step + 1) / spec.warmup
+    return spec.lr * SHAPES[spec.schedule]((step - spec.warmup) / (steps - spec.warmup))
+
+
+def state_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state by `<parameter index>.<name>`; numbers become 0-d float64 tensors."""
+    flat = {}
+    for index, values in optimiser.state_dict()["state"].items():
+        for name, value in values.items():
+            flat[f"{index}.{name}"] = (
+                value.detach().cpu() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+            )
+    return flat
+
+
+def load_state(optimiser: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    """Put back what `state_tensors` gave, before the first step.
+
+    Raises:
+        RunError: the state is of another optimiser or of another number of parameters.
+    """
+    if not flat:  # saved before any step was taken: with fp16 the scaler skips the first ones
+        return
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in flat.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value if value.dtype != torch.float64 else value.item()
+    whole = optimiser.state_dict()
+    count = sum(len(group["params"]) for group in whole["param_groups"])
+    if sorted(state) != list(range(count)):
+        raise RunError(f"the saved optimiser state is for {len(state)} tensors, this run trains {count}")
+    optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

@@ -1,0 +1,139 @@
+"""The moving parts of a run: what a checkpoint holds, and what follows the weights as they are trained."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import Parameter
+
+from ..config import TrainConfig
+from ..exceptions import RunError
+from . import optim
+
+_MARGIN_DECAY = 0.95  # of the running |margin|
+# At the running |margin| the sigmoid's gradient is a fifth of its largest, ln 4 = logit(0.8), as in SimpleTuner.
+_AUTO_LOGIT, _AUTO_LEAST, _AUTO_MOST = math.log(4), 1.0, 10000.0
+
+
+@dataclass
+class Training:
+    """The moving parts of a run; everything that a checkpoint has to hold.
+
+    Attributes:
+        parameters: the adapter's, by a stable name, float32.
+        optimiser: over those parameters, in that order, prepared by the accelerator.
+        step: optimiser steps done.
+        torn: the optimiser is in the middle of changing the parameters.
+        skipped: steps in a row that fp16's gradient scaler left out, as it does until it has found its scale.
+        average: the parameters' moving average, where one is kept.
+        moving: the reference's tensors, by the parameters' names, where it follows the policy.
+        margin_size: moving average of |margin|, and the weight that it has gathered.
+    """
+
+    parameters: Mapping[str, Parameter]
+    optimiser: torch.optim.Optimizer
+    accelerator: Accelerator
+    step: int = 0
+    skipped: int = 0
+    torn: bool = False
+    average: dict[str, Tensor] = field(default_factory=dict)
+    moving: Mapping[str, Tensor] = field(default_factory=dict)
+    margin_size: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def sound(self) -> bool:
+        """Could the training go on from here?"""
+        return not self.torn and all(bool(p.isfinite().all()) for p in self.parameters.values())
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, as tensors on the CPU."""
+        scaler = self.accelerator.scaler
+        scaling = {} if scaler is None else scaler.state_dict()
+        return {
+            **{f"parameter.{name}": p.detach().cpu() for name, p in self.parameters.items()},
+            **{f"optimiser.{key}": value for key, value in optim.state_tensors(self.optimiser).items()},
+            **{f"scaler.{key}": torch.tensor(value, dtype=torch.float64) for key, value in scaling.items()},
+            **{f"average.{name}": value.cpu() for name, value in self.average.items()},
+            **{f"moving.{name}": value.detach().cpu() for name, value in self.moving.items()},
+            "margin_size": torch.tensor(self.margin_size, dtype=torch.float64),
+            "step": torch.tensor(self.step),
+        }
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `state` gave.
+
+        Raises:
+            RunError: the state is of another adapter or optimiser.
+        """
+        groups = ("parameter", "optimiser", "scaler", "average", "moving")
+        parts: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
+        for key, value in state.items():
+            group, _, name = key.partition(".")
+            if group in parts:
+                parts[group][name] = value
+        if parts["parameter"].keys() != self.parameters.keys():
+            raise RunError("the checkpoint holds an adapter of other layers than this run trains")
+        with torch.no_grad():
+            for group, tensors in (("parameter", self.parameters), ("average", self.average), ("moving", self.moving)):
+                for name, tensor in tensors.items():
+                    tensor.copy_(parts[group][name])
+        optim.load_state(self.optimiser, parts["optimiser"])
+        if self.accelerator.scaler is not None and parts["scaler"]:
+            numbers = {key: value.item() for key, value in parts["scaler"].items()}
+            self.accelerator.scaler.load_state_dict(numbers)
+        size, weight = state["margin_size"].tolist()
+        self.margin_size = (size, weight)
+        self.step = int(state["step"])
+
+    def follow(self, config: TrainConfig) -> None:
+        """Let the average and a moving reference follow the parameters, after a step."""
+        with torch.no_grad():
+            # A warm-up, so that the first steps are soon forgotten.
+            decay = min(config.ema, (1 + self.step) / (10 + self.step))
+            for name, value in self.average.items():
+                value.lerp_(self.parameters[name], 1 - decay)
+            for name, value in self.moving.items():
+                value.lerp_(self.parameters[name], 1 - config.moving_reference)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Inside, the parameters are their average, where one is kept."""
+        return self.holding(self.average)
+
+    @contextlib.contextmanager
+    def holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
+        """Inside, the parameters have these values; the average, if there is one, is left out."""
+        kept = {name: self.parameters[name].detach().clone() for name in values}
+        average, self.average = self.average, {}
+        try:
+            self._put(values)
+            yield
+        finally:
+            self.average = average
+            self._put(kept)
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in values.items():
+                self.parameters[name].copy_(value)
+
+    def sharpness(self, config: TrainConfig) -> float | None:
+        """What `loss.sharpness` amounts to at this step."""
+        given = config.loss.sharpness
+        if given != "auto":
+            return given
+        size, weight = self.margin_size
+        return min(_AUTO_MOST, max(_AUTO_LEAST, _AUTO_LOGIT * weight / size)) if size > 0 else _AUTO_MOST
+
+    def saw_margin(self, size: float) -> None:
+        """Remember the mean |margin| of a step."""
+        self.margin_size = (
+            _MARGIN_DECAY * self.margin_size[0] + (1 - _MARGIN_DECAY) * size,
+            _MARGIN_DECAY * self.margin_size[1] + (1 - _MARGIN_DECAY),
+        )

@@ -1,0 +1,194 @@
+"""The training loop: the only place that reduces losses, clips gradients and steps."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.nn import Parameter
+
+from .. import objectives
+from ..config import TrainConfig
+from ..data import draws
+from ..data.batches import Source
+from ..exceptions import RunError
+from ..models.denoiser import Denoiser
+from . import optim
+from .forward import Batch, PairErrors, pair_errors
+from .state import Training
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What one optimiser step saw, averaged over its pairs.
+
+    Attributes:
+        step: counted from 1.
+        margin: implicit reward of winners over losers, mean squared error; above 0 is progress.
+        accuracy: share of pairs with a positive margin, ties at one half.
+        winner_change, loser_change: policy error minus reference error; negative is better prediction.
+        drift: mean squared distance between policy and reference.
+        seconds: of this step alone.
+        sharpness: of the option `loss.sharpness`, where it was given.
+        held_out: what was measured after this step on pairs kept from training, flat; empty between measurements.
+    """
+
+    step: int
+    loss: float
+    margin: float
+    accuracy: float
+    winner_change: float
+    loser_change: float
+    drift: float
+    grad_norm: float
+    lr: float
+    pairs_per_second: float
+    seconds: float
+    sharpness: float | None = None
+    held_out: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def stopped(self) -> bool:
+        """Did the run end early after this step?"""
+        return bool(self.held_out.get("stopped"))
+
+    def flat(self) -> dict[str, Any]:
+        """All of it on one level, what there is: as a line of reports holds it."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "held_out"}
+        if self.sharpness is None:
+            del values["sharpness"]
+        return {**values, **self.held_out}
+
+
+_MOST_SKIPPED = 40  # the scale halves each time: 2^16 has become 2^-24 by then
+_SUMS = ("loss", "margin", "accuracy", "winner_change", "loser_change", "drift")
+
+
+def begin(
+    parameters: Mapping[str, Parameter],
+    config: TrainConfig,
+    accelerator: Accelerator,
+    moving: Mapping[str, Tensor] | None = None,
+) -> Training:
+    """Make the optimiser for an attached adapter, whose reference may be `moving`."""
+    optimiser = accelerator.prepare(optim.build(list(parameters.values()), config.optim))
+    average = {name: p.detach().clone() for name, p in parameters.items()} if config.ema else {}
+    return Training(parameters, optimiser, accelerator, average=average, moving=moving or {})
+
+
+def train(
+    denoiser: Denoiser, source: Source[Any, Batch], config: TrainConfig, training: Training
+) -> Generator[StepReport, None, None]:
+    """Step until `config.steps`, reporting each; `training` is always at a whole step between reports.
+
+    Raises:
+        RunError: loss or gradient are no longer finite; the weights are those of the last good step.
+    """
+    has_loser = objectives.find(config.objective).has_loser
+    accelerator = training.accelerator
+    while training.step < config.steps:
+        started = time.monotonic()
+        lr = optim.learning_rate(config.optim, training.step, config.steps)
+        for group in training.optimiser.param_groups:
+            group["lr"] = lr
+        sharpness = training.sharpness(config)
+        loss_of = objectives.loss_of(config, sharpness)
+        sums = torch.zeros(len(_SUMS) + 1, dtype=torch.float64)
+        with _seeded_dropout(config, training, accelerator):
+            for batch in source.step(training.step):
+                batch = batch.to(accelerator.device)
+                with accelerator.autocast():
+                    errors = pair_errors(denoiser, batch, loser_gradient=has_loser)
+                losses = loss_of(errors)
+                if config.loss.min_snr is not None:
+                    losses = losses * denoiser.noise.min_snr(batch.timesteps, config.loss.min_snr)
+                accelerator.backward(losses.sum() / source.per_step)
+                sums += _sums(losses, errors)
+        grad_norm = _apply_gradients(training, config)
+        total = accelerator.reduce(sums.to(accelerator.device, torch.float32), reduction="sum")
+        assert isinstance(total, Tensor)
+        *means, margin_size = (total.cpu().double() / source.per_step).tolist()  # each process saw its part of it
+        training.step += 1
+        training.follow(config)
+        training.saw_margin(margin_size)
+        seconds = time.monotonic() - started
+        yield StepReport(
+            step=training.step,
+            **dict(zip(_SUMS, means, strict=True)),
+            grad_norm=grad_norm,
+            lr=lr,
+            pairs_per_second=source.per_step / seconds,
+            seconds=seconds,
+            sharpness=sharpness,
+        )
+
+
+@torch.no_grad()
+def _sums(losses: Tensor, errors: PairErrors) -> Tensor:
+    """Sums over a batch, in the order of `_SUMS`, and of |margin|. -> (7,) float64"""
+    margin = errors.margin
+    rows = (
+        losses,
+        margin,
+        (margin.sign() + 1) / 2,
+        errors.policy_w - errors.reference_w,
+        errors.policy_l - errors.reference_l,
+        (errors.drift_w + errors.drift_l) / 2,
+        margin.abs(),
+    )
+    return torch.stack([row.double().sum() for row in rows]).cpu()
+
+
+def _apply_gradients(training: Training, config: TrainConfig) -> float:
+    """Add the processes' gradients, clip, step and clear. -> norm before clipping"""
+    parameters, accelerator = list(training.parameters.values()), training.accelerator
+    if accelerator.num_processes > 1:
+        _sum_over_processes(parameters, accelerator)
+    norm = accelerator.clip_grad_norm_(parameters, config.optim.max_grad_norm)
+    grad_norm = math.nan if norm is None else float(norm)
+    # With fp16 the scaler skips such a step by itself and lowers its scale.
+    if accelerator.scaler is None and not math.isfinite(grad_norm):
+        raise RunError(
+            f"step {training.step + 1}: the gradient is not finite ({grad_norm}). Lower the learning rate; "
+            "the weights as they were before this step are kept"
+        )
+    training.torn = True
+    training.optimiser.step()
+    training.torn = False
+    training.optimiser.zero_grad()
+    training.skipped = training.skipped + 1 if accelerator.optimizer_step_was_skipped else 0
+    if training.skipped >= _MOST_SKIPPED:
+        raise RunError(
+            f"step {training.step + 1}: the gradient overflowed fp16 in {training.skipped} steps in a row. "
+            "Use precision bf16 or fp32, or lower the learning rate"
+        )
+    return grad_norm
+
+
+def _sum_over_processes(parameters: list[Parameter], accelerator: Accelerator) -> None:
+    """One reduction of one flat vector: a LoRA is small, and this stays exact whatever the packing."""
+    grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    flat = accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
+    assert isinstance(flat, Tensor)
+    for parameter, part in zip(parameters, flat.split([g.numel() for g in grads]), strict=True):
+        parameter.grad = part.view_as(parameter).clone()
+
+
+@contextlib.contextmanager
+def _seeded_dropout(config: TrainConfig, training: Training, accelerator: Accelerator) -> Iterator[None]:
+    """Dropout draws from torch's global generators; borrow them for a step, seeded by it."""
+    if config.lora.dropout == 0:
+        yield
+        return
+    device = accelerator.device
+    devices = [] if device.type in ("cpu", "mps") else [device.index or 0]
+    with torch.random.fork_rng(devices, device_type="cuda" if device.type in ("cpu", "mps") else device.type):
+        torch.manual_seed(draws.number(config.seed, "dropout", training.step, accelerator.process_index))
+        yield
