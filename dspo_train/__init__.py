@@ -16,6 +16,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .version import VERSION
+
 if TYPE_CHECKING:
     from .config import DataSpec as DataSpec
     from .config import LoraSpec as LoraSpec
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from .runs.session import Job as Job
     from .runs.session import open_session as open_session
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOME = {
     "OBJECTIVES": "objectives",

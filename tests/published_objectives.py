@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dspo_train import objectives
-from dspo_train.training.forward import PairErrors
+from dspo_train.objectives.errors import PairErrors
 
 SHAPE = (5, 4, 5, 5)
 

@@ -26,9 +26,10 @@ from dspo_train.models.base import load_base
 from dspo_train.models.process import from_scheduler_config
 from dspo_train.models.unet import DiffusersDenoiser
 from dspo_train.pairs import scan_pairs
+from dspo_train.runs.choosing import Evaluation, best, evaluations, should_stop
 from dspo_train.training import held_out
 from dspo_train.training.forward import pair_errors
-from dspo_train.training.held_out import Bank, Evaluation, best, evaluations, measure, origin_predictions, should_stop
+from dspo_train.training.held_out import Bank, measure, origin_predictions
 
 SQUARE, WIDE = Bucket(64, 64), Bucket(96, 48)
 NAN = math.nan

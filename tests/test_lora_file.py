@@ -28,10 +28,12 @@ from torch import Tensor
 from dspo_train import files
 from dspo_train.config import LoraSpec, Targets
 from dspo_train.exceptions import LoraFileError, RunError
+from dspo_train.files.published import check_metadata
 from dspo_train.lora.attach import LoraLayer, applied, attached
-from dspo_train.lora.keys import BlockLayout, kohya_name, ldm_path
+from dspo_train.lora.keys import kohya_name
 from dspo_train.lora.layers import fresh_weights
-from dspo_train.lora.writing import LoraFacts, check_metadata, load_lora, lora_metadata, save_lora, tensor_hash
+from dspo_train.lora.writing import LoraFacts, load_lora, lora_metadata, save_lora, tensor_hash
+from dspo_train.models.unet_names import BlockLayout, ldm_path
 
 FAMILIES: tuple[Family, ...] = ("sd15", "sd2", "sdxl")
 TARGETS: tuple[Targets, ...] = ("attention", "attention+mlp", "attention+mlp+proj")

@@ -7,17 +7,9 @@ from tiny_lora import full_size_unet
 from tiny_models import ldm_unet, tiny_unet
 
 from dspo_train.exceptions import LoraFileError
-from dspo_train.lora.keys import (
-    BLOCK_NAMES,
-    BlockLayout,
-    describe,
-    kohya_name,
-    ldm_path,
-    name_table,
-    resolve,
-    split_key,
-)
+from dspo_train.lora.keys import BLOCK_NAMES, describe, kohya_name, name_table, resolve, split_key
 from dspo_train.lora.layers import adaptable_layers
+from dspo_train.models.unet_names import BlockLayout, ldm_path
 
 SD15 = BlockLayout((2, 2, 2, 2), (False, True, True, True))
 SDXL = BlockLayout((2, 2, 2), (True, True, False))

@@ -21,7 +21,7 @@ from published_objectives import (
 from torch import Tensor
 
 from dspo_train import objectives
-from dspo_train.training.forward import PairErrors
+from dspo_train.objectives.errors import PairErrors
 
 
 @pytest.mark.parametrize("state", STATES)

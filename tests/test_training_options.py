@@ -21,9 +21,9 @@ from dspo_train.config import TrainConfig
 from dspo_train.data import dataset, draws
 from dspo_train.exceptions import ConfigError
 from dspo_train.pairs import scan_pairs
+from dspo_train.runs import choosing
 from dspo_train.runs.folder import RunFolder
 from dspo_train.runs.session import Job, open_session
-from dspo_train.training import held_out
 
 HELD = {"share": 0.5, "draws": 4, "every": 2}
 
@@ -186,7 +186,7 @@ def test_a_run_stops_when_held_out_accuracy_no_longer_rises(world: Path, tmp_pat
     assert len(reports) < 40
     assert max(accuracies[-2:]) <= max(accuracies[:-2])
     assert reports[-1]["stopped"] is True
-    best = held_out.best(held_out.evaluations(reports))
+    best = choosing.best(choosing.evaluations(reports))
     assert best is not None and best.step < reports[-1]["step"]
     kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best.step:06d}" / "lora.safetensors")
     assert_equal(result(tmp_path / "run"), kept)  # the best one's, though the last step's were asked for
@@ -196,8 +196,8 @@ def test_a_run_stops_when_held_out_accuracy_no_longer_rises(world: Path, tmp_pat
 def test_the_best_step_becomes_the_result(world: Path, tmp_path: Path):
     """At this rate the best of the four measurements is neither the first nor the last."""
     settings = config(steps=8, held_out=HELD, keep="best", optim={"lr": 1e-2}, save_every=2, keep_checkpoints=9)
-    looks = held_out.evaluations(train(world, tmp_path / "run", settings))
-    chosen = held_out.best(looks)
+    looks = choosing.evaluations(train(world, tmp_path / "run", settings))
+    chosen = choosing.best(looks)
     assert chosen in looks[1:-1]
     best = chosen.step
     kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best:06d}" / "lora.safetensors")
@@ -304,7 +304,7 @@ def test_the_file_tells_what_was_trained(world: Path, tmp_path: Path):
         steps=3,
     )
     seen = train(world, tmp_path / "run", settings)
-    kept = held_out.best(held_out.evaluations(seen))
+    kept = choosing.best(choosing.evaluations(seen))
     assert kept is not None
     with safe_open(tmp_path / "run" / "run.safetensors", framework="pt") as file:
         told = file.metadata()

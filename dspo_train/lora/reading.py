@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..exceptions import LoraFileError
-from .keys import BlockLayout, Part, describe, name_table, resolve, split_key
+from ..models.unet_names import BlockLayout
+from .keys import Part, describe, name_table, resolve, split_key
 from .layers import LoraLayer, adaptable_layers, fitted
 
 _MAX_HEADER = 100_000_000  # bytes; safetensors' own limit

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from .. import files
 from ..exceptions import LoraFileError
-from .keys import BLOCK_NAMES, BlockLayout, kohya_name
+from ..files.published import check_metadata
+from ..models.unet_names import BlockLayout
+from .keys import BLOCK_NAMES, kohya_name
 from .layers import LoraWeights
-from .metadata import LoraFacts, check_metadata, lora_metadata
+from .metadata import LoraFacts, lora_metadata
 from .reading import LoadedLora, load_lora
 
 __all__ = [

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from .. import files
 from ..exceptions import ModelError
-from ..lora.metadata import check_metadata
+from ..files.published import check_metadata
 from .ldm_layout import original_names
 from .process import PredictionType
 from .single_file import UNET, UnetWeights, open_single_file, with_unet

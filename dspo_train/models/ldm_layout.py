@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..exceptions import ModelError
-from ..lora.keys import BlockLayout, ldm_path
+from .unet_names import BlockLayout, ldm_path
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Tensor shapes by key, the component's prefix already taken off."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..training.forward import PairErrors
+from .errors import PairErrors
 
 SWITCH = 0.1  # the released SDXL code multiplies by the drift from this mean squared drift on
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config.specs import LossSpec
-from ..training.forward import PairErrors
+from .errors import PairErrors
 
 Loss = Callable[[PairErrors], Tensor]
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..training.forward import PairErrors
+from .errors import PairErrors
 
 MAPO_STEPS = 1000.0  # T of Hong et al. 2024
 MAPO_SLOPE = 0.5  # a of Hong et al. 2024

@@ -8,21 +8,23 @@ from typing import Any
 
 from accelerate import Accelerator
 
-from .. import __version__, files, objectives
+from .. import files, objectives
 from ..config import TrainConfig
 from ..data import dataset
 from ..data.dataset import Dataset
 from ..exceptions import RunError
-from ..lora.metadata import LoraFacts, looks_like_a_path
+from ..files.published import looks_like_a_path
+from ..lora.metadata import LoraFacts
 from ..models.base import Base
 from ..pairs.any_folder import Scan
+from ..version import VERSION
 from .folder import RunFolder, differences
 
 
 def run_identity(base: Base, data: Dataset, accelerator: Accelerator, precision: str) -> dict[str, Any]:
     """What the resulting weights depend on besides the settings, and the version that wrote it."""
     return {
-        "version": __version__,
+        "version": VERSION,
         "precision": precision,
         "processes": accelerator.num_processes,
         "base": {
@@ -70,7 +72,7 @@ def lora_facts(name: str, config: TrainConfig, base: Base, data: Dataset, scan: 
         optimizer=config.optim.name,
         precision=precision,
         targets=config.lora.targets,
-        version=__version__,
+        version=VERSION,
         tags={word: count for word, count in words if not looks_like_a_path(word)},
         date=datetime.datetime.now(datetime.timezone.utc),
     )

@@ -32,12 +32,12 @@ from ..models.unet import DiffusersDenoiser
 from ..pairs.any_folder import Scan, scan_folder
 from ..training import devices, held_out, trainer
 from ..training.full import WholeModel
-from ..training.held_out import Evaluation
 from ..training.state import Training
 from ..training.trainable import Trainee, trainee, write_checkpoint, write_lora
 from ..training.trainable import check as check_start
 from ..training.trainer import StepReport
-from . import alarm
+from . import alarm, choosing
+from .choosing import Evaluation
 from .curves import training_curve
 from .folder import RunFolder, locked
 from .identity import lora_facts, refined_identity, run_identity
@@ -119,7 +119,7 @@ class Session:
             self._tell(note)
         denoiser = DiffusersDenoiser(self.base.unet, self.base.noise, self.adapter)
         self._seen = self.folder.reports()
-        self._history = list(held_out.evaluations(self._seen))
+        self._history = list(choosing.evaluations(self._seen))
         steps = trainer.train(denoiser, self.data.source, config, self.training)
         with contextlib.closing(steps):
             try:
@@ -156,7 +156,7 @@ class Session:
 
     def _over(self) -> bool:
         """Has the run stopped before its last step?"""
-        return held_out.should_stop(self._history, self.job.config.held_out.patience)
+        return choosing.should_stop(self._history, self.job.config.held_out.patience)
 
     def _measured(self, report: StepReport, denoiser: DiffusersDenoiser) -> StepReport:
         """The report with what the held-out pairs show, where their turn has come; keeps the best weights."""
@@ -170,7 +170,7 @@ class Session:
             seen = held_out.measure(denoiser, bank, accelerator.device, accelerator.autocast, self._origin)
             (seen,) = broadcast_object_list([seen])  # devices may round differently, and all must stop together
             self._history.append(Evaluation.of(report.step, seen))
-            best = held_out.best(self._history)
+            best = choosing.best(self._history)
             if self.main and config.keeps_best and best is not None and best.step == report.step:
                 self.folder.save_best(report.step, self.adapter.parameters)
         values = held_out.to_report(seen)
@@ -216,7 +216,7 @@ class Session:
         early. -> of which step
         """
         wanted = self.job.config.keep == "best" or self._over()
-        best = held_out.best(self._history) if wanted else None
+        best = choosing.best(self._history) if wanted else None
         if best is None:
             yield self.training.step
         elif (weights := self.folder.best(best.step)) is None:

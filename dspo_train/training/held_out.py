@@ -23,7 +23,8 @@ from ..data.cache import EncodedPair
 from ..exceptions import ConfigError
 from ..models import conditioning
 from ..models.denoiser import Denoiser
-from .forward import PairBatch, per_sample_mse
+from ..objectives.errors import per_sample_mse
+from .forward import PairBatch
 
 Autocast = Callable[..., AbstractContextManager[Any]]
 
@@ -244,58 +245,3 @@ def from_report(report: Mapping[str, Any]) -> HeldOut | None:
         return None
     values = {field.name: report[_PREFIX + field.name] for field in fields(HeldOut)}
     return HeldOut(**{**values, "quarters": tuple(Quarter(**quarter) for quarter in values["quarters"])})
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What choosing among the steps of a run needs to know of each; as in `HeldOut`."""
-
-    step: int
-    accuracy: float
-    accuracy_error: float
-    winner_change: float
-
-    @classmethod
-    def of(cls, step: int, held: HeldOut) -> Evaluation:
-        return cls(step, held.accuracy, held.accuracy_error, held.winner_change)
-
-
-def evaluations(reports: Iterable[Mapping[str, Any]]) -> tuple[Evaluation, ...]:
-    """The measurements among a run's reports, by step; of several of one step, as after a resume, the last."""
-    found = {report["step"]: held for report in reports if (held := from_report(report)) is not None}
-    return tuple(Evaluation.of(step, held) for step, held in sorted(found.items()))
-
-
-def best(history: Sequence[Evaluation]) -> Evaluation | None:
-    """The step to keep: within one standard error of the highest accuracy, with the lowest winner's error; None
-    without any that is finite.
-
-    Accuracy asks for the direction of what was learned, not for how much: it is there after a few steps, and from then
-    on its highest value is chance. What tells equal rankings apart is whether winners are still predicted better. The
-    margin has no say: it also grows where the loser's error merely rises faster than the winner's.
-
-    Only the newest step ever takes the place of the one that was kept, so a run need store no other weights.
-
-    Args:
-        history: by step.
-    """
-    highest = kept = None
-    for new in history:
-        if not math.isfinite(new.winner_change):
-            continue
-        if highest is None or new.accuracy > highest.accuracy:
-            highest = new
-        least = highest.accuracy - (highest.accuracy_error if math.isfinite(highest.accuracy_error) else 0.0)
-        if new.accuracy >= least and (kept is None or kept.accuracy < least or new.winner_change < kept.winner_change):
-            kept = new
-    return kept
-
-
-def should_stop(history: Sequence[Evaluation], patience: int) -> bool:
-    """Does `best` lie `patience` measurements back, or more? Never for a patience of 0.
-
-    Args:
-        history: by step.
-    """
-    chosen = best(history)
-    return patience > 0 and chosen is not None and len(history) - 1 - history.index(chosen) >= patience

@@ -20,8 +20,9 @@ from ..data import draws
 from ..data.batches import Source
 from ..exceptions import RunError
 from ..models.denoiser import Denoiser
+from ..objectives.errors import PairErrors
 from . import optim
-from .forward import Batch, PairErrors, pair_errors
+from .forward import Batch, pair_errors
 from .state import Training
 
 

@@ -1,0 +1,3 @@
+"""The version of this library, as run folders and LoRA files record it."""
+
+VERSION = "0.1.0"
