@@ -24,7 +24,7 @@ from ..dspo_train.exceptions import RunError
 from ..dspo_train.models.single_file import Family, open_single_file
 from ..dspo_train.pairs.any_folder import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
-from ..dspo_train.pairs.opinions import OpinionScan
+from ..dspo_train.pairs.unpaired import OpinionScan
 from ..dspo_train.runs import preflight
 from ..dspo_train.runs.advice import Names
 from ..dspo_train.runs.folder import RunFolder

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 
 from .opinion_report import format_opinions
-from .opinions import OpinionScan, looks_unpaired, scan_opinions
 from .report import format_report
 from .scan import scan_pairs
 from .types import PairScan
+from .unpaired import OpinionScan, looks_unpaired, scan_opinions
 
 Scan = PairScan | OpinionScan
 

@@ -13,8 +13,8 @@ from ..files.names import parts_of
 from .any_folder import Scan
 from .folders import SIDES as PAIR_SIDES
 from .listing import CACHE_FOLDER, IMAGE_SUFFIXES, TABLE_SUFFIXES
-from .opinion_layouts import OPINION_SIDES
-from .opinions import OpinionScan
+from .unpaired import OpinionScan
+from .unpaired_layouts import OPINION_SIDES
 
 DEPTH = 3
 ENTRIES = 2000  # of one folder that are looked at; a set shows itself sooner

@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import files
 from ..exceptions import DatasetError
 from ..preferences.entries import canonical, digits, pair_id
-from ..preferences.pictures import picture_name
+from ..preferences.images import picture_name
 from ..preferences.store import PreferenceStore
 from ..preferences.types import NewPicture, Recorded
 from .scan import scan_pairs

@@ -6,8 +6,8 @@ from collections import Counter
 
 from ..images.buckets import make_buckets, nearest_bucket
 from ..images.shared_buckets import shared_buckets
-from .opinions import OpinionScan
 from .report import as_text, size_lines, verdict
+from .unpaired import OpinionScan
 
 
 def format_opinions(scan: OpinionScan, *, resolution: int = 512, step: int = 64, shown: int = 20) -> str:

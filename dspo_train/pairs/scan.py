@@ -13,10 +13,10 @@ from .checks import Judged, Pictures, same_picture, settle, shape_warning, uniqu
 from .collected import read_collected
 from .folders import read_ranked, read_subfolders, read_suffixes
 from .listing import Listing, list_folder, refuse_without_images
-from .opinion_layouts import surely_unpaired
 from .parquet import read_parquet
 from .tables import read_rows, rows_csv, rows_jsonl
 from .types import Candidate, Defect, PairScan, PreferencePair, Reading
+from .unpaired_layouts import surely_unpaired
 
 _BY_NAME = (read_subfolders, read_suffixes, read_ranked)
 

@@ -12,7 +12,7 @@ from ..config import TrainConfig
 from ..data.split import normalised
 from ..exceptions import DatasetError, RunError
 from ..pairs.any_folder import Scan
-from ..pairs.opinions import OpinionScan
+from ..pairs.unpaired import OpinionScan
 from . import memory
 from .advice import Names, advice
 

@@ -12,7 +12,7 @@ from ..drawing.grids import opinion_sheet, pair_sheet
 from ..exceptions import DatasetError
 from ..images.decode import load_rgb
 from ..pairs.any_folder import Scan
-from ..pairs.opinions import OpinionScan
+from ..pairs.unpaired import OpinionScan
 
 SIDE = 320  # pixels; a sheet shows no picture larger
 

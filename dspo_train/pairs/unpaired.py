@@ -14,8 +14,8 @@ from ..images.integrity import ImageError, inspect_image
 from .captions import Captions
 from .checks import Pictures, unique
 from .listing import Listing, list_folder, refuse_without_images
-from .opinion_layouts import OpinionLayout, OpinionReading, opinion_layout, read_opinions
 from .types import Defect, nothing_usable
+from .unpaired_layouts import OpinionLayout, OpinionReading, opinion_layout, read_opinions
 
 _LAYOUTS = (
     "sub-folders liked/ and disliked/; or opinions.csv or opinions.jsonl with file, caption and label (1 liked, "
@@ -77,7 +77,7 @@ def looks_unpaired(folder: str | os.PathLike[str]) -> bool:
 def scan_opinions(
     folder: str | os.PathLike[str], *, deep: bool = False, allow_empty_captions: bool = False
 ) -> OpinionScan:
-    """Read a folder of liked and disliked pictures; `opinion_layouts.py` and `opinion_tables.py` say how they lie.
+    """Read a folder of liked and disliked pictures; `unpaired_layouts.py` and `unpaired_tables.py` say how they lie.
 
     Args:
         deep: decode every picture. Slow; finds damaged pixels, and equal pictures in differently compressed files.

@@ -13,8 +13,8 @@ from test_preferences import pictures, png
 
 from dspo_train.pairs.importing import import_folder
 from dspo_train.preferences import NewPicture, PreferenceStore
+from dspo_train.preferences.images import picture_name, store_picture
 from dspo_train.preferences.kept import Kept
-from dspo_train.preferences.pictures import picture_name, store_picture
 
 
 def with_workflow(text: str) -> bytes:

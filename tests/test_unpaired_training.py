@@ -22,7 +22,7 @@ from dspo_train.drawing.grids import LIGHT, opinion_sheet
 from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
 from dspo_train.pairs.any_folder import format_scan, is_usable, scan_folder
 from dspo_train.pairs.discover import find_sets, pairs_stamp
-from dspo_train.pairs.opinions import OpinionScan, scan_opinions
+from dspo_train.pairs.unpaired import OpinionScan, scan_opinions
 from dspo_train.runs import preflight
 from dspo_train.runs.presets import Changes, configure
 from dspo_train.runs.previews import Previewer

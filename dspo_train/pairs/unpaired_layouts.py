@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..preferences.log import LOG_NAME
-from . import opinion_tables, tables
+from . import tables, unpaired_tables
 from .collected import read_collected
 from .folders import SIDES, read_ranked, read_subfolders, read_suffixes
 from .labels import RowError
 from .listing import Listing, nfc, split_suffix
-from .opinion_tables import CAPTION_TABLES, OPINION_TABLES, columns_of, names_single_pictures, top_tables
 from .types import Candidate, Defect
+from .unpaired_tables import CAPTION_TABLES, OPINION_TABLES, columns_of, names_single_pictures, top_tables
 
 OpinionLayout = Literal["table", "folders"]
 
@@ -116,7 +116,7 @@ def _opinion_table(listing: Listing) -> str | None:
     labelled = (
         name
         for name in top_tables(listing, CAPTION_TABLES)
-        if not columns_of(listing, name).isdisjoint(opinion_tables.LABEL_COLUMNS)
+        if not columns_of(listing, name).isdisjoint(unpaired_tables.LABEL_COLUMNS)
     )
     return named[0] if named else next(labelled, None)
 
@@ -126,13 +126,13 @@ def _read_table(listing: Listing) -> OpinionReading:
     name = _opinion_table(listing)
     assert name is not None, "this layout has a table"
     unlabelled: list[str] = []
-    for number, row in opinion_tables.read_rows(listing, name):
+    for number, row in unpaired_tables.read_rows(listing, name):
         where = f"{name}:{number}"
         try:
             if isinstance(row, RowError):
                 raise row
-            path, prompt = opinion_tables.picture_of(listing, row), tables.prompt_of(row)
-            liked = _settle_side(opinion_tables.liked_by(row), path)
+            path, prompt = unpaired_tables.picture_of(listing, row), tables.prompt_of(row)
+            liked = _settle_side(unpaired_tables.liked_by(row), path)
             if liked is None:
                 unlabelled.append(where)
             else:
@@ -181,11 +181,11 @@ def _table_prompts(listing: Listing, defects: list[Defect]) -> dict[str, str]:
         folder, slash, own = name.rpartition("/")
         if own.lower() not in CAPTION_TABLES or not names_single_pictures(columns_of(listing, name)):
             continue
-        for number, row in opinion_tables.read_rows(listing, name):
+        for number, row in unpaired_tables.read_rows(listing, name):
             try:
                 if isinstance(row, RowError):
                     raise row
-                path = opinion_tables.picture_of(listing, row, folder + slash)
+                path = unpaired_tables.picture_of(listing, row, folder + slash)
                 prompts.setdefault(path, tables.prompt_of(row))
             except RowError as error:
                 defects.append(tables.defect_of(error, f"{name}:{number}"))

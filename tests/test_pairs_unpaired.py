@@ -13,7 +13,7 @@ from dspo_train.images.buckets import Bucket
 from dspo_train.images.shared_buckets import shared_buckets
 from dspo_train.pairs import OpinionScan, format_opinions, looks_unpaired, scan_opinions, scan_pairs
 from dspo_train.pairs.listing import list_folder
-from dspo_train.pairs.opinion_layouts import surely_unpaired
+from dspo_train.pairs.unpaired_layouts import surely_unpaired
 
 
 def told(scan: OpinionScan) -> dict[str, tuple[bool, str]]:
