@@ -1,89 +1,68 @@
-"""Layouts of pictures that were liked or disliked one by one: two sub-folders, or a table with a label."""
+"""Layouts of images that were liked or disliked one by one: two sub-folders, or a table with a label."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
-from ..preferences.log import LOG_NAME
 from . import tables, unpaired_tables
-from .collected import read_collected
-from .folders import SIDES, read_ranked, read_subfolders, read_suffixes
+from .folders import SIDES
 from .labels import RowError
 from .listing import Listing, nfc, split_suffix
-from .types import Candidate, Defect
-from .unpaired_tables import CAPTION_TABLES, OPINION_TABLES, columns_of, names_single_pictures, top_tables
+from .readers import Readers
+from .readings import LayoutReading, RatedCandidate
+from .types import Defect, Layout
+from .unpaired_tables import CAPTION_TABLES, RATING_TABLES, has_labels, names_single_images
 
-OpinionLayout = Literal["table", "folders"]
-
-OPINION_SIDES = {"liked": True, "like": True, "good": True, "disliked": False, "dislike": False, "bad": False}
+RATED_SIDES = {"liked": True, "like": True, "good": True, "disliked": False, "dislike": False, "bad": False}
 _PAIR_WORDS = {word: side == 0 for family in SIDES for side, word in enumerate(family)}
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A picture and what was thought of it, before it was looked at; the candidate names it on both sides."""
+def unpaired_layout(readers: Readers) -> Layout | None:
+    """Which layout of liked and disliked images a folder has; None where it is one for pairs, or none at all.
 
-    candidate: Candidate
-    liked: bool
-
-
-@dataclass
-class OpinionReading:
-    """What the reader of one layout found."""
-
-    layout: OpinionLayout
-    judgements: list[Judgement] = field(default_factory=list)
-    defects: list[Defect] = field(default_factory=list)
-
-
-def opinion_layout(listing: Listing) -> OpinionLayout | None:
-    """Which layout of liked and disliked pictures a folder has; None where it is one for pairs, or none at all.
-
-    Whatever the scan for pairs reads stays pairs, with one exception: between `liked/` and `disliked/` the names
+    Whatever can be read as pairs stays pairs, with one exception: between `liked/` and `disliked/` the names
     `cat_0.png`, `cat_1.png` are a generator's numbers and no ranking.
 
     Raises:
         DatasetError: a log of votes that cannot be read.
     """
-    if _has_pair_table(listing):
+    if _has_pair_table(readers):
         return None
-    if _opinion_table(listing):
+    if _rating_table(readers):
         return "table"
-    if read_subfolders(listing).candidates or read_suffixes(listing).candidates:
+    if readers.subfolders.pairs or readers.suffixes.pairs:
         return None
-    places = [place for path in listing.images if (place := _place(path))]
+    places = _places(readers.listing)
     if {place.liked for place in places if place.own} == {True, False}:
         return "folders"
-    if read_ranked(listing).candidates:
+    if readers.ranked.pairs:
         return None
-    one_sided = any(place.own for place in places)
-    return "folders" if one_sided or {place.liked for place in places} == {True, False} else None
+    both = {place.liked for place in places} == {True, False}
+    return "folders" if both or any(place.own for place in places) else None
 
 
-def surely_unpaired(listing: Listing) -> bool:
-    """Is it a layout of liked and disliked pictures, and not pairs whose names merely fail to match?
+def surely_unpaired(readers: Readers) -> bool:
+    """Whether it is a layout of liked and disliked images, and not pairs whose names merely fail to match.
 
     Raises:
         DatasetError: a log of votes that cannot be read.
     """
-    layout = opinion_layout(listing)
-    own = any(place.own for path in listing.images if (place := _place(path)))
-    return layout == "table" or (layout == "folders" and own)
+    layout = unpaired_layout(readers)
+    return layout == "table" or (layout == "folders" and any(place.own for place in _places(readers.listing)))
 
 
-def read_opinions(listing: Listing, layout: OpinionLayout) -> OpinionReading:
-    """Every picture that the layout calls liked or disliked.
+def read_unpaired(readers: Readers, layout: Layout) -> LayoutReading:
+    """Every image that the layout calls liked or disliked.
 
     Raises:
         DatasetError: a table that cannot be read.
     """
-    return _read_table(listing) if layout == "table" else _read_folders(listing)
+    return _read_table(readers) if layout == "table" else _read_folders(readers)
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a picture lies: on which side, in a folder of our own words or of those for pairs, and under what stem."""
+    """Where an image lies: on which side, in a folder named liked or disliked or in one for pairs, under what stem."""
 
     liked: bool
     own: bool
@@ -95,105 +74,104 @@ def _place(path: str) -> _Place | None:
     parts = nfc(split_suffix(path)[0]).split("/")
     for index, part in enumerate(parts[:-1]):
         word = part.casefold()
-        if word in OPINION_SIDES or word in _PAIR_WORDS:
-            own = word in OPINION_SIDES
-            liked = OPINION_SIDES[word] if own else _PAIR_WORDS[word]
+        if word in RATED_SIDES or word in _PAIR_WORDS:
+            own = word in RATED_SIDES
+            liked = RATED_SIDES[word] if own else _PAIR_WORDS[word]
             return _Place(liked, own, "/".join(parts[:index] + parts[index + 1 :]))
     return None
 
 
-def _has_pair_table(listing: Listing) -> bool:
-    if LOG_NAME in listing.tables and read_collected(listing) is not None:
-        return True
-    if any(name.lower().endswith(".parquet") and name.count("/") <= 1 for name in listing.tables):
-        return True
-    return any(not names_single_pictures(columns_of(listing, name)) for name in top_tables(listing, CAPTION_TABLES))
+def _places(listing: Listing) -> list[_Place]:
+    return [place for path in listing.images if (place := _place(path))]
 
 
-def _opinion_table(listing: Listing) -> str | None:
+def _has_pair_table(readers: Readers) -> bool:
+    if readers.collected is not None or readers.parquet_files:
+        return True
+    tables = map(readers.table, readers.top_tables(*CAPTION_TABLES))
+    return any(not names_single_images(table.columns) for table in tables)
+
+
+def _rating_table(readers: Readers) -> str | None:
     """The table that says what was liked: one named for it, or metadata with a label column."""
-    named = top_tables(listing, OPINION_TABLES)
-    labelled = (
-        name
-        for name in top_tables(listing, CAPTION_TABLES)
-        if not columns_of(listing, name).isdisjoint(unpaired_tables.LABEL_COLUMNS)
-    )
+    named = readers.top_tables(*RATING_TABLES)
+    labelled = (name for name in readers.top_tables(*CAPTION_TABLES) if has_labels(readers.table(name).columns))
     return named[0] if named else next(labelled, None)
 
 
-def _read_table(listing: Listing) -> OpinionReading:
-    reading = OpinionReading("table")
-    name = _opinion_table(listing)
+def _read_table(readers: Readers) -> LayoutReading:
+    listing, reading, name = readers.listing, LayoutReading("table"), _rating_table(readers)
     assert name is not None, "this layout has a table"
+    table = readers.table(name)
+    unpaired_tables.check_columns(table)
     unlabelled: list[str] = []
-    for number, row in unpaired_tables.read_rows(listing, name):
+    for number, row in table.rows():
         where = f"{name}:{number}"
         try:
             if isinstance(row, RowError):
                 raise row
-            path, prompt = unpaired_tables.picture_of(listing, row), tables.prompt_of(row)
+            path, prompt = unpaired_tables.image_of(listing, row), tables.prompt_of(row)
             liked = _settle_side(unpaired_tables.liked_by(row), path)
             if liked is None:
                 unlabelled.append(where)
             else:
-                reading.judgements.append(_judgement(listing, path, where, liked, prompt))
+                reading.images.append(_candidate(listing, path, where, liked, prompt))
         except RowError as error:
-            reading.defects.append(tables.defect_of(error, where))
+            reading.defects.append(tables.defect_of(error, where, unpaired_tables.EXAMPLE))
     if unlabelled:
-        count = f"{len(unlabelled)} rows from here on have" if len(unlabelled) > 1 else "this row has"
-        message = f"{count} no label yet and stayed out; write 1 (liked) or 0 (disliked), or remove the row"
+        message = f"{tables.rows_from_here(unlabelled)} no label yet; write 1 (liked) or 0 (disliked), or remove it"
         reading.defects.append(Defect("unlabelled", unlabelled[0], message, fatal=False))
     return reading
 
 
-def _settle_side(told: bool | None, path: str) -> bool | None:
-    """The row's word; a picture in `liked/` or `disliked/` needs none, and a row must not contradict its folder."""
+def _settle_side(label: bool | None, path: str) -> bool | None:
+    """The row's label; an image in `liked/` or `disliked/` needs none, and a row must not contradict its folder."""
     place = _place(path)
     if place is None or not place.own:
-        return told
-    if told is not None and told != place.liked:
-        says, lies = ("liked", "disliked") if told else ("disliked", "liked")
-        raise RowError(f"the label says {says}, but {path} lies with the {lies} pictures; mend one of them")
+        return label
+    if label is not None and label != place.liked:
+        row, folder = ("liked", "disliked") if label else ("disliked", "liked")
+        raise RowError(f"the label says {row}, but {path} is in the folder of {folder} images; correct one of them")
     return place.liked
 
 
-def _read_folders(listing: Listing) -> OpinionReading:
-    reading = OpinionReading("folders")
-    prompts = _table_prompts(listing, reading.defects)
+def _read_folders(readers: Readers) -> LayoutReading:
+    listing, reading = readers.listing, LayoutReading("folders")
+    prompts = _table_prompts(readers, reading.defects)
     ignored: list[str] = []
     for path in listing.images:
         place = _place(path)
         if place is None:
             ignored.append(path)
         else:
-            reading.judgements.append(_judgement(listing, path, path, place.liked, prompts.get(path, "")))
+            reading.images.append(_candidate(listing, path, path, place.liked, prompts.get(path, "")))
     if ignored:
-        count = f"{len(ignored)} pictures lie" if len(ignored) > 1 else "this picture lies"
-        message = f"{count} neither with the liked nor with the disliked pictures and stayed out"
+        count = f"{len(ignored)} images are" if len(ignored) > 1 else "this image is"
+        message = f"{count} in neither the liked nor the disliked folder and left out"
         reading.defects.append(Defect("ignored_files", ignored[0], message, fatal=False))
     return reading
 
 
-def _table_prompts(listing: Listing, defects: list[Defect]) -> dict[str, str]:
-    """Captions from `metadata.jsonl` or `.csv` beside the pictures or above them, by path on disk."""
+def _table_prompts(readers: Readers, defects: list[Defect]) -> dict[str, str]:
+    """Captions from `metadata.jsonl` or `.csv` beside the images or above them, by path on disk."""
     prompts: dict[str, str] = {}
-    for name in listing.tables:
+    for name in readers.listing.tables:
         folder, slash, own = name.rpartition("/")
-        if own.lower() not in CAPTION_TABLES or not names_single_pictures(columns_of(listing, name)):
+        if own.lower() not in CAPTION_TABLES or not names_single_images(readers.table(name).columns):
             continue
-        for number, row in unpaired_tables.read_rows(listing, name):
+        for number, row in readers.table(name).rows():
             try:
                 if isinstance(row, RowError):
                     raise row
-                path = unpaired_tables.picture_of(listing, row, folder + slash)
+                path = unpaired_tables.image_of(readers.listing, row, folder + slash)
                 prompts.setdefault(path, tables.prompt_of(row))
             except RowError as error:
-                defects.append(tables.defect_of(error, f"{name}:{number}"))
+                defects.append(tables.defect_of(error, f"{name}:{number}", unpaired_tables.EXAMPLE))
     return prompts
 
 
-def _judgement(listing: Listing, path: str, where: str, liked: bool, prompt: str) -> Judgement:
+def _candidate(listing: Listing, path: str, where: str, liked: bool, prompt: str) -> RatedCandidate:
     """Caption files: `liked/cat.txt`, else `cat.txt` beside the two folders."""
     stem, place = nfc(split_suffix(path)[0]), _place(path)
     captions = listing.captions_at(stem, *([place.stem] if place else []))
-    return Judgement(Candidate(nfc(path), where, path, path, captions, prompt), liked)
+    return RatedCandidate(nfc(path), where, path, liked, captions, prompt)

@@ -15,7 +15,7 @@ from ..data.dataset import Dataset
 from ..exceptions import RunError
 from ..lora.metadata import LoraFacts, looks_like_a_path
 from ..models.base import Base
-from ..pairs.any_folder import Scan
+from ..pairs import Scan
 from .folder import RunFolder, differences
 
 
