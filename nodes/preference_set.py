@@ -54,7 +54,7 @@ class PreferenceSet(io.ComfyNode):
 
     @classmethod
     def execute(cls, dataset: str, shown: int, allow_empty_captions: bool) -> io.NodeOutput:
-        from ..dspo_train.pairs.any_folder import format_scan, scan_folder
+        from ..dspo_train.pairs import format_report, scan_folder
         from ..dspo_train.sheets.contact_sheet import scan_sheet
 
         folder = places.dataset(dataset)
@@ -64,4 +64,4 @@ class PreferenceSet(io.ComfyNode):
         sheet = scan_sheet(scan, shown, title=dataset)
         image = pictures.to_tensor([sheet])
         found = PairSet(dataset, scan, before)
-        return io.NodeOutput(found, format_scan(scan), image, ui=ui.PreviewImage(image, cls=cls))
+        return io.NodeOutput(found, format_report(scan), image, ui=ui.PreviewImage(image, cls=cls))

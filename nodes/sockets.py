@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from comfy_api.v0_0_2 import io
 
 if TYPE_CHECKING:
-    from ..dspo_train.pairs.any_folder import Scan
+    from ..dspo_train.pairs import Scan
 
 CATEGORY = "DSPO"
 

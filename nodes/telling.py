@@ -24,7 +24,7 @@ class Teller:
     """Tells the page how far we are, and hears of Cancel: each call raises core's exception for it.
 
     Attributes:
-        what: that is encoded: pairs or pictures.
+        what: is encoded: pairs or images.
     """
 
     def __init__(self, node_id: str, run: str, steps: int, what: str = "pairs") -> None:
@@ -39,7 +39,7 @@ class Teller:
         self.notes.append(f"Note: {text}")
 
     def encoding(self, stage: str, done: int, total: int) -> None:
-        self._show([f"Encoding pictures: {done} of {total} {self.what}"], done, total)
+        self._show([f"Encoding: {done} of {total} {self.what}"], done, total)
 
     def check_cancel(self, done: int, total: int) -> None:
         mm.throw_exception_if_processing_interrupted()

@@ -22,9 +22,8 @@ from ..dspo_train.config import TrainConfig
 from ..dspo_train.config.options import PLAIN
 from ..dspo_train.exceptions import RunError
 from ..dspo_train.models.single_file import Family, open_single_file
-from ..dspo_train.pairs.any_folder import Scan
+from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
-from ..dspo_train.pairs.opinions import OpinionScan
 from ..dspo_train.runs import preflight
 from ..dspo_train.runs.advice import Names
 from ..dspo_train.runs.folder import RunFolder
@@ -97,8 +96,7 @@ def train(order: Order) -> Done:
     if folder is None or not folder.completed(plan.config.steps):
         notes = _preflight(plan)
         folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
-        what = "pictures" if isinstance(plan.scan, OpinionScan) else "pairs"
-        teller = Teller(order.node_id, folder.folder.name, plan.config.steps, what)
+        teller = Teller(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
         for note in notes:
             teller.note(note)
         _run(plan, folder, teller)

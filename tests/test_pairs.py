@@ -300,7 +300,7 @@ def test_a_contradiction_drops_both_sides_and_a_repetition_all_but_the_first(tmp
         ("duplicate_pair", "metadata.jsonl:4"),
         ("duplicate_pair", "metadata.jsonl:5"),
     ]
-    assert "opposite of metadata.jsonl:2" in scan.defects[0].message
+    assert "contradicts metadata.jsonl:2" in scan.defects[0].message
 
 
 def test_copies_are_recognised_despite_other_metadata(tmp_path):
@@ -329,7 +329,7 @@ def test_deep_decodes_and_compares_pixels(tmp_path):
     assert scan_pairs(tmp_path, allow_empty_captions=True).defects == ()
     scan = scan_pairs(tmp_path, allow_empty_captions=True, deep=True)
     assert sorted((d.kind, d.where) for d in scan.defects) == [
-        ("same_picture", "a_w.png"),
+        ("same_image", "a_w.png"),
         ("unreadable_image", "b_l.png"),
     ]
 

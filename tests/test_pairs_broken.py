@@ -90,7 +90,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "a file": (lambda f: (f.rmdir(), f.write_text("x")), r"is a file; name the folder that holds the pictures"),
     "empty": (lambda f: None, r"the folder is empty; put pairs"),
     "only a hidden file": (lambda f: (f / ".x").write_text(""), r"the folder is empty"),
-    "no pictures": (lambda f: (f / "a.txt").write_text("x"), r"holds no PNG, JPEG or WebP picture"),
+    "no pictures": (lambda f: (f / "a.txt").write_text("x"), r"holds no PNG, JPEG or WebP image"),
     "only foreign pictures": (
         lambda f: (f / "a_w.gif").write_bytes(b"GIF89a"),
         r"holds no PNG(.|\n)*a_w\.gif: \.gif pictures are not read; save it as PNG, JPEG or WebP",
@@ -210,7 +210,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "over 64 megapixels": (
         lambda f: unreadable(f, lambda f: header_only_png(f / "bad_w.png", 8001, 8000)),
-        "bad_size", "bad_w.png", r"8001x8000 pixels are over 64 megapixels; scale",
+        "bad_size", "bad_w.png", r"8001x8000 pixels is over 64 megapixels; scale",
     ),
     "a side too long": (
         lambda f: unreadable(f, lambda f: header_only_png(f / "bad_w.png", 16385, 3000)),
@@ -218,7 +218,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "a side too short": (
         lambda f: unreadable(f, lambda f: picture(f / "bad_w.png", 1, (63, 64))),
-        "bad_size", "bad_w.png", r"63x64 pixels: a side is under 64; use a larger picture",
+        "bad_size", "bad_w.png", r"63x64 pixels: a side is under 64; use a larger image",
     ),
     "too narrow": (
         lambda f: unreadable(f, lambda f: picture(f / "bad_w.png", 1, (257, 64))),
@@ -230,7 +230,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "no caption": (
         lambda f: unreadable(f, lambda f: (f / "bad.txt").unlink()),
-        "no_caption", "bad_w.png", r"no caption file and no prompt in the picture's metadata; write",
+        "no_caption", "bad_w.png", r"no caption file and no prompt in the image's metadata; write",
     ),
     "blank caption": (
         lambda f: unreadable(f, write("bad.txt", b" \n\t")),
@@ -254,20 +254,20 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "same file twice": (
         lambda f: table(f, row(), row(image_1="a.png")),
-        "same_picture", "metadata.jsonl:2", r"are the same file \(a\.png\); name two different pictures",
+        "same_image", "metadata.jsonl:2", r"are the same file \(a\.png\); name two different images",
     ),
     "same picture twice": (
         lambda f: (pair(f), picture(f / "b_w.png", 7), picture(f / "b_l.png", 7), (f / "b.txt").write_text("x")),
-        "same_picture", "b_w.png", r"are the same picture \(b_w\.png, b_l\.png\); replace one",
+        "same_image", "b_w.png", r"are the same image \(b_w\.png, b_l\.png\); replace one",
     ),
     "copies that contradict": (
         lambda f: (pair(f), picture(f / "b_w.png", 5), picture(f / "b_l.png", 6), picture(f / "c_w.png", 6),
                    picture(f / "c_l.png", 5), [(f / f"{n}.txt").write_text("x") for n in "bc"]),
-        "contradicting_labels", "b_w.png", r"says the opposite of c_w\.png, on the same two pictures",
+        "contradicting_labels", "b_w.png", r"contradicts c_w\.png, which ranks the same two images",
     ),
     "a pair twice": (
         lambda f: (pair(f), pair(f, "b", 1)),
-        "duplicate_pair", "b_w.png", r"repeats a_w\.png: same pictures, same winner",
+        "duplicate_pair", "b_w.png", r"repeats a_w\.png: same images, same winner",
     ),
     "not JSON": (
         lambda f: table(f, row(), "{'prompt': 1}"),
@@ -315,11 +315,11 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "no pictures named": (
         lambda f: table(f, row(), row(image_0=None, image_1=None)),
-        "bad_metadata", "metadata.jsonl:2", r"names no pictures; add image_0 and image_1",
+        "bad_metadata", "metadata.jsonl:2", r"names no images; add image_0 and image_1",
     ),
     "a number as picture": (
         lambda f: table(f, row(), row(image_1=3)),
-        "bad_metadata", "metadata.jsonl:2", r"image_1 is 3; it must be the path of a picture",
+        "bad_metadata", "metadata.jsonl:2", r"image_1 is 3; it must be the path of an image",
     ),
     "a number as prompt": (
         lambda f: table(f, row(), row(prompt=3)),
@@ -327,7 +327,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "picture not there": (
         lambda f: table(f, row(), row(image_1="c.png")),
-        "missing_file", "metadata.jsonl:2", r'image_1: there is no picture "c\.png" here; check the spelling',
+        "missing_file", "metadata.jsonl:2", r'image_1: there is no image "c\.png" here; check the spelling',
     ),
     "parent folder": (
         lambda f: (picture(f.parent / "up.png", 3), table(f, row(), row(image_1="../up.png"))),
@@ -335,7 +335,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "absolute path": (
         lambda f: table(f, row(), row(image_1="/etc/b.png")),
-        "outside_folder", "metadata.jsonl:2", r"leads out of the dataset folder; copy the picture into the folder",
+        "outside_folder", "metadata.jsonl:2", r"leads out of the dataset folder; copy the image into the folder",
     ),
     "absolute path to a file inside": (
         lambda f: table(f, row(), row(image_1="/b.png")),

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from dspo_train.exceptions import ConfigError
-from dspo_train.pairs import Defect, PairScan, PreferencePair, format_report
+from dspo_train.pairs import Defect, PreferencePair, Scan, format_report
 
 
 def pair(key: str, prompt: str, winner: tuple[int, int], loser: tuple[int, int]) -> PreferencePair:
@@ -23,7 +23,7 @@ DEFECTS = (
 
 
 def test_a_report_says_all():
-    report = format_report(PairScan(Path("data"), "suffixes", PAIRS, 4, DEFECTS))
+    report = format_report(Scan(Path("data"), "suffixes", PAIRS, ties=4, defects=DEFECTS))
     lines = [line.split() for line in report.splitlines()]
     assert ["Layout", "suffixes"] in lines
     assert ["Pairs", "3", "usable,", "2", "different", "prompts"] in lines
@@ -35,17 +35,17 @@ def test_a_report_says_all():
     assert ["height", "400", "556", "1080"] in lines
     assert ["512", "x", "512", "2", "#" * 30] in lines
     assert ["640", "x", "384", "1", "#" * 15] in lines
-    assert "1 pair holds a picture smaller than its bucket" in report
+    assert "1 pair holds an image smaller than its bucket" in report
     assert report.splitlines()[-1] == "USABLE with 3 pairs; 2 defects left something out, 1 warning."
 
 
 def test_fatal_defects_come_first_and_only_some_are_shown():
-    report = format_report(PairScan(Path("data"), "ranked", PAIRS, 0, DEFECTS), shown=1)
+    report = format_report(Scan(Path("data"), "ranked", PAIRS, ties=0, defects=DEFECTS), shown=1)
     assert "First 1 of 3 defects\n  x x_w.png: write one\n\nUSABLE" in report
 
 
 def test_every_character_is_in_cp1252_and_none_controls_the_terminal():
-    report = format_report(PairScan(Path("данные"), "suffixes", PAIRS, 0, DEFECTS))
+    report = format_report(Scan(Path("данные"), "suffixes", PAIRS, ties=0, defects=DEFECTS))
     report.encode("cp1252")
     assert "\\u732b\\x1b[31m_w.png" in report
     assert all(character.isprintable() or character == "\n" for character in report)
@@ -54,20 +54,20 @@ def test_every_character_is_in_cp1252_and_none_controls_the_terminal():
 @pytest.mark.parametrize(
     "pairs, defects, verdict",
     [
-        (PAIRS, (), "READY: 3 pairs, nothing to mend."),
+        (PAIRS, (), "READY: 3 pairs, nothing to fix."),
         (PAIRS[:1], DEFECTS[:1], "READY: 1 pair, 1 warning."),
-        ((), DEFECTS, "NOT USABLE: no pair is left to train on; mend the defects above."),
+        ((), DEFECTS, "NOT USABLE: no pair is left to train on; fix the defects above."),
     ],
 )
 def test_verdicts(pairs, defects, verdict):
-    assert format_report(PairScan(Path("data"), "suffixes", pairs, 0, defects)).splitlines()[-1] == verdict
+    assert format_report(Scan(Path("data"), "suffixes", pairs, ties=0, defects=defects)).splitlines()[-1] == verdict
 
 
 def test_lines_fit_a_terminal():
-    report = format_report(PairScan(Path("data"), "suffixes", PAIRS * 3000, 10_000, DEFECTS), resolution=1024)
+    report = format_report(Scan(Path("data"), "suffixes", PAIRS * 3000, ties=10_000, defects=DEFECTS), resolution=1024)
     assert max(map(len, report.splitlines())) <= 80
 
 
 def test_a_bad_resolution_is_refused():
     with pytest.raises(ConfigError, match="below the bucket step"):
-        format_report(PairScan(Path("data"), "suffixes", PAIRS, 0, ()), resolution=32)
+        format_report(Scan(Path("data"), "suffixes", PAIRS, ties=0, defects=()), resolution=32)

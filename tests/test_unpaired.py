@@ -19,7 +19,7 @@ from dspo_train.data.unpaired import EncodedOpinion, UnpairedBatch, UnpairedSour
 from dspo_train.exceptions import DatasetError
 from dspo_train.images.buckets import Bucket
 from dspo_train.models.base import Base, load_base
-from dspo_train.pairs import scan_opinions, scan_pairs
+from dspo_train.pairs import scan_folder, scan_pairs
 from dspo_train.training.forward import pair_errors
 
 DATA = DataSpec(64, 16)
@@ -57,7 +57,7 @@ class Set:
     def __init__(self, folder: Path, base: Base, data: DataSpec = DATA) -> None:
         self.base, self.data = base, data
         self.cache = EncodingCache(folder / "cache")
-        self.opinions = encode_opinions(scan_opinions(folder), base.encoder, self.cache, data, seed=3)
+        self.opinions = encode_opinions(scan_folder(folder), base.encoder, self.cache, data, seed=3)
 
     def source(self, **changes) -> UnpairedSource:
         encoder = self.base.encoder
@@ -114,7 +114,7 @@ def test_a_picture_of_a_pair_is_not_encoded_again(base, tmp_path):
         (tmp_path / "set" / side).mkdir(parents=True)
         (tmp_path / "pairs" / f"{name}.png").rename(tmp_path / "set" / side / "a.png")
         (tmp_path / "set" / side / "a.txt").write_text("red dog")
-    liked, disliked = encode_opinions(scan_opinions(tmp_path / "set"), base.encoder, cache, DATA, seed=0)
+    liked, disliked = encode_opinions(scan_folder(tmp_path / "set"), base.encoder, cache, DATA, seed=0)
     assert (liked.picture, disliked.picture) == (pair.winner, pair.loser)
     assert liked.caption == disliked.caption == pair.caption
     assert liked.time_ids == pair.time_ids
@@ -122,7 +122,7 @@ def test_a_picture_of_a_pair_is_not_encoded_again(base, tmp_path):
 
 def test_processes_share_the_encoding(base, tmp_path):
     """Of seven pictures the first process encodes four, the second three; both name the same places."""
-    scan = scan_opinions(write_opinions(tmp_path, FIVE, TWO))
+    scan = scan_folder(write_opinions(tmp_path, FIVE, TWO))
     cache = EncodingCache(tmp_path / "cache")
     seen: list[tuple[int, int]] = []
     named = [
@@ -137,7 +137,7 @@ def test_processes_share_the_encoding(base, tmp_path):
 
 
 def test_one_side_alone_is_refused(base, tmp_path):
-    scan = scan_opinions(write_opinions(tmp_path, FIVE, []))
+    scan = scan_folder(write_opinions(tmp_path, FIVE, []))
     with pytest.raises(DatasetError, match=r"5 liked, 0 disliked"):
         encode_opinions(scan, base.encoder, EncodingCache(tmp_path / "cache"), DATA, seed=0)
 
@@ -169,7 +169,7 @@ def test_sizes_tell_where_the_bucket_was_cut(base, tmp_path):
 
 
 def test_random_crops_differ_by_picture_and_repeat_by_seed(base, tmp_path):
-    scan = scan_opinions(write_opinions(tmp_path, [SQUARE, TALL, TALL], [SQUARE]))
+    scan = scan_folder(write_opinions(tmp_path, [SQUARE, TALL, TALL], [SQUARE]))
     data = DataSpec(64, 16, crop="random")
     cache = EncodingCache(tmp_path / "cache")
     tops = [[o.time_ids[2] for o in encode_opinions(scan, base.encoder, cache, data, seed=s)][1:3] for s in (1, 1, 2)]

@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from ..config import TrainConfig, from_dict, with_settings
 from ..exceptions import ConfigError
-from ..pairs import OpinionScan
 from ..runs.folder import RunFolder
 from ..runs.session import Job, Session, open_session
 from ..training.trainer import StepReport
@@ -47,8 +46,8 @@ def _announce(session: Session) -> None:
     scan, config = session.scan, session.job.config
     dropped = sum(defect.fatal for defect in scan.defects)
     faults = f", {dropped} defects (see inspect)" if dropped else ""
-    if isinstance(scan, OpinionScan):
-        counted = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked pictures"
+    if scan.unpaired:
+        counted = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked images"
     else:
         counted = f"{len(scan.pairs)} pairs, {scan.ties} ties left out"
     say(f"{counted}{faults}; base {session.base.name} ({session.base.family})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,7 @@ from .. import files, objectives
 from ..config import TrainConfig
 from ..exceptions import ConfigError
 from ..models.base import Base
-from ..pairs import Opinion, OpinionScan, PreferencePair
-from ..pairs.any_folder import Scan
+from ..pairs import PreferencePair, Scan
 from ..training.held_out import Bank
 from . import draws
 from .batches import PairSource
@@ -44,12 +43,6 @@ class Dataset:
     content: str
 
 
-def prompts(scan: Scan) -> Iterator[str]:
-    """Of each pair, or of each picture without a partner."""
-    for item in scan.usable():
-        yield item.prompt
-
-
 def check(config: TrainConfig, scan: Scan) -> None:
     """Can these settings train on this folder?
 
@@ -57,17 +50,17 @@ def check(config: TrainConfig, scan: Scan) -> None:
         ConfigError: they cannot.
         DatasetError: nothing in the folder is fit for training.
     """
-    objectives.check(config, unpaired=isinstance(scan, OpinionScan))
-    pairs = scan.usable()
-    if isinstance(scan, OpinionScan):
+    objectives.check(config, unpaired=scan.unpaired)
+    scan.usable()
+    if scan.unpaired:
         for name, given in (
             ("held_out.share", config.held_out.share),
             ("data.one_per_prompt", config.data.one_per_prompt),
         ):
             if given:
-                raise ConfigError(f"{name} needs pairs, and {scan.folder.name} holds pictures without; leave it out")
+                raise ConfigError(f"{name} needs pairs, and {scan.folder.name} holds images without; leave it out")
     elif config.held_out.share:
-        split([pair.prompt for pair in pairs], config.held_out.share, _RULER)
+        split(scan.prompts, config.held_out.share, _RULER)
 
 
 def encode(
@@ -80,14 +73,14 @@ def encode(
     """
     share = (accelerator.process_index, accelerator.num_processes)
     settings = _settings(config, base, cache, accelerator)
-    if isinstance(scan, OpinionScan):
-        taken = _swapped_opinions(scan) if config.labels == "swapped" else scan
+    if scan.unpaired:
+        taken = _swapped_ratings(scan) if config.labels == "swapped" else scan
         opinions = encode_opinions(
             taken, base.encoder, cache, config.data, seed=_RULER, share=share, on_progress=on_progress
         )
         content = files.digest(*(opinion.content for opinion in opinions))
         return Dataset(UnpairedSource(opinions, **settings), None, len(opinions), content)
-    pairs = _chosen(scan.usable(), config)
+    pairs = _chosen(scan.pairs, config)
     encoded = encode_pairs(pairs, base.encoder, cache, config.data, seed=_RULER, share=share, on_progress=on_progress)
     return _paired(pairs, encoded, config, settings)
 
@@ -117,11 +110,9 @@ def _swapped_pair(pair: PreferencePair) -> PreferencePair:
     )
 
 
-def _swapped_opinions(scan: OpinionScan) -> OpinionScan:
-    def other(opinions: Sequence[Opinion]) -> tuple[Opinion, ...]:
-        return tuple(dataclasses.replace(opinion, liked=not opinion.liked) for opinion in opinions)
-
-    return dataclasses.replace(scan, liked=other(scan.disliked), disliked=other(scan.liked))
+def _swapped_ratings(scan: Scan) -> Scan:
+    images = tuple(dataclasses.replace(image, liked=not image.liked) for image in scan.images)
+    return dataclasses.replace(scan, images=images)
 
 
 def _paired(
@@ -157,4 +148,4 @@ def _settings(config: TrainConfig, base: Base, cache: EncodingCache, accelerator
 
 def tags(scan: Scan) -> Counter[str]:
     """How often each word stands in the prompts."""
-    return Counter(word for prompt in prompts(scan) for word in prompt.replace(",", " ").split())
+    return Counter(word for prompt in scan.prompts for word in prompt.replace(",", " ").split())

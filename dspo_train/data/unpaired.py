@@ -21,7 +21,7 @@ from ..config import DataSpec
 from ..images.buckets import Bucket, make_buckets
 from ..images.shared_buckets import shared_buckets
 from ..models.conditioning import Conditioning
-from ..pairs import OpinionScan
+from ..pairs import Scan
 from ..training.forward import Stacked
 from . import draws
 from .batches import Source
@@ -51,7 +51,7 @@ class EncodedOpinion:
 
 
 def encode_opinions(
-    scan: OpinionScan,
+    scan: Scan,
     encoder: Encoder,
     cache: EncodingCache,
     data: DataSpec,
@@ -68,11 +68,12 @@ def encode_opinions(
     Raises:
         DatasetError: one side is empty.
     """
-    opinions = scan.usable()
+    scan.usable()
+    opinions = scan.liked + scan.disliked
     buckets = make_buckets(data.resolution, data.bucket_step)
     liked, disliked = shared_buckets([o.size for o in scan.liked], [o.size for o in scan.disliked], buckets)
     wanted = [
-        Wanted(opinion.key, opinion.prompt, (opinion.picture,), opinion.size, bucket)
+        Wanted(opinion.key, opinion.prompt, opinion.images, opinion.size, bucket)
         for opinion, bucket in zip(opinions, liked + disliked, strict=True)
     ]
     found = encode(wanted, encoder, cache, data, seed=seed, share=share, on_progress=on_progress)

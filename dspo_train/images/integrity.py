@@ -65,14 +65,16 @@ def inspect_image(path: str | os.PathLike[str]) -> Structure:
     return Structure(size, digest.digest(), tuple(found.pixels))
 
 
-def content_hash(path: str | os.PathLike[str]) -> bytes:
+def content_hash(path: str | os.PathLike[str], structure: Structure) -> bytes:
     """SHA-256 of the compressed pixels alone: proof where two fingerprints agree.
 
+    Args:
+        structure: what `inspect_image` found in this file.
+
     Raises:
-        ImageError: the file is not a whole picture.
+        ImageError: the file cannot be read.
     """
     digest = hashlib.sha256()
-    structure = inspect_image(path)
     try:
         with open(path, "rb") as file:
             for offset, length in structure.pixels:

@@ -1,24 +1,19 @@
-"""Preferences on disk, pairs or liked and disliked pictures: every dataset layout read, and its defects listed."""
+"""Preference datasets on disk, pairs or liked and disliked images: every layout read, and its defects listed."""
 
-from .opinion_report import format_opinions
-from .opinions import Opinion, OpinionScan, looks_unpaired, scan_opinions
 from .prompts import prompt_from_image
 from .report import format_report
-from .scan import scan_pairs
-from .types import Defect, DefectKind, Layout, PairScan, PreferencePair
+from .scan import scan_folder, scan_pairs
+from .types import Defect, DefectKind, Layout, PreferencePair, RatedImage, Scan
 
 __all__ = [
     "Defect",
     "DefectKind",
     "Layout",
-    "Opinion",
-    "OpinionScan",
-    "PairScan",
     "PreferencePair",
-    "format_opinions",
+    "RatedImage",
+    "Scan",
     "format_report",
-    "looks_unpaired",
     "prompt_from_image",
-    "scan_opinions",
+    "scan_folder",
     "scan_pairs",
 ]

@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from .prompts import prompt_from_image
-from .types import Candidate, Defect
+from .readings import Candidate, RatedCandidate
+from .types import Defect
 
 _MAX_BYTES = 1 << 16
 
@@ -25,7 +26,7 @@ class Captions:
         self._read = lru_cache(maxsize=1024)(self._read_file)
         self._embedded = lru_cache(maxsize=1024)(self._read_image)
 
-    def prompt(self, candidate: Candidate) -> str | None:
+    def prompt(self, candidate: Candidate | RatedCandidate) -> str | None:
         """The first prompt found: the table's own, caption files in order, the winner's, the loser's metadata.
 
         Returns an empty string where there is none, and None where a caption file is damaged: then nothing else
@@ -41,7 +42,7 @@ class Captions:
                 return None
             if text:
                 return self._one_line(text, relative)
-        return self._embedded(candidate.winner) or self._embedded(candidate.loser)
+        return next(filter(None, map(self._embedded, candidate.images)), "")
 
     def _one_line(self, text: str, where: str) -> str:
         lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from ..preferences.log import LOG_NAME, read_lines
 from ..preferences.state import State
 from .listing import Listing, nfc, split_suffix
-from .types import Candidate, Defect, Reading
+from .readings import Candidate, LayoutReading
+from .types import Defect
 
 
-def read_collected(listing: Listing) -> Reading | None:
+def read_collected(listing: Listing) -> LayoutReading | None:
     """One pair for each win that counts; None where the file of that name is not one of ours.
 
     Ties are counted. Skips, and what was undone, replaced or removed, are no defects and stay out. A broken line is
@@ -21,7 +22,7 @@ def read_collected(listing: Listing) -> Reading | None:
     state.feed(read_lines(listing.root / LOG_NAME))
     if state.header is None and not state.groups:
         return None
-    reading = Reading("collected")
+    reading = LayoutReading("collected")
     reading.defects += [Defect("bad_metadata", f"{LOG_NAME}:{it.line}", it.message) for it in state.broken]
     for judged in state.judged():
         where = f"{LOG_NAME}:{state.line_of[judged.vote.id]}"
@@ -36,7 +37,7 @@ def read_collected(listing: Listing) -> Reading | None:
             continue
         captions = listing.captions_at(*(nfc(split_suffix(name)[0]) for name in (winner, loser)))
         prompt = one_line(judged.prompt)
-        reading.candidates.append(Candidate(f"{winner}>{loser}", where, winner, loser, captions, prompt))
+        reading.pairs.append(Candidate(f"{winner}>{loser}", where, winner, loser, captions, prompt))
     return reading
 
 

@@ -10,15 +10,14 @@ from pathlib import Path
 
 from ..exceptions import ConfigError
 from ..files.names import parts_of
-from .any_folder import Scan
 from .folders import SIDES as PAIR_SIDES
 from .listing import CACHE_FOLDER, IMAGE_SUFFIXES, TABLE_SUFFIXES
-from .opinion_layouts import OPINION_SIDES
-from .opinions import OpinionScan
+from .types import PreferencePair, RatedImage, Scan
+from .unpaired_layouts import RATED_SIDES
 
 DEPTH = 3
 ENTRIES = 2000  # of one folder that are looked at; a set shows itself sooner
-SIDES = frozenset({"images", *(word for family in PAIR_SIDES for word in family), *OPINION_SIDES})
+SIDES = frozenset({"images", *(word for family in PAIR_SIDES for word in family), *RATED_SIDES})
 
 
 def find_sets(root: Path, depth: int = DEPTH) -> list[str]:
@@ -75,22 +74,21 @@ def _plain(name: str) -> bool:
 
 
 def pairs_stamp(scan: Scan) -> str:
-    """Changes when what would be trained does: pairs, opinions, prompts, or the pictures' sizes and times; no more."""
+    """Changes when what would be trained does: names, ratings, prompts, or the sizes and times of image files.
+
+    Source images are not trained and do not count.
+    """
     digest = hashlib.sha256()
-    for name, prompt, pictures in _trained(scan):
-        times = [(path.stat().st_size, path.stat().st_mtime_ns) for path in pictures]
-        digest.update(f"{name}\0{prompt}\0{times}\n".encode(errors="surrogatepass"))
+    for name, row in _named(scan):
+        times = [(path.stat().st_size, path.stat().st_mtime_ns) for path in row.images]
+        digest.update(f"{name}\0{row.prompt}\0{times}\n".encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
-def _trained(scan: Scan) -> Iterator[tuple[str, str, list[Path]]]:
-    """The name, prompt and pictures of each pair; or of each picture, whose name says whether it was liked."""
-    if isinstance(scan, OpinionScan):
-        for opinion in scan.liked + scan.disliked:
-            yield f"{opinion.key}\0{opinion.liked}", opinion.prompt, [opinion.picture]
-    else:
-        for pair in scan.pairs:
-            yield pair.key, pair.prompt, [pair.winner, pair.loser]
+def _named(scan: Scan) -> Iterator[tuple[str, PreferencePair | RatedImage]]:
+    """Each row, and the name that tells it from the others and a liked image from a disliked one."""
+    yield from ((pair.key, pair) for pair in scan.pairs)
+    yield from ((f"{image.key}\0{image.liked}", image) for image in (*scan.liked, *scan.disliked))
 
 
 def stamp(folder: Path) -> str:

@@ -16,7 +16,7 @@ from .. import files
 from ..exceptions import DatasetError
 from ..preferences.store import PreferenceStore
 from .collected import one_line
-from .types import PairScan
+from .types import Scan
 
 ExportLayout = Literal["suffix", "subfolders", "ranked", "jsonl", "csv"]
 
@@ -44,7 +44,7 @@ class _Pair:
         return (self.second, self.first) if self.preference == 1 else (self.first, self.second)
 
 
-def export(source: PreferenceStore | PairScan, target: Path, layout: ExportLayout) -> ExportReport:
+def export(source: PreferenceStore | Scan, target: Path, layout: ExportLayout) -> ExportReport:
     """Copy what was judged into a new folder that `scan_pairs` and other programs read.
 
     `suffix` writes `00001_w.png`, `00001_l.png`, `00001.txt`; `subfolders` writes `chosen/`, `rejected/` with the
@@ -102,7 +102,7 @@ def _from_store(store: PreferenceStore) -> Iterable[_Pair]:
         )
 
 
-def _from_scan(scan: PairScan) -> Iterable[_Pair]:
+def _from_scan(scan: Scan) -> Iterable[_Pair]:
     for pair in scan.pairs:
         yield _Pair(one_line(pair.prompt), pair.winner, pair.loser, 0)
 

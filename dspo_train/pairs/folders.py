@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from .listing import Listing, nfc, split_suffix
-from .types import Candidate, Defect, Reading
+from .readings import Candidate, LayoutReading
+from .types import Defect
 
 SIDES = (
     ("chosen", "rejected"),
@@ -28,7 +29,7 @@ _Family = tuple[str, str]
 _Sides = dict[tuple[str, _Family], tuple[list[str], list[str]]]
 
 
-def read_subfolders(listing: Listing) -> Reading:
+def read_subfolders(listing: Listing) -> LayoutReading:
     """`chosen/cat.png` and `rejected/cat.jpg`; also inside `set1/`, and with folders below each side.
 
     The first folder of a path that is named like a side decides, and the key is the path without it.
@@ -43,7 +44,7 @@ def read_subfolders(listing: Listing) -> Reading:
     return _pair_up(listing, "subfolders", sides)
 
 
-def read_suffixes(listing: Listing) -> Reading:
+def read_suffixes(listing: Listing) -> LayoutReading:
     """`cat_w.png` and `cat_l.png` (`_win`/`_lose`, `_winner`/`_loser`, `_chosen`/`_rejected`) in one folder.
 
     Caption: `cat.txt`, else the winner's, else the loser's own `.txt`.
@@ -57,7 +58,7 @@ def read_suffixes(listing: Listing) -> Reading:
     return _pair_up(listing, "suffixes", sides)
 
 
-def read_ranked(listing: Listing) -> Reading:
+def read_ranked(listing: Listing) -> LayoutReading:
     """`cat_0.png` (best), `cat_1.png`, ...: every better picture wins against every worse one.
 
     A set starts at 0 and has at most 16 pictures, so that a folder of merely numbered files is not taken for
@@ -68,7 +69,7 @@ def read_ranked(listing: Listing) -> Reading:
         match = _match_name(_RANK, path)
         if match:
             sets[match[0]][int(match[1])].append(path)
-    reading = Reading("ranked")
+    reading = LayoutReading("ranked")
     used: set[str] = set()
     for key, ranks in sets.items():
         used.update(path for paths in ranks.values() for path in paths)
@@ -94,8 +95,8 @@ def _match_name(pattern: re.Pattern[str], path: str) -> tuple[str, str] | None:
     return (folder + slash + match[1], match[2]) if match else None
 
 
-def _pair_up(listing: Listing, layout: str, sides: _Sides) -> Reading:
-    reading = Reading("subfolders" if layout == "subfolders" else "suffixes")
+def _pair_up(listing: Listing, layout: str, sides: _Sides) -> LayoutReading:
+    reading = LayoutReading("subfolders" if layout == "subfolders" else "suffixes")
     used: set[str] = set()
     keys: set[str] = set()
     for (stem, family), (winners, losers) in sides.items():
@@ -110,12 +111,12 @@ def _pair_up(listing: Listing, layout: str, sides: _Sides) -> Reading:
             stems = [*own, stem] if layout == "subfolders" else [stem, *own]
             key = stem if stem not in keys else f"{stem}#{family[0]}"
             keys.add(key)
-            reading.candidates.append(Candidate(key, winner, winner, loser, listing.captions_at(*stems)))
+            reading.pairs.append(Candidate(key, winner, winner, loser, listing.captions_at(*stems)))
     _note_ignored(listing, reading, used)
     return reading
 
 
-def _read_ranked_set(listing: Listing, reading: Reading, key: str, ranks: dict[int, list[str]]) -> None:
+def _read_ranked_set(listing: Listing, reading: LayoutReading, key: str, ranks: dict[int, list[str]]) -> None:
     defect = _ranked_defect(key, ranks)
     if defect:
         reading.defects.append(defect)
@@ -130,7 +131,7 @@ def _read_ranked_set(listing: Listing, reading: Reading, key: str, ranks: dict[i
             winner, loser = ranks[better][0], ranks[worse][0]
             stems = (key, *(nfc(split_suffix(path)[0]) for path in (winner, loser)))
             captions = listing.captions_at(*stems)
-            reading.candidates.append(Candidate(f"{key}#{better}>{worse}", winner, winner, loser, captions))
+            reading.pairs.append(Candidate(f"{key}#{better}>{worse}", winner, winner, loser, captions))
 
 
 def _ranked_defect(key: str, ranks: dict[int, list[str]]) -> Defect | None:
@@ -174,7 +175,7 @@ def _lonely(path: str, family: _Family, is_winner: bool, layout: str) -> Defect:
     return Defect("partner_missing", path, message)
 
 
-def _note_ignored(listing: Listing, reading: Reading, used: Iterable[str]) -> None:
+def _note_ignored(listing: Listing, reading: LayoutReading, used: Iterable[str]) -> None:
     used = set(used)
     ignored = [path for path in listing.images if path not in used]
     if not ignored:

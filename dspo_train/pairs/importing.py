@@ -8,7 +8,7 @@ from pathlib import Path
 from .. import files
 from ..exceptions import DatasetError
 from ..preferences.entries import canonical, digits, pair_id
-from ..preferences.pictures import picture_name
+from ..preferences.images import picture_name
 from ..preferences.store import PreferenceStore
 from ..preferences.types import NewPicture, Recorded
 from .scan import scan_pairs
@@ -44,7 +44,7 @@ def import_folder(store: PreferenceStore, folder: Path) -> ImportReport:
         added += new is True
         already += new is False
         if new is None:
-            defects.append(Defect("same_picture", pair.key, "both pictures are the same; give two different ones"))
+            defects.append(Defect("same_image", pair.key, "both pictures are the same; give two different ones"))
     return ImportReport(added, already, scan.ties, tuple(defects))
 
 

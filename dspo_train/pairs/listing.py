@@ -94,7 +94,7 @@ def refuse_without_images(listing: Listing) -> None:
     """Raise DatasetError where there is no picture that can be read."""
     if not listing.images:
         blocked = "".join(f"\n  {defect}" for defect in listing.defects[:10])
-        raise DatasetError(f"{listing.root}: holds no PNG, JPEG or WebP picture{blocked}")
+        raise DatasetError(f"{listing.root}: holds no PNG, JPEG or WebP image{blocked}")
 
 
 def _sort_in(listing: Listing, relative: str) -> None:

@@ -1,6 +1,6 @@
-"""Parquet files with embedded pictures (Pick-a-Pic), extracted once so that the rest only knows paths.
+"""Parquet files with embedded images (Pick-a-Pic), extracted once so that the rest only knows paths.
 
-Pictures go to `.dspo_cache/images/<sha256>.<type>`, labels and prompts to `.dspo_cache/tables/`, one JSON-lines
+Images go to `.dspo_cache/images/<sha256>.<type>`, labels and prompts to `.dspo_cache/tables/`, one JSON-lines
 index for each state of a parquet file. A second scan reads the index and never opens the parquet file.
 """
 
@@ -14,33 +14,40 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..exceptions import DatasetError
+from .. import files
+from ..exceptions import DatasetError, RunError
 from .labels import LABEL_COLUMNS, Outcome, Row, RowError, filled, judge
 from .listing import CACHE_FOLDER, EXTRACTED, Listing
-from .tables import IMAGE_COLUMNS, PROMPT_COLUMNS, NumberedRow, read_rows, rows_jsonl
-from .types import Reading
+from .readings import LayoutReading
+from .table_files import NumberedRow, rows_jsonl
+from .tables import IMAGE_COLUMNS, PROMPT_COLUMNS, read_rows
 
 _TABLES = f"{CACHE_FOLDER}/tables"
 _ROWS_AT_ONCE = 16
 _MAGIC = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
 
 
-def read_parquet(listing: Listing, names: list[str]) -> Reading:
+class _StaleIndexError(DatasetError):
+    """There is no index for the parquet file as it is, or an image that it names was deleted from the cache."""
+
+
+def read_parquet(listing: Listing, names: list[str]) -> LayoutReading:
     """Read the given parquet files of a listing as one table.
 
     Raises:
         DatasetError: pyarrow is missing, a file is damaged or lacks a column, or the cache cannot be written.
     """
-    indices = {name: _index_of(listing.root, name) for name in names}
-    present = set(_extracted(listing.root))
-    for name, index in indices.items():
-        if not (index.exists() and _complete(index, present)):
+    total = LayoutReading("metadata")
+    images = _with_extracted(listing)
+    for name in names:
+        index = _index_of(listing.root, name)
+        try:
+            reading = read_rows(images, name, _rows(index, images), unit=":row ")
+        except _StaleIndexError:
             _extract(listing.root, name, index)
-    everything = dataclasses.replace(listing, images=[*listing.images, *_extracted(listing.root)])
-    total = Reading("metadata")
-    for name, index in indices.items():
-        reading = read_rows(everything, name, _rows(index), unit=":row ")
-        total.candidates += reading.candidates
+            images = _with_extracted(listing)
+            reading = read_rows(images, name, _rows(index, images), unit=":row ")
+        total.pairs += reading.pairs
         total.ties += reading.ties
         total.defects += reading.defects
     return total
@@ -52,47 +59,48 @@ def _index_of(root: Path, name: str) -> Path:
     return root / _TABLES / f"{Path(name).stem[:80]}-{mark}.jsonl"
 
 
-def _rows(index: Path) -> Iterator[NumberedRow]:
+def _rows(index: Path, images: Listing) -> Iterator[NumberedRow]:
+    """The rows of an index, numbered as in the parquet file.
+
+    Raises:
+        _StaleIndexError: the parquet file has to be extracted.
+    """
+    stale = _StaleIndexError(f"{index}: the images that it names were deleted during the scan; scan again")
+    if not index.exists():
+        raise stale
     for _, row in rows_jsonl(index):
-        if not isinstance(row, RowError):
-            problem = row.get("problem")
-            yield int(row["row"]), RowError(problem) if problem else row
+        if isinstance(row, RowError):
+            continue
+        paths = [str(row.get(column, "")) for column in IMAGE_COLUMNS[0]]
+        if any(path.startswith(EXTRACTED) and path not in images.image_of for path in paths):
+            raise stale
+        problem = row.get("problem")
+        yield int(row["row"]), RowError(problem) if problem else row
 
 
-def _extracted(root: Path) -> list[str]:
+def _with_extracted(listing: Listing) -> Listing:
+    """The listing with the images in the cache, which it otherwise leaves out."""
     try:
-        with os.scandir(root / EXTRACTED) as entries:
-            return sorted(f"{EXTRACTED}{entry.name}" for entry in entries if entry.is_file(follow_symlinks=False))
+        with os.scandir(listing.root / EXTRACTED) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_file(follow_symlinks=False))
     except FileNotFoundError:
-        return []
-
-
-def _complete(index: Path, present: set[str]) -> bool:
-    """Whether every picture of the index is still there; a cleaned cache is filled again."""
-    return all(
-        not str(row.get(column, "")).startswith(EXTRACTED) or row[column] in present
-        for _, row in rows_jsonl(index)
-        if not isinstance(row, RowError)
-        for column in IMAGE_COLUMNS[0]
-    )
+        names = []
+    return dataclasses.replace(listing, images=[*listing.images, *(f"{EXTRACTED}{name}" for name in names)])
 
 
 def _extract(root: Path, name: str, index: Path) -> None:
-    temporary = index.with_suffix(f".{os.getpid()}.tmp")
+    lines = (
+        json.dumps({"row": number, **_extract_row(root, row)}).encode() + b"\n"
+        for number, row in enumerate(_parquet_rows(root / name), 1)
+    )
     try:
-        (root / EXTRACTED).mkdir(parents=True, exist_ok=True)
-        index.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                for number, row in enumerate(_parquet_rows(root / name), 1):
-                    file.write(json.dumps({"row": number, **_extract_row(root, row)}) + "\n")
-            os.replace(temporary, index)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
+        files.write_chunks(index, lines)
+    except RunError as error:
+        cause = error.__cause__
+        reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else error
         raise DatasetError(
-            f"{root / CACHE_FOLDER}: cannot extract the pictures of {name} ({error.strerror or error}); "
-            "make room, or make the dataset folder writable"
+            f"{root / CACHE_FOLDER}: cannot extract the images of {name} ({reason}); free some space, or make the "
+            "dataset folder writable"
         ) from error
 
 
@@ -109,9 +117,11 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
             found = file.schema_arrow.names
             columns = [c for c in (*PROMPT_COLUMNS, *LABEL_COLUMNS, "has_label") if c in found]
             columns += _image_columns(path, found)
-            # Small batches: a row group of Pick-a-Pic holds hundreds of megabytes of pictures.
+            # Small batches: a row group of Pick-a-Pic holds hundreds of megabytes of images.
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=columns):
                 yield from batch.to_pylist()
+    except DatasetError:  # a ValueError too, whose message is complete
+        raise
     except (arrow.ArrowException, ValueError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise DatasetError(f"{path}: cannot be read as parquet ({reason}); download it again") from error
@@ -122,7 +132,7 @@ def _image_columns(path: Path, found: list[str]) -> tuple[str, str]:
         if {*pair} <= {*found}:
             return pair
     raise DatasetError(
-        f"{path}: holds no pictures (columns: {', '.join(found[:20])}); jpg_0 and jpg_1 are needed, which the "
+        f"{path}: holds no images (columns: {', '.join(found[:20])}); jpg_0 and jpg_1 are needed, which the "
         "'no_images' variants of Pick-a-Pic lack"
     )
 
@@ -141,19 +151,17 @@ def _extract_row(root: Path, row: Row) -> dict[str, Any]:
     return kept
 
 
-def _store(root: Path, picture: Any, column: str) -> str:
-    """Write one embedded picture under its content's name; a path is passed on as it is."""
-    if isinstance(picture, dict):  # the `Image` feature of Hugging Face datasets
-        picture = picture.get("bytes") or picture.get("path")
-    if isinstance(picture, str):
-        return picture
-    kind = next((kind for magic, kind in _MAGIC.items() if (picture or b"").startswith(magic)), None)
+def _store(root: Path, image: Any, column: str) -> str:
+    """Write one embedded image under its content's name; a path is passed on as it is."""
+    if isinstance(image, dict):  # the `Image` feature of Hugging Face datasets
+        image = image.get("bytes") or image.get("path")
+    if isinstance(image, str):
+        return image
+    kind = next((kind for magic, kind in _MAGIC.items() if (image or b"").startswith(magic)), None)
     if kind is None:
-        raise RowError(f"{column} holds no PNG, JPEG or WebP picture")
-    relative = f"{EXTRACTED}{hashlib.sha256(picture).hexdigest()[:40]}.{kind}"
+        raise RowError(f"{column} holds no PNG, JPEG or WebP image")
+    relative = f"{EXTRACTED}{hashlib.sha256(image).hexdigest()[:40]}.{kind}"
     target = root / relative
-    if not (target.exists() and target.stat().st_size == len(picture)):
-        temporary = target.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(picture)
-        os.replace(temporary, target)
+    if not (target.exists() and target.stat().st_size == len(image)):
+        files.write_bytes(target, image)
     return relative

@@ -1,15 +1,18 @@
-"""What a dataset scan finds: pairs, and defects said in words."""
+"""What a dataset scan finds: pairs or rated images, and their defects in words."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from ..exceptions import DatasetError
 
-Layout = Literal["collected", "metadata", "subfolders", "suffixes", "ranked"]
+Layout = Literal["collected", "metadata", "subfolders", "suffixes", "ranked", "table", "folders"]
+"""The last two are unpaired: a table or two folders of liked and disliked images."""
+
+UNPAIRED: frozenset[Layout] = frozenset(("table", "folders"))
 
 DefectKind = Literal[
     "partner_missing",
@@ -19,11 +22,12 @@ DefectKind = Literal[
     "unreadable_image",
     "unsupported_format",
     "bad_size",
+    "bad_source",
     "aspect_mismatch",
     "no_caption",
     "bad_caption",
     "multiline_caption",
-    "same_picture",
+    "same_image",
     "duplicate_pair",
     "contradicting_labels",
     "bad_metadata",
@@ -37,12 +41,12 @@ DefectKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One thing to mend in a dataset.
+    """One thing to fix in a dataset.
 
     Attributes:
         where: a path relative to the dataset folder, `file:line` or `file:row N`.
         message: what is wrong and what to do about it.
-        fatal: True where a pair was left out because of it, False for a warning.
+        fatal: True where something was left out because of it, False for a warning.
     """
 
     kind: DefectKind
@@ -56,11 +60,12 @@ class Defect:
 
 @dataclass(frozen=True, slots=True)
 class PreferencePair:
-    """Two pictures of one prompt, and which of them was preferred.
+    """Two images of one prompt, and which of them was preferred.
 
     Attributes:
         key: stable, unique name within the dataset, such as `cat`, `sub/cat#0>2` or `a.png>b.png`.
         winner_size, loser_size: (width, height) in pixels, after the EXIF orientation was applied.
+        source: the image that both were made from (img2img), where the dataset names one.
     """
 
     key: str
@@ -69,64 +74,106 @@ class PreferencePair:
     loser: Path
     winner_size: tuple[int, int]
     loser_size: tuple[int, int]
+    source: Path | None = None
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """Winner and loser."""
+        return self.winner, self.loser
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Of `images`."""
+        return self.winner_size, self.loser_size
+
+
+@dataclass(frozen=True, slots=True)
+class RatedImage:
+    """One image of one prompt, and whether it was liked.
+
+    Attributes:
+        key: stable, unique name within the dataset: the path of the image, such as `liked/cat.png`.
+        size: (width, height) in pixels, after the EXIF orientation was applied.
+    """
+
+    key: str
+    prompt: str
+    image: Path
+    liked: bool
+    size: tuple[int, int]
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The one."""
+        return (self.image,)
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Of `images`."""
+        return (self.size,)
 
 
 @dataclass(frozen=True)
-class PairScan:
-    """All that `scan_pairs` found in one folder, in a deterministic order."""
+class Scan:
+    """All that was found in one folder, in a deterministic order: `pairs`, or `images` where it is unpaired."""
 
     folder: Path
     layout: Layout
-    pairs: tuple[PreferencePair, ...]
-    ties: int
-    defects: tuple[Defect, ...]
+    pairs: tuple[PreferencePair, ...] = ()
+    images: tuple[RatedImage, ...] = ()
+    ties: int = 0
+    defects: tuple[Defect, ...] = ()
 
-    def usable(self) -> tuple[PreferencePair, ...]:
-        """The pairs to train on.
+    @property
+    def unpaired(self) -> bool:
+        return self.layout in UNPAIRED
+
+    @property
+    def liked(self) -> tuple[RatedImage, ...]:
+        return tuple(image for image in self.images if image.liked)
+
+    @property
+    def disliked(self) -> tuple[RatedImage, ...]:
+        return tuple(image for image in self.images if not image.liked)
+
+    @property
+    def rows(self) -> tuple[PreferencePair, ...] | tuple[RatedImage, ...]:
+        """The pairs; or the images, the liked before the disliked."""
+        return (*self.liked, *self.disliked) if self.unpaired else self.pairs
+
+    @property
+    def noun(self) -> Literal["pairs", "images"]:
+        """What a row is, in the plural."""
+        return "images" if self.unpaired else "pairs"
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Of each row."""
+        return tuple(row.prompt for row in self.rows)
+
+    @property
+    def lack(self) -> str:
+        """Why there is nothing to train on; empty where there is something."""
+        if self.unpaired:
+            counts = len(self.liked), len(self.disliked)
+            return "" if all(counts) else "no usable images on both sides ({} liked, {} disliked)".format(*counts)
+        ties = f" ({self.ties} ties were left out)" if self.ties else ""
+        return "" if self.pairs else f"no usable pair{ties}"
+
+    def usable(self) -> tuple[PreferencePair, ...] | tuple[RatedImage, ...]:
+        """The rows to train on.
 
         Raises:
-            DatasetError: there is none; the first ten defects say why.
+            DatasetError: there is no pair, or one side has no image; the first ten defects say why.
         """
-        if self.pairs:
-            return self.pairs
-        ties = f" ({self.ties} ties were left out)" if self.ties else ""
-        raise nothing_usable(self.folder, f"no usable pair{ties}", self.defects)
+        if self.lack:
+            raise _nothing_usable(self.folder, self.lack, self.defects)
+        return self.rows
 
 
-def nothing_usable(folder: Path, lack: str, defects: Sequence[Defect]) -> DatasetError:
-    """The error of a folder that gives nothing to train on, with its first ten defects."""
+def _nothing_usable(folder: Path, lack: str, defects: Sequence[Defect]) -> DatasetError:
     shown = [f"  {defect}" for defect in defects[:10]]
     rest = len(defects) - len(shown)
     if rest > 0:
         shown.append(f"  and {rest} more")
     return DatasetError("\n".join([f"{folder}: {lack}", *shown]))
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A pair as its layout names it, before any picture or caption was looked at.
-
-    Paths are relative to the dataset folder, with `/`, spelled as on disk.
-
-    Attributes:
-        where: the place a defect of this pair should point to.
-        captions: caption files to try, best first; only files that exist.
-        prompt: a prompt the layout itself supplies; it goes before the caption files.
-    """
-
-    key: str
-    where: str
-    winner: str
-    loser: str
-    captions: tuple[str, ...] = ()
-    prompt: str = ""
-
-
-@dataclass
-class Reading:
-    """What one layout reader found."""
-
-    layout: Layout
-    candidates: list[Candidate] = field(default_factory=list)
-    ties: int = 0
-    defects: list[Defect] = field(default_factory=list)

@@ -33,8 +33,8 @@ from .entries import (
     pair_id,
     parse,
 )
+from .images import store_picture
 from .log import PreferenceLog
-from .pictures import store_picture
 from .state import GroupState, State
 from .types import Already, BrokenLine, Gone, Judged, NewPicture, Progress, Question, Recorded, Reviewed, Undone
 

@@ -16,7 +16,7 @@ from ..exceptions import RunError
 from ..files.published import looks_like_a_path
 from ..lora.metadata import LoraFacts
 from ..models.base import Base
-from ..pairs.any_folder import Scan
+from ..pairs import Scan
 from ..version import VERSION
 from .folder import RunFolder, differences
 

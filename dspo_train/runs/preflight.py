@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 from ..config import TrainConfig
 from ..data.split import normalised
 from ..exceptions import DatasetError, RunError
-from ..pairs.any_folder import Scan
-from ..pairs.opinions import OpinionScan
+from ..pairs import Scan
 from . import memory
 from .advice import Names, advice
 
@@ -24,7 +23,7 @@ OFTEN = 100  # times that each pair is seen
 LATENT_VALUES = 2 * 4 / 64  # mean and log-variance of four channels, for every 8 x 8 pixels
 TEXT_BYTES = 77 * 2048 * 4  # one caption's embedding; SDXL's, the largest, in float32
 SPARE = 256 * 2**20  # bytes; a disk is never filled to the brim
-_CAPTIONS = {"pairs": "cat_w.png, cat_l.png: cat.txt", "pictures": "liked/cat.png: liked/cat.txt"}
+_CAPTIONS = {"pairs": "cat_w.png, cat_l.png: cat.txt", "images": "liked/cat.png: liked/cat.txt"}
 
 
 def check_pairs(scan: Scan, config: TrainConfig) -> list[str]:
@@ -35,8 +34,8 @@ def check_pairs(scan: Scan, config: TrainConfig) -> list[str]:
     """
     left_out = [defect for defect in scan.defects if defect.fatal]
     silent = sum(defect.kind == "no_caption" for defect in left_out)
-    kind = "pictures" if isinstance(scan, OpinionScan) else "pairs"
-    if silent and not (scan.liked or scan.disliked if isinstance(scan, OpinionScan) else scan.pairs):
+    kind = scan.noun
+    if silent and not scan.rows:
         raise DatasetError(
             f"{scan.folder.name}: none of its {silent} {kind} has a caption. Write the prompts into text files "
             f"beside them ({_CAPTIONS[kind]}), or allow empty captions in the Preference Set node"
@@ -55,18 +54,18 @@ def check_pairs(scan: Scan, config: TrainConfig) -> list[str]:
     seen = config.steps * config.batch_size * config.accumulate / count
     if seen > OFTEN:
         fewer = max(1, math.ceil(config.steps * OFTEN / seen))
-        each = f"each of the {count} {what}" if isinstance(scan, OpinionScan) else "each pair"
+        each = f"each of the {count} {what}" if scan.unpaired else "each pair"
         notes.append(f"{each} will be seen {seen:.0f} times: fewer steps ({fewer}) or more {kind} would be wiser")
     return notes
 
 
 def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:
     """Pairs to train on, held-out ones about; or the smaller side's pictures, which come as often as the other's."""
-    if not isinstance(scan, OpinionScan):
+    if not scan.unpaired:
         one = config.data.one_per_prompt
         count = len({normalised(pair.prompt) for pair in scan.pairs}) if one else len(scan.pairs)
         return "pairs", max(1, round(count * (1 - config.held_out.share)))
-    sides = ("liked pictures", len(scan.liked)), ("disliked pictures", len(scan.disliked))
+    sides = ("liked images", len(scan.liked)), ("disliked images", len(scan.disliked))
     return min(sides, key=lambda side: side[1])
 
 
@@ -139,7 +138,7 @@ def check_disk(out: Path, cache: Path, scan: Scan, family: Family, config: Train
     Raises:
         RunError: there is not; both figures are given.
     """
-    pictures = len(scan.usable()) * (1 if isinstance(scan, OpinionScan) else 2)
+    pictures = len(scan.usable()) * (1 if scan.unpaired else 2)
     encodings = pictures * (config.data.resolution**2 * LATENT_VALUES * 4 + TEXT_BYTES)
     adapter = 4 * config.lora.rank * memory.SIZES[family].widths[config.lora.targets]  # bytes, float32
     checkpoints = (config.keep_checkpoints + 1) * 4 * adapter  # weights, two moments, and the LoRA file

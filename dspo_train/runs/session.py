@@ -29,7 +29,7 @@ from ..models.base import Base, load_base
 from ..models.process import PredictionType
 from ..models.single_file import UnetWeights
 from ..models.unet import DiffusersDenoiser
-from ..pairs.any_folder import Scan, scan_folder
+from ..pairs import Scan, scan_folder
 from ..training import devices, held_out, trainer
 from ..training.full import WholeModel
 from ..training.state import Training

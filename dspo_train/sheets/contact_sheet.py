@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 from PIL import Image
@@ -11,54 +10,54 @@ from PIL import Image
 from ..drawing.grids import opinion_sheet, pair_sheet
 from ..exceptions import DatasetError
 from ..images.decode import load_rgb
-from ..pairs.any_folder import Scan
-from ..pairs.opinions import OpinionScan
+from ..pairs import PreferencePair, RatedImage, Scan
 
-SIDE = 320  # pixels; a sheet shows no picture larger
+SIDE = 320  # pixels; a sheet shows no image larger
 
-T = TypeVar("T")
+Row = TypeVar("Row", PreferencePair, RatedImage)
 
 
 def scan_sheet(scan: Scan, shown: int, *, title: str) -> Image.Image:
-    """At most `shown` pairs, or liked and disliked pictures, evenly spread over the set.
+    """At most `shown` pairs, or liked and disliked images, evenly spread over the set.
 
-    A picture that turns out damaged is left out, with its pair if it has one.
+    An image that turns out to be damaged is left out, with its pair if it has one.
 
     Raises:
-        DatasetError: none of them can be read.
+        DatasetError: nothing in the set is usable, or none of what was picked can be read.
     """
-    if isinstance(scan, OpinionScan):
-        opinions = _loaded([((it.picture,), (it.liked, it.prompt)) for it in _spread(scan.usable(), shown)], scan)
-        text = _count(len(opinions), len(scan.usable()), "pictures")
-        singles = [(pictures[0], liked, prompt) for pictures, (liked, prompt) in opinions]
-        return opinion_sheet(singles, title=title, subtitle=f"{text}; the liked ones have the mark", cell_size=SIDE)
-    pairs = _loaded([((it.winner, it.loser), it.prompt) for it in _spread(scan.usable(), shown)], scan)
-    text = _count(len(pairs), len(scan.usable()), "pairs")
-    doubles = [(pictures[0], pictures[1], prompt) for pictures, prompt in pairs]
-    return pair_sheet(doubles, title=title, subtitle=f"{text}; the better one has the mark", cell_size=SIDE)
+    scan.usable()
+    if scan.unpaired:
+        rated = _loaded(_spread(scan.liked + scan.disliked, shown))
+        singles = [(images[0], row.liked, row.prompt) for row, images in rated]
+        return opinion_sheet(singles, title=title, subtitle=_subtitle(len(rated), scan), cell_size=SIDE)
+    pairs = _loaded(_spread(scan.pairs, shown))
+    doubles = [(images[0], images[1], row.prompt) for row, images in pairs]
+    return pair_sheet(doubles, title=title, subtitle=_subtitle(len(pairs), scan), cell_size=SIDE)
 
 
-def _spread(items: Sequence[T], shown: int) -> list[T]:
-    step = max(1, len(items) / max(1, shown))
-    return [items[int(n * step)] for n in range(min(shown, len(items)))]
+def _subtitle(shown: int, scan: Scan) -> str:
+    count = f"{len(scan.rows)} {scan.noun}"
+    which = "the liked ones are marked" if scan.unpaired else "the better one of each is marked"
+    return f"{count if shown == len(scan.rows) else f'{shown} of {count}'}; {which}"
 
 
-def _loaded(picked: Sequence[tuple[tuple[Path, ...], T]], scan: Scan) -> list[tuple[list[Image.Image], T]]:
-    """The pictures of each that can be read, small."""
+def _spread(rows: Sequence[Row], shown: int) -> list[Row]:
+    step = max(1, len(rows) / max(1, shown))
+    return [rows[int(n * step)] for n in range(min(shown, len(rows)))]
+
+
+def _loaded(rows: Sequence[Row]) -> list[tuple[Row, list[Image.Image]]]:
+    """The rows whose images can all be read, with those images, small."""
     found, fault = [], None
-    for paths, what in picked:
+    for row in rows:
         try:
-            pictures = [load_rgb(path) for path in paths]
+            images = [load_rgb(path) for path in row.images]
         except DatasetError as error:
             fault = error
             continue
-        for picture in pictures:
-            picture.thumbnail((SIDE, SIDE))
-        found.append((pictures, what))
+        for image in images:
+            image.thumbnail((SIDE, SIDE))
+        found.append((row, images))
     if not found:
-        raise fault or DatasetError(f"{scan.folder}: no picture to show")
+        raise fault or DatasetError("no image to show; ask for at least one")
     return found
-
-
-def _count(shown: int, count: int, what: str) -> str:
-    return f"{count} {what}" if shown == count else f"{shown} of {count} {what}"

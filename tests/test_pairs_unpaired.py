@@ -1,4 +1,4 @@
-"""Folders of liked and disliked pictures: layouts read, defects said, and pairs left to the scan for pairs."""
+"""Folders of liked and disliked images: layouts read, defects named, and whatever can be pairs read as pairs."""
 
 import shutil
 from collections.abc import Callable
@@ -11,14 +11,19 @@ from test_pairs import LAYOUTS, fill, kinds, picture
 from dspo_train.exceptions import DatasetError
 from dspo_train.images.buckets import Bucket
 from dspo_train.images.shared_buckets import shared_buckets
-from dspo_train.pairs import OpinionScan, format_opinions, looks_unpaired, scan_opinions, scan_pairs
+from dspo_train.pairs import Scan, format_report, scan_folder, scan_pairs
 from dspo_train.pairs.listing import list_folder
-from dspo_train.pairs.opinion_layouts import surely_unpaired
+from dspo_train.pairs.readers import Readers
+from dspo_train.pairs.unpaired_layouts import surely_unpaired, unpaired_layout
 
 
-def told(scan: OpinionScan) -> dict[str, tuple[bool, str]]:
-    """key -> (liked, prompt) of all usable pictures."""
-    return {opinion.key: (opinion.liked, opinion.prompt) for opinion in scan.liked + scan.disliked}
+def told(scan: Scan) -> dict[str, tuple[bool, str]]:
+    """key -> (liked, prompt) of all usable images."""
+    return {image.key: (image.liked, image.prompt) for image in scan.liked + scan.disliked}
+
+
+def looks_unpaired(folder: Path) -> bool:
+    return unpaired_layout(Readers(list_folder(folder))) is not None
 
 
 ONE_EACH = {"liked/a.png": (True, "a cat"), "disliked/b.png": (False, "a dog")}
@@ -115,27 +120,33 @@ CASES = {
 def test_layouts(tmp_path, case):
     files, expected = CASES[case]
     fill(tmp_path, files)
-    assert looks_unpaired(tmp_path)
-    scan = scan_opinions(tmp_path)
+    scan = scan_folder(tmp_path)
+    assert scan.unpaired and scan.noun == "images"
     assert told(scan) == expected
     assert scan.defects == ()
-    assert all(opinion.picture.is_file() and opinion.size == (64, 64) for opinion in scan.usable())
+    assert all(image.image.is_file() and image.size == (64, 64) for image in scan.images)
+    assert scan.usable() == scan.rows == scan.liked + scan.disliked
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_names_that_fail_to_match_may_be_meant_as_pairs(tmp_path, case):
     """Only `chosen` and `rejected` leave that open; the scan for pairs then asks for the partners."""
-    listing = list_folder(fill(tmp_path, CASES[case][0]))
-    assert surely_unpaired(listing) == ("chosen/a.png" not in listing.images)
+    readers = Readers(list_folder(fill(tmp_path, CASES[case][0])))
+    unpaired = "chosen/a.png" not in readers.listing.images
+    assert surely_unpaired(readers) == unpaired
+    if unpaired:
+        with pytest.raises(DatasetError, match="holds liked and disliked images without pairs"):
+            scan_pairs(tmp_path)
+    else:
+        assert kinds(scan_pairs(tmp_path)) == ["partner_missing"] * 2
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_what_the_scan_for_pairs_reads_stays_pairs(tmp_path, name):
     fill(tmp_path, LAYOUTS[name][0])
-    assert scan_pairs(tmp_path).pairs
-    assert not looks_unpaired(tmp_path)
-    with pytest.raises(DatasetError, match="cannot tell which pictures were liked"):
-        scan_opinions(tmp_path)
+    scan = scan_folder(tmp_path)
+    assert scan.pairs and not scan.unpaired and scan.noun == "pairs"
+    assert scan == scan_pairs(tmp_path)
 
 
 PAIRS_STILL = {
@@ -158,13 +169,13 @@ def test_other_folders_do_not_look_unpaired(tmp_path, name):
 @pytest.mark.parametrize("files", [{}, {"liked/notes.txt": "x"}])
 def test_a_folder_without_pictures_is_refused(tmp_path, files):
     fill(tmp_path, files)
-    assert not looks_unpaired(tmp_path)
     with pytest.raises(DatasetError, match=r"is empty|holds no PNG"):
-        scan_opinions(tmp_path)
+        scan_folder(tmp_path)
 
 
-def test_a_missing_folder_does_not_look_unpaired(tmp_path):
-    assert not looks_unpaired(tmp_path / "none")
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="no such folder"):
+        scan_folder(tmp_path / "none")
 
 
 def five_and_two(folder: Path) -> Path:
@@ -201,7 +212,7 @@ HARM: dict[str, tuple[Callable[[Path], object], str, str, tuple[int, int]]] = {
     "tiny": (lambda path: picture(path, 1, (8, 8)), "bad_size", "a side is under 64", (4, 2)),
     "no caption": (lambda path: path.with_suffix(".txt").unlink(), "no_caption", "write the prompt", (4, 2)),
     "damaged caption": (lambda path: path.with_suffix(".txt").write_bytes(b"\xff"), "bad_caption", "UTF-8", (4, 2)),
-    "twice on one side": (again, "same_picture", "with the same opinion", (5, 2)),
+    "twice on one side": (again, "same_image", "with the same rating", (5, 2)),
     "on both sides": (on_both_sides, "contradicting_labels", "once liked and once disliked", (4, 2)),
 }
 
@@ -211,7 +222,7 @@ def test_a_harmed_picture_is_left_out_and_told(tmp_path, name):
     harm, kind, words, (liked, disliked) = HARM[name]
     five_and_two(tmp_path)
     harm(tmp_path / "liked/0.png")
-    scan = scan_opinions(tmp_path)
+    scan = scan_folder(tmp_path)
     fatal = [defect for defect in scan.defects if defect.fatal]
     assert {defect.kind for defect in fatal} == {kind}
     assert words in str(fatal[0])
@@ -222,7 +233,7 @@ def test_a_harmed_picture_is_left_out_and_told(tmp_path, name):
 def test_one_picture_may_be_liked_and_disliked_under_two_prompts(tmp_path):
     """The row of each file is named, and both stay."""
     rows = "file,caption,label\na.png,a red car,1\na.png,a blue car,0\n"
-    scan = scan_opinions(fill(tmp_path, {"a.png": 1, "opinions.csv": rows}))
+    scan = scan_folder(fill(tmp_path, {"a.png": 1, "opinions.csv": rows}))
     assert told(scan) == {"a.png": (True, "a red car"), "a.png#2": (False, "a blue car")}
     (defect,) = scan.defects
     assert (defect.kind, defect.where, defect.fatal) == ("contradicting_labels", "opinions.csv:3", False)
@@ -233,23 +244,23 @@ def test_an_empty_side_is_told(tmp_path, side):
     five_and_two(tmp_path)
     shutil.rmtree(tmp_path / side)
     (tmp_path / side).mkdir()
-    assert looks_unpaired(tmp_path)
-    scan = scan_opinions(tmp_path)
+    scan = scan_folder(tmp_path)
+    assert scan.unpaired
     assert [(defect.kind, defect.where) for defect in scan.defects] == [("partner_missing", side)]
-    with pytest.raises(DatasetError, match=rf"no usable pictures on both sides .*\n.*no usable {side} picture"):
+    with pytest.raises(DatasetError, match=rf"no usable images on both sides .*\n.*no usable {side} image"):
         scan.usable()
-    assert format_opinions(scan).endswith("NOT USABLE: one side has no picture to train on; mend the defects above.")
+    assert format_report(scan).endswith("NOT USABLE: one side has no image to train on; fix the defects above.")
 
 
 BAD_ROWS = {
     "a label of three": ("a.png,x,3", "bad_metadata", "label is \"3\"; it must be true, 1 or liked"),
     "half a label": ("a.png,x,0.5", "bad_metadata", "it must be true"),
     "a word": ("a.png,x,meh", "bad_metadata", "it must be true"),
-    "against its folder": ("liked/c.png,x,0", "bad_metadata", "says disliked, but liked/c.png lies with the liked"),
-    "no such picture": ("nowhere.png,x,1", "missing_file", "there is no picture"),
+    "against its folder": ("liked/c.png,x,0", "bad_metadata", "but liked/c.png is in the folder of liked images"),
+    "no such picture": ("nowhere.png,x,1", "missing_file", "there is no image"),
     "outside": ("../a.png,x,1", "outside_folder", "leads out of the dataset folder"),
     "too many values": ("a.png,x,y,1", "bad_metadata", "4 values for 3 columns"),
-    "no file": (",x,1", "bad_metadata", "must be the path of a picture"),
+    "no file": (",x,1", "bad_metadata", "must be the path of an image"),
 }  # fmt: skip
 
 
@@ -257,50 +268,40 @@ BAD_ROWS = {
 def test_a_bad_row_is_told_with_its_line(tmp_path, name):
     row, kind, words = BAD_ROWS[name]
     rows = f"file,caption,label\na.png,a cat,1\nb.png,a dog,0\n{row}\n"
-    scan = scan_opinions(fill(tmp_path, {**PICTURES, "liked/c.png": 3, "opinions.csv": rows}))
+    scan = scan_folder(fill(tmp_path, {**PICTURES, "liked/c.png": 3, "opinions.csv": rows}))
     assert [(defect.kind, defect.where) for defect in scan.defects] == [(kind, "opinions.csv:4")]
     assert words in scan.defects[0].message
     assert told(scan) == FLAT
 
 
 def test_a_broken_line_shows_an_example_of_one_picture(tmp_path):
-    scan = scan_opinions(fill(tmp_path, {"a.png": 1, "opinions.jsonl": "{oops\n"}))
+    scan = scan_folder(fill(tmp_path, {"a.png": 1, "opinions.jsonl": "{oops\n"}))
     assert '{"file": "a.png"' in scan.defects[-1].message
     assert "image_0" not in scan.defects[-1].message
 
 
 def test_rows_without_a_label_stay_out_with_a_warning(tmp_path):
     rows = "file,caption,label\na.png,a cat,1\nb.png,a dog,0\nc.png,x,\n"
-    scan = scan_opinions(fill(tmp_path, {**PICTURES, "c.png": 3, "opinions.csv": rows}))
+    scan = scan_folder(fill(tmp_path, {**PICTURES, "c.png": 3, "opinions.csv": rows}))
     assert [(defect.kind, defect.fatal) for defect in scan.defects] == [("unlabelled", False)]
     assert told(scan) == FLAT
 
 
 def test_a_table_without_pictures_in_its_header_is_refused(tmp_path):
     with pytest.raises(DatasetError, match=r"opinions\.csv:1: the header lacks 'file'"):
-        scan_opinions(fill(tmp_path, {"a.png": 1, "opinions.csv": "caption,label\nx,1\n"}))
+        scan_folder(fill(tmp_path, {"a.png": 1, "opinions.csv": "caption,label\nx,1\n"}))
 
 
 def test_pictures_on_no_side_are_told(tmp_path):
-    scan = scan_opinions(fill(five_and_two(tmp_path), {"stray.png": 200}))
+    scan = scan_folder(fill(five_and_two(tmp_path), {"stray.png": 200}))
     assert kinds(scan) == ["ignored_files"]
-    assert "stray.png: this picture lies neither" in str(scan.defects[0])
+    assert "stray.png: this image is in neither" in str(scan.defects[0])
 
 
 def test_empty_captions_may_be_allowed(tmp_path):
     five_and_two(tmp_path)
     (tmp_path / "liked/0.txt").unlink()
-    assert told(scan_opinions(tmp_path, allow_empty_captions=True))["liked/0.png"] == (True, "")
-
-
-def test_content_follows_the_pixels_alone(tmp_path):
-    five_and_two(tmp_path)
-    before = {opinion.key: opinion.content for opinion in scan_opinions(tmp_path).usable()}
-    assert len(set(before.values())) == 7
-    (tmp_path / "liked/0.txt").write_text("another caption")
-    picture(tmp_path / "liked/1.png", 99)
-    after = {opinion.key: opinion.content for opinion in scan_opinions(tmp_path).usable()}
-    assert {key for key in before if before[key] != after[key]} == {"liked/1.png"}
+    assert told(scan_folder(tmp_path, allow_empty_captions=True))["liked/0.png"] == (True, "")
 
 
 def test_a_deep_scan_finds_equal_pixels_in_other_files(tmp_path):
@@ -308,19 +309,19 @@ def test_a_deep_scan_finds_equal_pixels_in_other_files(tmp_path):
     with Image.open(tmp_path / "liked/0.png") as image:
         image.save(tmp_path / "disliked/0.webp", lossless=True)
     (tmp_path / "disliked/0.txt").write_text("dog 0")
-    assert kinds(scan_opinions(tmp_path)) == []
-    assert kinds(scan_opinions(tmp_path, deep=True)) == ["contradicting_labels"] * 2
+    assert kinds(scan_folder(tmp_path)) == []
+    assert kinds(scan_folder(tmp_path, deep=True)) == ["contradicting_labels"] * 2
 
 
 def test_a_report_says_all(tmp_path):
     five_and_two(tmp_path)
     picture(tmp_path / "liked/4.png", 40, (128, 64))
-    lines = [line.split() for line in format_opinions(scan_opinions(tmp_path)).splitlines()]
-    assert ["Pictures", "5", "liked,", "2", "disliked,", "7", "different", "prompts"] in lines
+    lines = [line.split() for line in format_report(scan_folder(tmp_path)).splitlines()]
+    assert ["Images", "5", "liked,", "2", "disliked,", "7", "different", "prompts"] in lines
     assert ["width", "64", "64", "128"] in lines
     assert ["512", "x", "512", "5", "2"] in lines
-    assert lines[-3][:7] == ["1", "picture", "is", "cut", "to", "another", "shape"]
-    assert " ".join(lines[-1]) == "READY: 5 liked and 2 disliked pictures, nothing to mend."
+    assert lines[-3][:6] == ["1", "image", "is", "cropped", "to", "another"]
+    assert " ".join(lines[-1]) == "READY: 5 liked and 2 disliked images, nothing to fix."
 
 
 SQUARE, WIDE, TALL = Bucket(64, 64), Bucket(80, 48), Bucket(48, 80)

@@ -13,8 +13,8 @@ from test_preferences import pictures, png
 
 from dspo_train.pairs.importing import import_folder
 from dspo_train.preferences import NewPicture, PreferenceStore
+from dspo_train.preferences.images import picture_name, store_picture
 from dspo_train.preferences.kept import Kept
-from dspo_train.preferences.pictures import picture_name, store_picture
 
 
 def with_workflow(text: str) -> bytes:
@@ -75,7 +75,7 @@ def test_a_pair_that_is_seen_to_be_one_picture_is_no_pair(tmp_path):
         (folder / f"{name}.txt").write_text("a cat", encoding="utf-8")
     report = import_folder(PreferenceStore(tmp_path / "set"), folder)
     assert (report.added, report.already) == (1, 0)
-    assert any(defect.kind == "same_picture" for defect in report.defects)
+    assert any(defect.kind == "same_image" for defect in report.defects)
 
 
 def test_a_pair_whose_pictures_are_there_as_another_type(tmp_path):

@@ -1,4 +1,4 @@
-"""A folder of liked and disliked pictures from the check before a run to the LoRA, and resumed to the bit."""
+"""A folder of liked and disliked images from the check before a run to the LoRA, and resumed to the bit."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ from tiny_runs import config, write_base, write_opinions, write_pairs
 
 from dspo_train.drawing.grids import LIGHT, opinion_sheet
 from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
-from dspo_train.pairs.any_folder import format_scan, is_usable, scan_folder
+from dspo_train.pairs import format_report, scan_folder
 from dspo_train.pairs.discover import find_sets, pairs_stamp
-from dspo_train.pairs.opinions import OpinionScan, scan_opinions
 from dspo_train.runs import preflight
 from dspo_train.runs.presets import Changes, configure
 from dspo_train.runs.previews import Previewer
@@ -130,7 +129,7 @@ def test_previews_are_drawn_of_the_first_prompt(world: Path, tmp_path: Path):
     ("settings", "words"),
     [
         ({}, "objective 'dspo' compares the two pictures of a pair.*use one of diffusion_kto, sft"),
-        ({**KTO, "held_out": {"share": 0.5}}, "held_out.share needs pairs, and opinions holds pictures without"),
+        ({**KTO, "held_out": {"share": 0.5}}, "held_out.share needs pairs, and opinions holds images without"),
         ({**KTO, "held_out": {"share": 0.5}, "keep": "best"}, "held_out.share needs pairs"),
         ({**KTO, "loss": {"safeguard": 0.5}}, "loss.safeguard compares the two pictures of a pair"),
         ({**KTO, "data": {"resolution": 64, "bucket_step": 16, "one_per_prompt": True}}, "data.one_per_prompt needs"),
@@ -154,10 +153,10 @@ def test_what_needs_pairs_is_refused_before_a_model_is_loaded(
 
 def test_either_kind_of_folder_is_read_as_what_it_is(world: Path, tmp_path: Path):
     opinions, pairs = scan_folder(world / "opinions"), scan_folder(write_pairs(tmp_path))
-    assert isinstance(opinions, OpinionScan) and not isinstance(pairs, OpinionScan)
-    assert is_usable(opinions) and is_usable(pairs)
-    assert "5 liked, 3 disliked" in format_scan(opinions)
-    assert "6 usable" in format_scan(pairs)
+    assert opinions.unpaired and not pairs.unpaired
+    assert not (opinions.lack or pairs.lack)
+    assert "5 liked, 3 disliked" in format_report(opinions)
+    assert "6 usable" in format_report(pairs)
 
 
 def test_it_is_listed_once_and_by_its_own_name(tmp_path: Path):
@@ -186,8 +185,8 @@ def test_what_is_trained_has_a_stamp(tmp_path: Path):
 def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
     scan = scan_folder(world / "opinions")
     few, often = preflight.check_pairs(scan, configure("balanced", "sd15", 400, Changes()))
-    assert few.startswith("3 disliked pictures are few")
-    assert "each of the 3 disliked pictures will be seen 533 times" in often  # 400 steps of 4 rows over 3
+    assert few.startswith("3 disliked images are few")
+    assert "each of the 3 disliked images will be seen 533 times" in often  # 400 steps of 4 rows over 3
     assert "(75)" in often  # 75 steps of 4 rows: each 100 times
 
 
@@ -195,21 +194,21 @@ def test_pictures_without_captions_are_explained(tmp_path: Path):
     folder = write_opinions(tmp_path)
     (folder / "liked" / "0.txt").unlink()
     short = configure("balanced", "sd15", 1, Changes())
-    assert "1 pictures are left out because they have no caption" in preflight.check_pairs(scan_folder(folder), short)
+    assert "1 images are left out because they have no caption" in preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("liked/*.txt"):
         text.unlink()
-    with pytest.raises(DatasetError, match=r"no usable pictures on both sides \(0 liked, 3 disliked\)"):
+    with pytest.raises(DatasetError, match=r"no usable images on both sides \(0 liked, 3 disliked\)"):
         preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("*/*.txt"):
         text.unlink()
-    with pytest.raises(DatasetError, match="none of its 8 pictures has a caption"):
+    with pytest.raises(DatasetError, match="none of its 8 images has a caption"):
         preflight.check_pairs(scan_folder(folder), short)
     assert len(scan_folder(folder, allow_empty_captions=True).usable()) == 8
 
 
 def test_one_side_alone_is_explained(tmp_path: Path):
     folder = write_opinions(tmp_path, disliked=0)
-    with pytest.raises(DspoError, match="no usable pictures on both sides"):
+    with pytest.raises(DspoError, match="no usable images on both sides"):
         preflight.check_pairs(scan_folder(folder), configure("balanced", "sd15", 1, Changes()))
 
 
@@ -238,10 +237,10 @@ def test_a_sheet_marks_the_liked():
 
 
 def test_a_sheet_shows_pictures_from_all_over_the_set(tmp_path: Path):
-    scan = scan_opinions(write_opinions(tmp_path, liked=6, disliked=6))
+    scan = scan_folder(write_opinions(tmp_path, liked=6, disliked=6))
     few, all_of_them = scan_sheet(scan, 2, title="x"), scan_sheet(scan, 100, title="x")
     assert few.height * few.width < all_of_them.height * all_of_them.width
-    scan.usable()[0].picture.write_bytes(b"not a picture")
+    scan.usable()[0].images[0].write_bytes(b"not a picture")
     scan_sheet(scan, 2, title="x")  # the other one is shown, which lies half-way
     with pytest.raises(DatasetError):
         scan_sheet(scan, 1, title="x")
