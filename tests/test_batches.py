@@ -11,8 +11,8 @@ from fakes import SD15_SCHEDULE
 
 from dspo_train.config import DataSpec
 from dspo_train.data import draws
-from dspo_train.data.batches import PairSource, epoch_order
 from dspo_train.data.cache import EncodedPair, EncodingCache
+from dspo_train.data.source import PairSource, epoch_order
 from dspo_train.images.buckets import Bucket
 from dspo_train.models.process import from_scheduler_config
 from dspo_train.training.forward import PairBatch

@@ -12,7 +12,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from tiny_models import tiny_text_encoders, tiny_tokenizer, tiny_vae, write_diffusers_folder
 
-from dspo_train.data.batches import latents_from_moments
+from dspo_train.data.source import latents_from_moments
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import load_base
 from dspo_train.models.encoder import DiffusersEncoder, digest

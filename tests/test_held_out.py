@@ -16,8 +16,8 @@ import torch
 from fakes import SD15_SCHEDULE, FakeDenoiser
 
 from dspo_train.config import DataSpec, LoraSpec
-from dspo_train.data.batches import PairSource
 from dspo_train.data.cache import EncodedPair, EncodingCache, empty_caption, encode_pairs
+from dspo_train.data.source import PairSource
 from dspo_train.data.split import split
 from dspo_train.exceptions import ConfigError
 from dspo_train.images.buckets import Bucket

@@ -24,8 +24,8 @@ from ..models.conditioning import Conditioning
 from ..pairs import Scan
 from ..training.forward import Stacked
 from . import draws
-from .batches import Source
 from .cache import Encoder, EncodingCache, Progress, TimeIds, Wanted, encode
+from .source import Source
 
 
 @dataclass(frozen=True)

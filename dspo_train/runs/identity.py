@@ -10,8 +10,8 @@ from accelerate import Accelerator
 
 from .. import files, objectives
 from ..config import TrainConfig
-from ..data import dataset
-from ..data.dataset import Dataset
+from ..data import paired as dataset
+from ..data.paired import Dataset
 from ..exceptions import RunError
 from ..files.published import looks_like_a_path
 from ..lora.metadata import LoraFacts

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from .. import files, objectives
 from ..config import TrainConfig
-from ..data import dataset
+from ..data import paired as dataset
 from ..data.cache import EncodingCache
-from ..data.dataset import Dataset
+from ..data.paired import Dataset
 from ..exceptions import DspoError
 from ..lora.attach import LoraWeights
 from ..lora.extract import Extracted

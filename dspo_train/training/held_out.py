@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ..data import draws
-from ..data.batches import PairSource
 from ..data.cache import EncodedPair
+from ..data.source import PairSource
 from ..exceptions import ConfigError
 from ..models import conditioning
 from ..models.denoiser import Denoiser

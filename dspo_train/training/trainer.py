@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from .. import objectives
 from ..config import TrainConfig
 from ..data import draws
-from ..data.batches import Source
+from ..data.source import Source
 from ..exceptions import RunError
 from ..models.denoiser import Denoiser
 from ..objectives.errors import PairErrors

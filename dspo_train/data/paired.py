@@ -17,8 +17,8 @@ from ..models.base import Base
 from ..pairs import PreferencePair, Scan
 from ..training.held_out import Bank
 from . import draws
-from .batches import PairSource
 from .cache import EncodedPair, EncodingCache, Progress, empty_caption, encode_pairs
+from .source import PairSource
 from .split import normalised, split
 from .unpaired import UnpairedSource, encode_opinions
 
