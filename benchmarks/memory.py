@@ -29,15 +29,17 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from dspo_train import objectives
 from dspo_train.config import LoraSpec, Targets
+from dspo_train.data.batch import PairBatch
 from dspo_train.lora.attach import attached
 from dspo_train.lora.layers import layer_shapes, target_layers
 from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.families import TEXT_PARTS, Family
 from dspo_train.models.process import from_scheduler_config
-from dspo_train.models.single_file import CONFIGS, TEXT_PARTS, Family
-from dspo_train.models.unet import DiffusersDenoiser
+from dspo_train.models.single_file import CONFIGS
 from dspo_train.runs import memory
+from dspo_train.training.denoiser import DiffusersDenoiser
 from dspo_train.training.devices import DTYPES
-from dspo_train.training.forward import PairBatch, pair_errors
+from dspo_train.training.forward import pair_errors
 
 FAMILIES: tuple[Family, ...] = get_args(Family)
 TOKENS = 77

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from dspo_train.demo.run import MODEL, SAMPLING, draw_pairs
 from dspo_train.demo.taste import judge
-from dspo_train.demo.world import SIZE, captions
+from dspo_train.evaluate.shapes import SIZE, captions
 from dspo_train.lora.attach import applied
 from dspo_train.lora.writing import load_lora
 from dspo_train.models.base import load_base
 from dspo_train.models.sampling import sample
+from dspo_train.runs.job import Job
 from dspo_train.runs.presets import PRESETS, Changes, configure
-from dspo_train.runs.session import Job, open_session
+from dspo_train.runs.session import open_session
 
 CANDIDATES, TESTS = 8, 4  # for each of the 48 captions
 

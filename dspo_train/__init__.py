@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .models.sampling import sample as sample
     from .objectives import OBJECTIVES as OBJECTIVES
     from .pairs import scan_pairs as scan_pairs
-    from .runs.session import Job as Job
+    from .runs.job import Job as Job
     from .runs.session import open_session as open_session
 
 __version__ = VERSION

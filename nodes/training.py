@@ -21,17 +21,20 @@ from ..dspo_train import files
 from ..dspo_train.config import TrainConfig
 from ..dspo_train.config.options import PLAIN
 from ..dspo_train.exceptions import RunError
-from ..dspo_train.models.single_file import Family, open_single_file
+from ..dspo_train.models.families import Family
+from ..dspo_train.models.single_file import open_single_file
 from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.runs import preflight
 from ..dspo_train.runs.advice import Names
 from ..dspo_train.runs.folder import RunFolder
+from ..dspo_train.runs.job import Job
 from ..dspo_train.runs.memory import Setup
 from ..dspo_train.runs.names import claim, find
 from ..dspo_train.runs.presets import Changes, configure
 from ..dspo_train.runs.previews import Previewer
-from ..dspo_train.runs.session import Job, Session, check, open_session, write_curve
+from ..dspo_train.runs.results import write_curve
+from ..dspo_train.runs.session import Session, check, open_session
 from ..dspo_train.training.devices import resolve_precision
 from . import places, wired
 from .sockets import PairSet
@@ -209,7 +212,7 @@ def _steps(session: Session, order: Order, teller: Teller) -> None:
     with contextlib.closing(session.reports()) as reports:
         for report in reports:
             wanted = previews is not None and (report.step % every == 0 or report.step == total or report.stopped)
-            teller.step(report, previews.draw() if previews is not None and wanted else None, session.told)
+            teller.step(report, previews.draw() if previews is not None and wanted else None, session.notes.texts)
 
 
 class _Previews:

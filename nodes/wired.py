@@ -11,11 +11,11 @@ import comfy.model_sampling as kinds
 import torch
 
 from ..dspo_train.exceptions import ModelError
-from ..dspo_train.models.process import PredictionType
+from ..dspo_train.models.families import Prediction
 from ..dspo_train.models.single_file import UnetWeights
 
 UNET = "model.diffusion_model."
-PREDICTIONS: tuple[tuple[type, PredictionType], ...] = ((kinds.EPS, "epsilon"), (kinds.V_PREDICTION, "v_prediction"))
+PREDICTIONS: tuple[tuple[type, Prediction], ...] = ((kinds.EPS, "epsilon"), (kinds.V_PREDICTION, "v_prediction"))
 ZERO_SNR = 100.0  # a largest sigma above this is a process that ends in pure noise; an ordinary one ends at 14.6
 
 
@@ -54,7 +54,7 @@ def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
             yield key, state[key]
 
 
-def _prediction(model: Any) -> PredictionType:
+def _prediction(model: Any) -> Prediction:
     """Core makes the class of a noise process from two: how noise is spread, and what the model predicts."""
     bases = type(model.get_model_object("model_sampling")).__bases__
     predicted = [name for kind, name in PREDICTIONS if kind in bases]

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from dspo_train.data.batch import PairBatch
 from dspo_train.models.conditioning import Conditioning
-from dspo_train.models.process import NoiseProcess, from_scheduler_config
-from dspo_train.training.forward import PairBatch
+from dspo_train.models.process import Ddpm, from_scheduler_config
 
 SD15_SCHEDULE = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
 
@@ -19,7 +19,7 @@ class FakeDenoiser:
     """predict(x) = base * x + delta * x, where delta is the adapter; the reference leaves delta out."""
 
     def __init__(self, prediction: str = "epsilon", channels: int = 4, seed: int = 0) -> None:
-        self.noise: NoiseProcess = from_scheduler_config({**SD15_SCHEDULE, "prediction_type": prediction})
+        self.noise: Ddpm = from_scheduler_config({**SD15_SCHEDULE, "prediction_type": prediction})
         generator = torch.Generator().manual_seed(seed)
         self.base = torch.randn(channels, channels, generator=generator) * 0.3
         self.delta = nn.Parameter(torch.zeros(channels, channels))

@@ -19,7 +19,7 @@ from tiny_models import tiny_tokenizer, tiny_unet, write_diffusers_folder, write
 
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import Base, load_base, weight_files
-from dspo_train.models.single_file import Family
+from dspo_train.models.families import Family
 
 FAMILIES: list[Family] = ["sd15", "sd2", "sdxl"]
 

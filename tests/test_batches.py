@@ -11,11 +11,12 @@ from fakes import SD15_SCHEDULE
 
 from dspo_train.config import DataSpec
 from dspo_train.data import draws
-from dspo_train.data.cache import EncodedPair, EncodingCache
-from dspo_train.data.source import PairSource, epoch_order
+from dspo_train.data.batch import PairBatch
+from dspo_train.data.cache import EncodingCache
+from dspo_train.data.pair_source import EncodedPair, PairSource
+from dspo_train.data.source import epoch_order
 from dspo_train.images.buckets import Bucket
 from dspo_train.models.process import from_scheduler_config
-from dspo_train.training.forward import PairBatch
 
 SQUARE, WIDE = Bucket(64, 64), Bucket(96, 48)
 

@@ -14,7 +14,7 @@ from dspo_train.lora.attach import attached
 from dspo_train.models.conditioning import Conditioning
 from dspo_train.models.denoiser import Denoiser
 from dspo_train.models.process import from_scheduler_config
-from dspo_train.models.unet import DiffusersDenoiser
+from dspo_train.training.denoiser import DiffusersDenoiser
 
 NOISE = from_scheduler_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
 SPEC = LoraSpec(rank=2)

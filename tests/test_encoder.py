@@ -12,11 +12,11 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from tiny_models import tiny_text_encoders, tiny_tokenizer, tiny_vae, write_diffusers_folder
 
-from dspo_train.data.source import latents_from_moments
+from dspo_train.data.encodings import latents_from_moments
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import load_base
 from dspo_train.models.encoder import DiffusersEncoder, digest
-from dspo_train.models.single_file import Family
+from dspo_train.models.families import Family
 
 PROMPTS = ["a red dog", "", "dog " * 100, "naïve café!"]
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from fakes import FakeDenoiser, random_batch
 
+from dspo_train.data.batch import PairBatch
 from dspo_train.objectives.errors import per_sample_mse
-from dspo_train.training.forward import PairBatch, pair_errors
+from dspo_train.training.forward import pair_errors
 
 
 def test_per_sample_mse_worked_by_hand():

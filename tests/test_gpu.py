@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import config, write_base, write_pairs
 
-from dspo_train.runs.session import Job, open_session
+from dspo_train.runs.job import Job
+from dspo_train.runs.session import open_session
 
 pytestmark = [
     pytest.mark.gpu,

@@ -16,20 +16,23 @@ import torch
 from fakes import SD15_SCHEDULE, FakeDenoiser
 
 from dspo_train.config import DataSpec, LoraSpec
-from dspo_train.data.cache import EncodedPair, EncodingCache, empty_caption, encode_pairs
-from dspo_train.data.source import PairSource
+from dspo_train.data.bank import Bank
+from dspo_train.data.cache import EncodingCache
+from dspo_train.data.encode import empty_caption
+from dspo_train.data.pair_source import EncodedPair, PairSource
+from dspo_train.data.paired import encode_pairs
 from dspo_train.data.split import split
 from dspo_train.exceptions import ConfigError
 from dspo_train.images.buckets import Bucket
 from dspo_train.lora.attach import attached
 from dspo_train.models.base import load_base
 from dspo_train.models.process import from_scheduler_config
-from dspo_train.models.unet import DiffusersDenoiser
 from dspo_train.pairs import scan_pairs
 from dspo_train.runs.choosing import Evaluation, best, evaluations, should_stop
 from dspo_train.training import held_out
+from dspo_train.training.denoiser import DiffusersDenoiser
 from dspo_train.training.forward import pair_errors
-from dspo_train.training.held_out import Bank, measure, origin_predictions
+from dspo_train.training.held_out import measure, origin_predictions
 
 SQUARE, WIDE = Bucket(64, 64), Bucket(96, 48)
 NAN = math.nan

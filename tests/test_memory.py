@@ -13,7 +13,7 @@ import torch
 
 from dspo_train.config import Targets
 from dspo_train.exceptions import ConfigError
-from dspo_train.models.single_file import Family
+from dspo_train.models.families import Family
 from dspo_train.runs import memory
 from dspo_train.runs.advice import Names, advice
 from dspo_train.runs.memory import ALLOWANCE, GIB, Setup, adapter_bytes, fits, need_of

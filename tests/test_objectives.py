@@ -12,10 +12,11 @@ from torch import Tensor
 
 from dspo_train import objectives
 from dspo_train.config import LossSpec, TrainConfig
+from dspo_train.data.batch import PairBatch
 from dspo_train.exceptions import ConfigError
 from dspo_train.models.conditioning import Conditioning
 from dspo_train.objectives.errors import PairErrors
-from dspo_train.training.forward import PairBatch, pair_errors
+from dspo_train.training.forward import pair_errors
 
 BUILT_ON_THE_LEAD = {"dspo_ref"}  # times q_w, which is zero with its gradient where the policy is the reference
 POOLED = {"dspo_sdxl", "diffusion_kto"}  # the loss of a pair depends on the others in its forward pass

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from dspo_train.exceptions import ConfigError
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.families import Family
 from dspo_train.models.process import from_scheduler_config
 from dspo_train.models.sampling import SampleSpec, Scheduler, denoise, guided, sample
-from dspo_train.models.single_file import Family
 
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
 SPEC = SampleSpec(64, 64, steps=3)

@@ -17,7 +17,8 @@ from tiny_models import ldm_unet, tiny_unet, write_single_file
 
 from dspo_train.exceptions import ModelError
 from dspo_train.models import ldm_layout
-from dspo_train.models.single_file import CONFIGS, Family, load_unet, open_single_file, scheduler_config, template
+from dspo_train.models.families import Family
+from dspo_train.models.single_file import CONFIGS, load_unet, open_single_file, scheduler_config, template
 
 SSD_1B = {  # the reduced SDXL: shallower, its two halves unlike, no attention in the middle
     "transformer_layers_per_block": [1, 2, 4],

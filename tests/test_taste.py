@@ -17,7 +17,7 @@ from benchmarks.taste import plan, seed_by_seed, summary, worlds, writing
 from benchmarks.taste import run as run_module
 from benchmarks.taste.__main__ import write
 from benchmarks.taste.measure import prompts
-from dspo_train.demo.world import Reading, captions
+from dspo_train.evaluate.shapes import Reading, captions
 
 SETTINGS = plan.SETTINGS.items()
 COUNT = len(prompts())  # 96 test pictures

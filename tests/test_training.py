@@ -24,7 +24,8 @@ from dspo_train import files
 from dspo_train.config import TrainConfig
 from dspo_train.exceptions import ConfigError, DatasetError, RunError
 from dspo_train.runs.folder import RunFolder
-from dspo_train.runs.session import Job, open_session
+from dspo_train.runs.job import Job
+from dspo_train.runs.session import open_session
 from dspo_train.training import trainer
 from dspo_train.training.trainer import StepReport
 

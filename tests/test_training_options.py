@@ -18,13 +18,13 @@ from tiny_runs import config, write_base, write_pairs
 
 from dspo_train import objectives
 from dspo_train.config import TrainConfig
-from dspo_train.data import draws
-from dspo_train.data import paired as dataset
+from dspo_train.data import dataset, draws
 from dspo_train.exceptions import ConfigError
 from dspo_train.pairs import scan_pairs
 from dspo_train.runs import choosing
 from dspo_train.runs.folder import RunFolder
-from dspo_train.runs.session import Job, open_session
+from dspo_train.runs.job import Job
+from dspo_train.runs.session import open_session
 
 HELD = {"share": 0.5, "draws": 4, "every": 2}
 

@@ -14,8 +14,10 @@ from tiny_runs import write_base
 from torch import Tensor
 
 from dspo_train.config import DataSpec
-from dspo_train.data.cache import EncodingCache, empty_caption, encode_pairs
-from dspo_train.data.unpaired import EncodedOpinion, UnpairedBatch, UnpairedSource, encode_opinions
+from dspo_train.data.cache import EncodingCache
+from dspo_train.data.encode import empty_caption
+from dspo_train.data.paired import encode_pairs
+from dspo_train.data.unpaired import EncodedImage, UnpairedBatch, UnpairedSource, encode_images
 from dspo_train.exceptions import DatasetError
 from dspo_train.images.buckets import Bucket
 from dspo_train.models.base import Base, load_base
@@ -57,7 +59,7 @@ class Set:
     def __init__(self, folder: Path, base: Base, data: DataSpec = DATA) -> None:
         self.base, self.data = base, data
         self.cache = EncodingCache(folder / "cache")
-        self.opinions = encode_opinions(scan_folder(folder), base.encoder, self.cache, data, seed=3)
+        self.opinions = encode_images(scan_folder(folder), base.encoder, self.cache, data, seed=3)
 
     def source(self, **changes) -> UnpairedSource:
         encoder = self.base.encoder
@@ -114,7 +116,7 @@ def test_a_picture_of_a_pair_is_not_encoded_again(base, tmp_path):
         (tmp_path / "set" / side).mkdir(parents=True)
         (tmp_path / "pairs" / f"{name}.png").rename(tmp_path / "set" / side / "a.png")
         (tmp_path / "set" / side / "a.txt").write_text("red dog")
-    liked, disliked = encode_opinions(scan_folder(tmp_path / "set"), base.encoder, cache, DATA, seed=0)
+    liked, disliked = encode_images(scan_folder(tmp_path / "set"), base.encoder, cache, DATA, seed=0)
     assert (liked.picture, disliked.picture) == (pair.winner, pair.loser)
     assert liked.caption == disliked.caption == pair.caption
     assert liked.time_ids == pair.time_ids
@@ -126,7 +128,7 @@ def test_processes_share_the_encoding(base, tmp_path):
     cache = EncodingCache(tmp_path / "cache")
     seen: list[tuple[int, int]] = []
     named = [
-        encode_opinions(
+        encode_images(
             scan, base.encoder, cache, DATA, seed=0, share=(i, 2), on_progress=lambda d, n: seen.append((d, n))
         )
         for i in (0, 1)
@@ -139,7 +141,7 @@ def test_processes_share_the_encoding(base, tmp_path):
 def test_one_side_alone_is_refused(base, tmp_path):
     scan = scan_folder(write_opinions(tmp_path, FIVE, []))
     with pytest.raises(DatasetError, match=r"5 liked, 0 disliked"):
-        encode_opinions(scan, base.encoder, EncodingCache(tmp_path / "cache"), DATA, seed=0)
+        encode_images(scan, base.encoder, EncodingCache(tmp_path / "cache"), DATA, seed=0)
 
 
 FALLBACK = {
@@ -172,7 +174,7 @@ def test_random_crops_differ_by_picture_and_repeat_by_seed(base, tmp_path):
     scan = scan_folder(write_opinions(tmp_path, [SQUARE, TALL, TALL], [SQUARE]))
     data = DataSpec(64, 16, crop="random")
     cache = EncodingCache(tmp_path / "cache")
-    tops = [[o.time_ids[2] for o in encode_opinions(scan, base.encoder, cache, data, seed=s)][1:3] for s in (1, 1, 2)]
+    tops = [[o.time_ids[2] for o in encode_images(scan, base.encoder, cache, data, seed=s)][1:3] for s in (1, 1, 2)]
     assert tops[0] == tops[1] != tops[2]
     assert tops[0][0] != tops[0][1]
 
@@ -262,7 +264,7 @@ def test_captions_and_latents_are_those_of_their_side(uneven):
         clean, _, _, conditioning = batch.stacked()
         liked, disliked = zip(*source.indices(step), strict=True)
         for row, index in enumerate(liked + disliked):
-            opinion: EncodedOpinion = source.opinions[index]
+            opinion: EncodedImage = source.opinions[index]
             side = "liked" if row < 2 else "disliked"
             assert opinion.key.startswith(side + "/")
             number = opinion.key.removeprefix(side + "/").removesuffix(".png")

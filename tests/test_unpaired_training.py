@@ -23,9 +23,10 @@ from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
 from dspo_train.pairs import format_report, scan_folder
 from dspo_train.pairs.discover import find_sets, pairs_stamp
 from dspo_train.runs import preflight
+from dspo_train.runs.job import Job
 from dspo_train.runs.presets import Changes, configure
 from dspo_train.runs.previews import Previewer
-from dspo_train.runs.session import Job, check, open_session
+from dspo_train.runs.session import check, open_session
 from dspo_train.sheets.contact_sheet import scan_sheet
 
 KTO: dict[str, Any] = {"objective": "diffusion_kto"}

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 import torch
 
-from dspo_train.demo.taste import judge, large_and_dark
-from dspo_train.demo.world import COLORS, SHAPES, SIZE, Reading, Scene, captions, draw, random_scene, read
+from dspo_train.demo.taste import judge
+from dspo_train.evaluate.scorers import large_and_dark
+from dspo_train.evaluate.shapes import COLORS, SHAPES, SIZE, Reading, Scene, captions, draw, random_scene, read
 from dspo_train.models.sampling import to_images
 
 SCENE = Scene("circle", "red", 0.5, 0.5, 0.3, 0.0, 0.5, (0.0, 0.0, 0.0))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dspo_train.demo.taste import look
-from dspo_train.demo.world import SIZE, captions
+from dspo_train.evaluate.scorers import look
+from dspo_train.evaluate.shapes import SIZE, captions
 from dspo_train.models.base import Base
 from dspo_train.models.sampling import SampleSpec, sample
 

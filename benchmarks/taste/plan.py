@@ -10,7 +10,7 @@ from typing import Any
 
 from dspo_train import objectives
 from dspo_train.config import TrainConfig, from_dict
-from dspo_train.demo.world import SIZE
+from dspo_train.evaluate.shapes import SIZE
 
 from .worlds import TASTES
 

@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 
 from dspo_train import files
 from dspo_train.demo.run import MODEL
-from dspo_train.runs.session import Job, open_session
+from dspo_train.runs.job import Job
+from dspo_train.runs.session import open_session
 
 from . import measure, worlds
 from .plan import LOOKS, Run, config_of

@@ -23,8 +23,8 @@ from PIL import Image
 
 from dspo_train import files
 from dspo_train.demo.run import MODEL, SAMPLING
-from dspo_train.demo.taste import further_left, large_and_dark, look
-from dspo_train.demo.world import Reading, captions
+from dspo_train.evaluate.scorers import further_left, large_and_dark, look
+from dspo_train.evaluate.shapes import Reading, captions
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.sampling import sample
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 from ..config import TrainConfig, from_dict, with_settings
 from ..exceptions import ConfigError
 from ..runs.folder import RunFolder
-from ..runs.session import Job, Session, open_session
+from ..runs.job import Job
+from ..runs.session import Session, open_session
 from ..training.trainer import StepReport
 from .main import INTERRUPTED, OK, say
 
@@ -50,7 +51,7 @@ def _announce(session: Session) -> None:
         counted = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked images"
     else:
         counted = f"{len(scan.pairs)} pairs, {scan.ties} ties left out"
-    say(f"{counted}{faults}; base {session.base.name} ({session.base.family})")
+    say(f"{counted}{faults}; base {session.base.name} ({session.base.family.title})")
     if session.finished:
         return
     if session.training.step:

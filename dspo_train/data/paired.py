@@ -1,94 +1,90 @@
-"""What a run trains on, encoded, and the pairs held out to measure it on."""
+"""Labelled pairs as training data: which of them are used, with which labels, and which are held out."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from accelerate import Accelerator
-
-from .. import files, objectives
-from ..config import TrainConfig
-from ..exceptions import ConfigError
-from ..models.base import Base
+from .. import files
+from ..config import DataSpec, TrainConfig
+from ..images.buckets import make_buckets, nearest_bucket
 from ..pairs import PreferencePair, Scan
-from ..training.held_out import Bank
 from . import draws
-from .cache import EncodedPair, EncodingCache, Progress, empty_caption, encode_pairs
-from .source import PairSource
+from .bank import Bank
+from .encode import Opening, Wanted, encode
+from .pair_source import EncodedPair, PairSource
 from .split import normalised, split
-from .unpaired import UnpairedSource, encode_opinions
-
-# The seed of which pairs are taken, cropped where and held out, and of the draws they are measured at: runs of
-# different seeds are measured alike.
-_RULER = 0
+from .training_data import RULER, Opened, drawing
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What is drawn from, and how much of it there is.
+class PairedData:
+    """Implements `training_data.TrainingData`."""
 
-    Attributes:
-        bank: of the held-out pairs, where some are.
-        trained: pairs, or pictures without partners, that the training draws from.
-        content: hash of all of them, the held-out ones too.
-    """
+    scan: Scan
 
-    source: PairSource | UnpairedSource
-    bank: Bank | None
-    trained: int
-    content: str
+    def check(self, config: TrainConfig) -> None:
+        """See `TrainingData.check`."""
+        self.scan.usable()
+        if config.held_out.share:
+            split(self.scan.prompts, config.held_out.share, RULER)
 
-
-def check(config: TrainConfig, scan: Scan) -> None:
-    """Can these settings train on this folder?
-
-    Raises:
-        ConfigError: they cannot.
-        DatasetError: nothing in the folder is fit for training.
-    """
-    objectives.check(config, unpaired=scan.unpaired)
-    scan.usable()
-    if scan.unpaired:
-        for name, given in (
-            ("held_out.share", config.held_out.share),
-            ("data.one_per_prompt", config.data.one_per_prompt),
-        ):
-            if given:
-                raise ConfigError(f"{name} needs pairs, and {scan.folder.name} holds images without; leave it out")
-    elif config.held_out.share:
-        split(scan.prompts, config.held_out.share, _RULER)
+    def open(self, config: TrainConfig, opening: Opening) -> Opened:
+        """See `TrainingData.open`."""
+        pairs = _chosen(self.scan.pairs, config)
+        encoded = encode_pairs(pairs, config.data, opening)
+        source = PairSource(pairs=encoded, **drawing(config, opening))
+        content = files.digest(*(pair.content for pair in encoded))
+        if not config.held_out.share:
+            return Opened(source, None, len(encoded), content)
+        train, hold = split([pair.prompt for pair in pairs], config.held_out.share, RULER)
+        trained, held = tuple(encoded[i] for i in train), tuple(encoded[i] for i in hold)
+        bank = Bank(dataclasses.replace(source, pairs=held, seed=RULER), config.held_out.draws)
+        return Opened(dataclasses.replace(source, pairs=trained), bank, len(trained), content)
 
 
-def encode(
-    scan: Scan, config: TrainConfig, base: Base, cache: EncodingCache, accelerator: Accelerator, on_progress: Progress
-) -> Dataset:
-    """Encode what the cache lacks and make ready to draw.
+def encode_pairs(
+    pairs: Sequence[PreferencePair], data: DataSpec, opening: Opening, *, seed: int = RULER
+) -> list[EncodedPair]:
+    """Make what the cache lacks and say where everything lies.
+
+    Args:
+        seed: for the place of random crops.
 
     Raises:
-        ConfigError, DatasetError, ModelError: see `check`, `encode_pairs` and `encode_opinions`.
+        DatasetError, ModelError: see `encode`.
     """
-    share = (accelerator.process_index, accelerator.num_processes)
-    settings = _settings(config, base, cache, accelerator)
-    if scan.unpaired:
-        taken = _swapped_ratings(scan) if config.labels == "swapped" else scan
-        opinions = encode_opinions(
-            taken, base.encoder, cache, config.data, seed=_RULER, share=share, on_progress=on_progress
+    buckets = make_buckets(data.resolution, data.bucket_step)
+    wanted = [
+        Wanted(
+            pair.key,
+            pair.prompt,
+            (pair.winner, pair.loser),
+            pair.winner_size,
+            nearest_bucket(*pair.winner_size, buckets),
         )
-        content = files.digest(*(opinion.content for opinion in opinions))
-        return Dataset(UnpairedSource(opinions, **settings), None, len(opinions), content)
-    pairs = _chosen(scan.pairs, config)
-    encoded = encode_pairs(pairs, base.encoder, cache, config.data, seed=_RULER, share=share, on_progress=on_progress)
-    return _paired(pairs, encoded, config, settings)
+        for pair in pairs
+    ]
+    found = encode(wanted, opening, data, seed=seed)
+    return [
+        EncodedPair(
+            key=item.key,
+            content=files.digest(item.key, item.prompt, *encoded.hashes),
+            bucket=item.bucket,
+            winner=encoded.images[0],
+            loser=encoded.images[1],
+            caption=encoded.caption,
+            frame=encoded.frame,
+        )
+        for item, encoded in zip(wanted, found, strict=True)
+    ]
 
 
 def _chosen(pairs: Sequence[PreferencePair], config: TrainConfig) -> list[PreferencePair]:
     """The pairs that the settings ask for, with the labels that they ask for."""
-    taken = one_per_prompt(pairs, _RULER) if config.data.one_per_prompt else list(pairs)
-    return [_swapped_pair(pair) for pair in taken] if config.labels == "swapped" else taken
+    taken = one_per_prompt(pairs, RULER) if config.data.one_per_prompt else list(pairs)
+    return [_swapped(pair) for pair in taken] if config.labels == "swapped" else taken
 
 
 def one_per_prompt(pairs: Sequence[PreferencePair], seed: int) -> list[PreferencePair]:
@@ -104,48 +100,7 @@ def one_per_prompt(pairs: Sequence[PreferencePair], seed: int) -> list[Preferenc
     return [pair for pair in pairs if pair.key in kept]
 
 
-def _swapped_pair(pair: PreferencePair) -> PreferencePair:
+def _swapped(pair: PreferencePair) -> PreferencePair:
     return dataclasses.replace(
         pair, winner=pair.loser, loser=pair.winner, winner_size=pair.loser_size, loser_size=pair.winner_size
     )
-
-
-def _swapped_ratings(scan: Scan) -> Scan:
-    images = tuple(dataclasses.replace(image, liked=not image.liked) for image in scan.images)
-    return dataclasses.replace(scan, images=images)
-
-
-def _paired(
-    pairs: Sequence[PreferencePair], encoded: Sequence[EncodedPair], config: TrainConfig, settings: dict[str, Any]
-) -> Dataset:
-    source = PairSource(encoded, **settings)
-    content = files.digest(*(pair.content for pair in encoded))
-    if not config.held_out.share:
-        return Dataset(source, None, len(encoded), content)
-    train, hold = split([pair.prompt for pair in pairs], config.held_out.share, _RULER)
-    trained, held = tuple(encoded[i] for i in train), tuple(encoded[i] for i in hold)
-    bank = Bank(dataclasses.replace(source, pairs=held, seed=_RULER), config.held_out.draws)
-    return Dataset(dataclasses.replace(source, pairs=trained), bank, len(trained), content)
-
-
-def _settings(config: TrainConfig, base: Base, cache: EncodingCache, accelerator: Accelerator) -> dict[str, Any]:
-    """What a source is told beside its pictures."""
-    return {
-        "cache": cache,
-        "noise": base.noise,
-        "data": config.data,
-        "seed": config.seed,
-        "per_process": config.batch_size * config.accumulate,
-        "largest": config.batch_size,
-        "scaling": base.encoder.scaling,
-        "shift": base.encoder.shift,
-        "sized": base.family == "sdxl",
-        "empty_caption": empty_caption(base.encoder, cache),
-        "process": accelerator.process_index,
-        "processes": accelerator.num_processes,
-    }
-
-
-def tags(scan: Scan) -> Counter[str]:
-    """How often each word stands in the prompts."""
-    return Counter(word for prompt in scan.prompts for word in prompt.replace(",", " ").split())

@@ -1,12 +1,13 @@
-"""Training data without pairs: liked and disliked pictures encoded, and drawn side by side.
+"""Liked and disliked images without pairs as training data.
 
-A row of a batch joins one liked and one disliked picture of the same shape that need not have anything else in common.
-Each has its own caption, noise and timestep. Both sides are drawn equally often; Diffusion-KTO (Li et al. 2024), whose
+A row of a batch joins one liked and one disliked image of the same shape that need not have anything else in common.
+Each has its own caption, noise and time. Both sides are drawn equally often; Diffusion-KTO (Li et al. 2024), whose
 authors draw 0.8 of theirs liked, expresses that as the objective's weight.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,116 +15,106 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from .. import files
-from ..config import DataSpec
+from ..config import DataSpec, TrainConfig
+from ..exceptions import ConfigError
 from ..images.buckets import Bucket, make_buckets
 from ..images.shared_buckets import shared_buckets
-from ..models.conditioning import Conditioning
-from ..pairs import Scan
-from ..training.forward import Stacked
+from ..models.conditioning import Frame
+from ..pairs import RatedImage, Scan
 from . import draws
-from .cache import Encoder, EncodingCache, Progress, TimeIds, Wanted, encode
-from .source import Source
+from .batch import Batch
+from .encode import Opening, Wanted, encode
+from .source import Drawn, Source
+from .training_data import RULER, Opened, drawing
 
 
 @dataclass(frozen=True)
-class EncodedOpinion:
-    """Where a picture's encodings lie.
+class UnpairedData:
+    """Implements `training_data.TrainingData`."""
+
+    scan: Scan
+
+    def check(self, config: TrainConfig) -> None:
+        """See `TrainingData.check`."""
+        self.scan.usable()
+        needing_pairs = {
+            "held_out.share": config.held_out.share,
+            "data.one_per_prompt": config.data.one_per_prompt,
+        }
+        for name, given in needing_pairs.items():
+            if given:
+                raise ConfigError(
+                    f"`{name}` needs pairs, and {self.scan.folder.name} holds images without; leave it out"
+                )
+
+    def open(self, config: TrainConfig, opening: Opening) -> Opened:
+        """See `TrainingData.open`."""
+        images = [_swapped(image) for image in self.scan.images] if config.labels == "swapped" else self.scan.images
+        encoded = encode_images(images, config.data, opening)
+        content = files.digest(*(image.content for image in encoded))
+        return Opened(UnpairedSource(images=encoded, **drawing(config, opening)), None, len(encoded), content)
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """Where an image's encodings lie.
 
     Attributes:
-        key: the opinion's own, unique in its folder.
-        content: hash of the picture's name, caption, file and side, whatever the encoder.
-        bucket: size in pixels that the picture was cut to.
-        picture: file with the VAE's moments, (2C, h, w); with flips, also those of the mirrored pixels.
+        key: the image's own, unique in its folder.
+        content: hash of the image's name, caption, file and side, whatever the encoder.
+        bucket: size in pixels that the image was cropped to.
+        image: file with the VAE's moments, (2C, h, w); with flips, also those of the mirrored pixels.
         caption: file with the text embeddings.
-        time_ids: SDXL's size conditioning, the picture's own.
     """
 
     key: str
     content: str
     liked: bool
     bucket: Bucket
-    picture: Path
+    image: Path
     caption: Path
-    time_ids: TimeIds
+    frame: Frame
 
 
-def encode_opinions(
-    scan: Scan,
-    encoder: Encoder,
-    cache: EncodingCache,
-    data: DataSpec,
-    *,
-    seed: int,
-    share: tuple[int, int] = (0, 1),
-    on_progress: Progress = lambda done, total: None,
-) -> list[EncodedOpinion]:
+def encode_images(
+    images: Sequence[RatedImage], data: DataSpec, opening: Opening, *, seed: int = RULER
+) -> list[EncodedImage]:
     """Make what the cache lacks and say where everything lies, the liked before the disliked.
 
-    A picture that is part of a pair elsewhere is encoded once, where its crop is the same. Arguments and further
-    errors as of `cache.encode`.
+    An image that is part of a pair elsewhere is encoded once, where its crop is the same.
+
+    Args:
+        seed: for the place of random crops.
 
     Raises:
-        DatasetError: one side is empty.
+        DatasetError, ModelError: see `encode`.
     """
-    scan.usable()
-    opinions = scan.liked + scan.disliked
+    liked, disliked = ([image for image in images if image.liked is side] for side in (True, False))
     buckets = make_buckets(data.resolution, data.bucket_step)
-    liked, disliked = shared_buckets([o.size for o in scan.liked], [o.size for o in scan.disliked], buckets)
+    placed = shared_buckets([image.size for image in liked], [image.size for image in disliked], buckets)
     wanted = [
-        Wanted(opinion.key, opinion.prompt, opinion.images, opinion.size, bucket)
-        for opinion, bucket in zip(opinions, liked + disliked, strict=True)
+        Wanted(image.key, image.prompt, (image.image,), image.size, bucket)
+        for image, bucket in zip(liked + disliked, placed[0] + placed[1], strict=True)
     ]
-    found = encode(wanted, encoder, cache, data, seed=seed, share=share, on_progress=on_progress)
+    found = encode(wanted, opening, data, seed=seed)
     return [
-        EncodedOpinion(
+        EncodedImage(
             key=item.key,
-            content=files.digest(item.key, item.prompt, *encoded.hashes, opinion.liked),
-            liked=opinion.liked,
+            content=files.digest(item.key, item.prompt, *encoded.hashes, image.liked),
+            liked=image.liked,
             bucket=item.bucket,
-            picture=encoded.pictures[0],
+            image=encoded.images[0],
             caption=encoded.caption,
-            time_ids=encoded.time_ids,
+            frame=encoded.frame,
         )
-        for opinion, item, encoded in zip(opinions, wanted, found, strict=True)
+        for image, item, encoded in zip(liked + disliked, wanted, found, strict=True)
     ]
 
 
-@dataclass(frozen=True)
-class UnpairedBatch:
-    """Liked and disliked pictures of one shape, with the randomness of this step already drawn.
-
-    Attributes:
-        liked, disliked: clean latents in model units, (B, C, h, w) each; row by row they belong to nothing in common.
-        noise: a draw for each picture, the liked first, (2B, C, h, w).
-        timesteps: likewise, (2B,) int64.
-        conditioning: likewise, of 2B captions.
-    """
-
-    liked: Tensor
-    disliked: Tensor
-    noise: Tensor
-    timesteps: Tensor
-    conditioning: Conditioning
-
-    def __len__(self) -> int:
-        return self.liked.shape[0]
-
-    def stacked(self) -> Stacked:
-        """Liked before disliked, each with its own noise, timestep and caption."""
-        return torch.cat([self.liked, self.disliked]), self.noise, self.timesteps, self.conditioning
-
-    def to(self, device: torch.device | str) -> UnpairedBatch:
-        """Move every tensor; the denoiser casts to the precision it works in."""
-        return UnpairedBatch(
-            self.liked.to(device),
-            self.disliked.to(device),
-            self.noise.to(device),
-            self.timesteps.to(device),
-            self.conditioning.to(device, self.conditioning.context.dtype),
-        )
+def _swapped(image: RatedImage) -> RatedImage:
+    return dataclasses.replace(image, liked=not image.liked)
 
 
 @lru_cache(maxsize=256)
@@ -133,7 +124,7 @@ def _shuffled(count: int, seed: int, *purpose: object) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Shelf:
-    """The pictures of one bucket, as places among all opinions. `longer` has a row of the epoch for each."""
+    """The images of one bucket, as places among all of them. `longer` has a row of the epoch for each."""
 
     bucket: Bucket
     longer: tuple[int, ...]
@@ -148,18 +139,18 @@ class _Shelf:
         return (self.longer[place], partner) if self.longer_is_liked else (partner, self.longer[place])
 
 
-@dataclass(frozen=True)
-class UnpairedSource(Source[tuple[int, int], UnpairedBatch]):
-    """Batches of liked and disliked pictures; a row is their two indices.
+@dataclass(frozen=True, kw_only=True)
+class UnpairedSource(Source[tuple[int, int]]):
+    """A row is the indices of a liked and a disliked image.
 
-    An epoch has as many rows as, in each bucket, the longer side has pictures: it shows each of these once before any
+    An epoch has as many rows as, in each bucket, the longer side has images: it shows each of these once before any
     comes again, and those of the shorter side equally often but for one.
 
     Attributes:
-        opinions: encoded pictures; every bucket among them holds both sides.
+        images: encoded; every bucket among them holds both sides.
     """
 
-    opinions: Sequence[EncodedOpinion]
+    images: Sequence[EncodedImage]
 
     def indices(self, step: int) -> tuple[tuple[int, int], ...]:
         """(liked, disliked) of each row of a step, for all processes. -> per_step"""
@@ -171,11 +162,11 @@ class UnpairedSource(Source[tuple[int, int], UnpairedBatch]):
     def _rows(self) -> tuple[tuple[_Shelf, ...], tuple[int, ...]]:
         """The shelf of each row of an epoch, and the row's place on it."""
         sides: dict[Bucket, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-        for i, opinion in enumerate(self.opinions):
-            sides[opinion.bucket][0 if opinion.liked else 1].append(i)
+        for i, image in enumerate(self.images):
+            sides[image.bucket][0 if image.liked else 1].append(i)
         shelves, places = [], []
         for bucket, (liked, disliked) in sides.items():
-            assert liked and disliked, f"bucket {bucket} holds one side only; encode_opinions gives none such"
+            assert liked and disliked, f"bucket {bucket} holds one side only; encode_images gives none such"
             more = len(liked) >= len(disliked)
             longer, shorter = (liked, disliked) if more else (disliked, liked)
             shelves += [_Shelf(bucket, tuple(longer), tuple(shorter), more)] * len(longer)
@@ -183,19 +174,19 @@ class UnpairedSource(Source[tuple[int, int], UnpairedBatch]):
         return tuple(shelves), tuple(places)
 
     def _bucket(self, row: tuple[int, int]) -> Bucket:
-        return self.opinions[row[0]].bucket
+        return self.images[row[0]].bucket
 
-    def _batch(self, step: int, rows: Sequence[tuple[int, tuple[int, int]]]) -> UnpairedBatch:
+    def _batch(self, step: int, rows: Sequence[tuple[int, tuple[int, int]]]) -> Batch:
         sides = ("liked", "disliked")
-        chosen = [(name, p, self.opinions[row[side]]) for side, name in enumerate(sides) for p, row in rows]
-        drawn = [self._draw(side, step, position, opinion) for side, position, opinion in chosen]
-        clean, noises, timesteps, captions = zip(*drawn, strict=True)
-        conditioning = self.conditioning(captions, [opinion.time_ids for _, _, opinion in chosen])
-        liked, disliked = torch.cat(clean).chunk(2)
-        return UnpairedBatch(liked, disliked, torch.stack(noises), torch.stack(timesteps), conditioning)
+        chosen = [(name, p, self.images[row[side]]) for side, name in enumerate(sides) for p, row in rows]
+        drawn = [self._draw(side, step, position, image) for side, position, image in chosen]
+        return Batch.of(
+            self.process,
+            torch.cat([each.clean for each in drawn]),
+            torch.stack([each.noise for each in drawn]),
+            torch.stack([each.time for each in drawn]),
+            self.encodings.conditioning([each.caption for each in drawn], [image.frame for _, _, image in chosen]),
+        )
 
-    def _draw(
-        self, side: str, step: int, position: int, opinion: EncodedOpinion
-    ) -> tuple[Tensor, Tensor, Tensor, Path]:
-        """One picture's latent, (1, C, h, w), noise, timestep and caption."""
-        return self._drawn(draws.generator(self.seed, side, step, position), [opinion.picture], opinion.caption)
+    def _draw(self, side: str, step: int, position: int, image: EncodedImage) -> Drawn:
+        return self._drawn(draws.generator(self.seed, side, step, position), [image.image], image.caption)

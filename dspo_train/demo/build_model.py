@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from . import world
+from ..evaluate import shapes as world
 
 log = logging.getLogger("dspo.build_model")
 

@@ -11,9 +11,9 @@ import torch
 
 from .. import files
 from ..data.draws import generator
+from ..evaluate.scorers import large_and_dark
+from ..evaluate.shapes import Scene, draw, random_scene, read
 from ..models.sampling import to_images
-from .taste import large_and_dark
-from .world import Scene, draw, random_scene, read
 
 SIDE = 512  # pixels
 PAIRS = 24

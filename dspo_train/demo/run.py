@@ -12,21 +12,25 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image
 
 from .. import files
 from ..config import DataSpec, LoraSpec, OptimSpec, TrainConfig
+from ..evaluate.scorers import look, make_scorer
+from ..evaluate.shapes import SIZE, captions
 from ..exceptions import RunError
 from ..lora.attach import LoraWeights, applied
 from ..lora.writing import load_lora
 from ..models.base import Base, load_base
 from ..models.sampling import SampleSpec, sample
-from ..runs.session import Job, open_session
+from ..runs.job import Job
+from ..runs.session import open_session
 from ..sheets.comparison import comparison_grid
 from ..training.trainer import StepReport
-from .taste import Verdict, judge, large_and_dark, look
-from .world import SIZE, captions
+from .taste import Verdict, judge
 
+TASTE = "large_and_dark"  # in `SCORERS`
 MODEL = Path(__file__).parent / "model"
 SAMPLING = SampleSpec(width=SIZE, height=SIZE, steps=12, guidance=2.0)
 GRID_PROMPTS = ("a red heart", "a yellow circle", "a teal star", "a green cross")
@@ -100,7 +104,7 @@ def run_demo(out: Path, size: DemoSize, *, say: Say, count: Count, watch: Watch)
     before = _sample(base, prompts, seeds, count, "base")
     with applied(base.unet, weights):
         after = _sample(base, prompts, seeds, count, "with the LoRA")
-    verdict = judge(prompts, before, after)
+    verdict = judge(make_scorer(TASTE), prompts, before, after)
     grid = out / "ab_grid.png"
     files.write_picture(grid, draw_grid(base, weights, verdict))
     return DemoResult(verdict, pairs, folder.result, grid, folder.curve, time.monotonic() - started)
@@ -132,12 +136,13 @@ def draw_pairs(base: Base, folder: Path, candidates: int, count: Count) -> int:
     prompts = [caption for caption in captions() for _ in range(candidates)]
     pictures = _sample(base, prompts, range(len(prompts)), count, "candidates")
     folder.mkdir(parents=True)
-    written = 0
+    written, scorer = 0, make_scorer(TASTE)
     for first in range(0, len(pictures) - 1, 2):
-        seen = [(look(picture), picture) for picture in pictures[first : first + 2]]
-        if any(reading.shape is None for reading, _ in seen):
+        pair = pictures[first : first + 2]
+        if any(look(picture).shape is None for picture in pair):
             continue
-        pair = [picture for _, picture in sorted(seen, key=lambda item: -large_and_dark(item[0]))]
+        if torch.diff(scorer.score(pair, prompts[first : first + 2])) > 0:  # the second is the better one
+            pair.reverse()
         name = f"{prompts[first].replace(' ', '-')}-{first // 2 % (candidates // 2):02d}"
         for picture, side in zip(pair, "wl", strict=True):
             files.write_picture(folder / f"{name}_{side}.png", picture)

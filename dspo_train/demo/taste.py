@@ -1,4 +1,4 @@
-"""A known taste, so that the demonstration can tell whether it was learned."""
+"""Whether a known taste was learned."""
 
 from __future__ import annotations
 
@@ -6,31 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from PIL import Image
 
-from ..evaluate import WinRate, win_rate
-from .world import Reading, read
-
-
-def large_and_dark(reading: Reading) -> float:
-    """Larger shapes before darker backgrounds; a unit is one standard deviation among drawn scenes."""
-    return (reading.size - 0.38) / 0.11 + (reading.darkness - 0.50) / 0.24
-
-
-def further_left(reading: Reading) -> float:
-    """The shape further to the left; a unit is one standard deviation among drawn scenes."""
-    return (0.5 - reading.x) / 0.12
+from ..evaluate.scorers import Scorer, look
+from ..evaluate.winrate import WinRate, win_rate
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the taste says of a LoRA: pictures without and with it, from the same prompts and seeds.
+    """What the taste says of a LoRA: images without and with it, from the same prompts and seeds.
 
     Attributes:
-        win_rate: share of pictures with the LoRA that the taste prefers to their base twin.
+        win_rate: share of images with the LoRA that the taste prefers to their base twin.
         reward_before, reward_after: mean of the taste.
-        fit_before, fit_after: share of pictures whose shape and colour match the caption.
+        fit_before, fit_after: share of images whose shape and colour match the caption.
     """
 
     win_rate: WinRate
@@ -40,18 +29,17 @@ class Verdict:
     fit_after: float
 
 
-def look(picture: Image.Image) -> Reading:
-    return read(torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255).permute(2, 0, 1))
-
-
-def judge(prompts: Sequence[str], before: Sequence[Image.Image], after: Sequence[Image.Image]) -> Verdict:
-    """Compare picture by picture."""
-    readings = [(prompt, look(b), look(a)) for prompt, b, a in zip(prompts, before, after, strict=True)]
-    rewards = [(prompt, large_and_dark(b), large_and_dark(a)) for prompt, b, a in readings]
+def judge(
+    scorer: Scorer, prompts: Sequence[str], before: Sequence[Image.Image], after: Sequence[Image.Image]
+) -> Verdict:
+    """Compare image by image, of the same prompts and seeds."""
+    rewards = [scorer.score(images, prompts).numpy() for images in (before, after)]
+    won = 0.5 * (1 + np.sign(rewards[1] - rewards[0]))
+    fits = [
+        [look(image).fits(prompt) for image, prompt in zip(images, prompts, strict=True)] for images in (before, after)
+    ]
     return Verdict(
-        win_rate((prompt, 0.5 * (1 + np.sign(a - b))) for prompt, b, a in rewards),
-        float(np.mean([b for _, b, _ in rewards])),
-        float(np.mean([a for _, _, a in rewards])),
-        float(np.mean([b.fits(prompt) for prompt, b, _ in readings])),
-        float(np.mean([a.fits(prompt) for prompt, _, a in readings])),
+        win_rate(zip(prompts, won.tolist(), strict=True)),
+        *(float(np.mean(reward)) for reward in rewards),
+        *(float(np.mean(fit)) for fit in fits),
     )

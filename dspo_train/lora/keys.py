@@ -13,13 +13,10 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from ..models.families import BlockNames
 from ..models.unet_names import BlockLayout, ldm_path
 
-BlockNames = Literal["diffusers", "ldm"]
 Part = Literal["down", "up", "alpha"]
-
-BLOCK_NAMES: Mapping[str, BlockNames] = {"sd15": "diffusers", "sd2": "diffusers", "sdxl": "ldm"}
-"""The block names that kohya's own trainer writes for each family; every reader accepts them."""
 
 _PARTS: tuple[tuple[re.Pattern[str], Part], ...] = (
     (re.compile(r"\.lora_down\.weight$"), "down"),

@@ -10,15 +10,8 @@ from dataclasses import dataclass, field
 from ..config import Labels
 from ..exceptions import LoraFileError
 from ..files.published import check_metadata
-from ..models.process import PredictionType
+from ..models.families import FAMILIES, PREDICTION_NAMES, Prediction
 from .layers import LoraWeights
-
-_BASES: Mapping[str, tuple[str, str, str]] = {
-    "sd15": ("sd_1.5", "stable-diffusion-v1/lora", "False"),
-    "sd2": ("sd_v2", "stable-diffusion-v2-512/lora", "True"),
-    "sdxl": ("sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora", "False"),
-}
-"""Family -> ss_base_model_version, modelspec.architecture, ss_v2, spelled so that A1111 and Lora-Manager know them."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +19,7 @@ class LoraFacts:
     """What is known about the training behind a LoRA.
 
     Attributes:
-        family: `sd15`, `sd2` or `sdxl`.
+        family: its name in `FAMILIES`.
         name: title of the LoRA, usually the file's name without its ending.
         base_name: name of the base model, without a folder.
         base_fingerprint: hash that tells the base's weights from another's.
@@ -45,7 +38,7 @@ class LoraFacts:
     name: str
     base_name: str
     base_fingerprint: str
-    prediction: PredictionType
+    prediction: Prediction
     objective: str
     objective_args: Mapping[str, float]
     dataset_hash: str
@@ -72,8 +65,8 @@ def lora_metadata(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
     Raises:
         LoraFileError: an unknown family, or a value that holds an absolute path.
     """
-    if facts.family not in _BASES:
-        raise LoraFileError(f"no LoRA file for model family {facts.family!r}; known: {', '.join(_BASES)}")
+    if facts.family not in FAMILIES:
+        raise LoraFileError(f"no LoRA file for model family {facts.family!r}; known: {', '.join(FAMILIES)}")
     found = {**_kohya(facts, weights), **_modelspec(facts), **_own(facts)}
     metadata = {key: value for key, value in found.items() if value}
     check_metadata(metadata)
@@ -81,10 +74,10 @@ def lora_metadata(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
 
 
 def _kohya(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
-    base_version, _, is_v2 = _BASES[facts.family]
+    labels = FAMILIES[facts.family].lora
     return {
-        "ss_v2": is_v2,
-        "ss_base_model_version": base_version,
+        "ss_v2": str(labels.v2),
+        "ss_base_model_version": labels.base_version,
         "ss_network_module": "networks.lora",
         "ss_network_dim": _common({str(layer.rank) for layer in weights.values()}),
         "ss_network_alpha": _common({f"{layer.alpha:g}" for layer in weights.values()}),
@@ -104,19 +97,17 @@ def _kohya(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
 
 
 def _modelspec(facts: LoraFacts) -> dict[str, str]:
-    _, architecture, _ = _BASES[facts.family]
-    if facts.family == "sd2" and facts.prediction == "v_prediction":
-        architecture = "stable-diffusion-v2-768-v/lora"
+    architectures = FAMILIES[facts.family].lora.architecture
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": architecture,
+        "modelspec.architecture": architectures.get(facts.prediction, architectures["epsilon"]),
         "modelspec.implementation": "https://github.com/huggingface/diffusers",
         "modelspec.title": facts.name,
         "modelspec.author": facts.author,
         "modelspec.description": f"Preference LoRA ({facts.objective}, {facts.pairs} pairs)",
         "modelspec.date": facts.date.isoformat(timespec="seconds") if facts.date else "",
         "modelspec.resolution": f"{facts.resolution}x{facts.resolution}",
-        "modelspec.prediction_type": "v" if facts.prediction == "v_prediction" else "epsilon",
+        "modelspec.prediction_type": PREDICTION_NAMES[facts.prediction],
     }
 
 

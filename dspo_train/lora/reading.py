@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..exceptions import LoraFileError
+from ..models.families import FAMILIES
 from ..models.unet_names import BlockLayout
 from .keys import Part, describe, name_table, resolve, split_key
 from .layers import LoraLayer, adaptable_layers, fitted
@@ -25,7 +26,6 @@ _MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _MIDDLE = ".lora_mid.weight"
 _TEXT_KEYS = ("attn2.to_k", "attn2_to_k", "attn2.processor.to_k")
-_TEXT_WIDTHS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 2048: "SDXL"}
 
 _Groups = dict[str, dict[Part, str]]
 _Alphas = Callable[[str, int], float]
@@ -149,7 +149,8 @@ def _check_text_width(path: Path, tensors: Mapping[str, Tensor], layers: Mapping
 
 
 def _family(width: int) -> str:
-    return _TEXT_WIDTHS.get(width, f"a model whose text embedding is {width} wide")
+    titles = {family.text_width: family.title for family in FAMILIES.values()}
+    return titles.get(width, f"a model whose text embedding is {width} wide")
 
 
 def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:

@@ -19,8 +19,9 @@ from torch import Tensor
 from .. import files
 from ..exceptions import LoraFileError
 from ..files.published import check_metadata
+from ..models.families import FAMILIES
 from ..models.unet_names import BlockLayout
-from .keys import BLOCK_NAMES, kohya_name
+from .keys import kohya_name
 from .layers import LoraWeights
 from .metadata import LoraFacts, lora_metadata
 from .reading import LoadedLora, load_lora
@@ -91,14 +92,14 @@ def tensor_hash(data: bytes) -> str:
 
 
 def _named(weights: LoraWeights, family: str, unet_config: Mapping[str, Any]) -> dict[str, Tensor]:
-    if family not in BLOCK_NAMES:
-        raise LoraFileError(f"no LoRA file for model family {family!r}; known: {', '.join(BLOCK_NAMES)}")
+    if family not in FAMILIES:
+        raise LoraFileError(f"no LoRA file for model family {family!r}; known: {', '.join(FAMILIES)}")
     if not weights:
         raise LoraFileError("the LoRA holds no layers; there is nothing to write")
     layout = BlockLayout.of(unet_config)
     tensors: dict[str, Tensor] = {}
     for path, layer in weights.items():
-        stem = kohya_name(path, layout, BLOCK_NAMES[family])
+        stem = kohya_name(path, layout, FAMILIES[family].lora.blocks)
         tensors[f"{stem}.lora_down.weight"] = layer.down.detach().to("cpu", torch.float32)
         tensors[f"{stem}.lora_up.weight"] = layer.up.detach().to("cpu", torch.float32)
         tensors[f"{stem}.alpha"] = torch.tensor(layer.alpha, dtype=torch.float32)

@@ -20,8 +20,9 @@ from transformers.utils import logging as transformers_logging
 from ..exceptions import ModelError
 from . import single_file
 from .encoder import DiffusersEncoder, digest
-from .process import NoiseProcess, PredictionType, from_scheduler_config
-from .single_file import Family, UnetWeights
+from .families import FAMILIES, Family, Prediction
+from .process import Process, from_scheduler_config
+from .single_file import UnetWeights
 from .tokenizers import load_tokenizers, read_tokenizer
 
 WEIGHTS = re.compile(
@@ -44,7 +45,7 @@ class Base:
     family: Family
     unet: UNet2DConditionModel
     encoder: DiffusersEncoder
-    noise: NoiseProcess
+    process: Process
     scheduler_config: dict[str, Any]
     _fingerprint: str | None = field(default=None, repr=False)
 
@@ -77,7 +78,7 @@ def load_base(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     tokenizer: Path | None = None,
-    prediction: PredictionType | None = None,
+    prediction: Prediction | None = None,
     unet: UnetWeights | None = None,
 ) -> Base:
     """Load SD 1.x, SD 2.x, SDXL or a reduced relative.
@@ -107,9 +108,9 @@ def load_base(
     if prediction is not None:
         zero_snr = scheduler.get("rescale_betas_zero_snr", False) and prediction == "v_prediction"
         scheduler = {**scheduler, "prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
-    if family == "sdxl" and dtype == torch.float16 and vae.config.get("force_upcast"):
-        vae.float()  # SDXL's own VAE overflows in float16, and its config says so
-    encoder = DiffusersEncoder(vae, text_encoders, tokenizers, device=device)
+    if family.vae_in_float32 and dtype == torch.float16 and vae.config.get("force_upcast"):
+        vae.float()  # the published VAE overflows in float16, and its config says so
+    encoder = DiffusersEncoder(family, vae, text_encoders, tokenizers, device=device)
     model.to(device)  # type: ignore[arg-type]
     name = path.resolve().name if path.is_dir() else path.stem
     return Base(name, family, model, encoder, from_scheduler_config(scheduler), scheduler)
@@ -130,13 +131,14 @@ def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None, weights: 
 
 def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Parts:
     family = _folder_family(path)
-    names = [part.config for part in single_file.TEXT_PARTS[family]]
+    names = [part.config for part in family.text_parts]
     tokenizers = _folder_tokenizers(path, family, tokenizer)
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
     text_encoders = [_component(kind, path / name, dtype) for kind, name in zip(kinds, names, strict=False)]
     vae, unet = _component(AutoencoderKL, path / "vae", dtype), _component(UNet2DConditionModel, path / "unet", dtype)
     scheduler = _read_json(path / "scheduler" / "scheduler_config.json")
-    if "beta_start" not in scheduler or scheduler.get("trained_betas"):
+    flow = str(scheduler.get("_class_name", "")).startswith("FlowMatch")
+    if scheduler.get("trained_betas") or ("beta_start" not in scheduler and not flow):
         raise ModelError(f"{path}: the noise process of its {scheduler.get('_class_name')} is not supported")
     return family, unet, vae, text_encoders, tokenizers, scheduler
 
@@ -149,13 +151,12 @@ def _folder_family(path: Path) -> Family:
         single_file.refuse_input_channels(str(path), config.get("in_channels", 4))
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
         raise ModelError(f"{path}: its UNet takes class labels (unCLIP or upscaler), which is not supported")
-    if config.get("addition_embed_type") == "text_time":
-        if not (path / "text_encoder").is_dir() and (path / "text_encoder_2").is_dir():
-            raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")
-        _refuse_missing(path, ("text_encoder/config.json", "text_encoder_2/config.json"))
-        return "sdxl"
-    _refuse_missing(path, ("text_encoder/config.json",))
-    return "sd2" if config.get("use_linear_projection") else "sd15"
+    family = next(family for family in FAMILIES.values() if family.in_folder(config))
+    parts = [part.config for part in family.text_parts]
+    if len(parts) > 1 and [part for part in parts if (path / part).is_dir()] == parts[1:]:
+        raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")
+    _refuse_missing(path, tuple(f"{part}/config.json" for part in parts))
+    return family
 
 
 def _refuse_mismatch(path: Path, unet: Any, vae: Any, text_encoders: list[Any]) -> None:
@@ -196,7 +197,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _folder_tokenizers(path: Path, family: Family, given: Path | None) -> list[CLIPTokenizer]:
-    own = [path / part.config.replace("text_encoder", "tokenizer") for part in single_file.TEXT_PARTS[family]]
+    own = [path / part.tokenizer for part in family.text_parts]
     if given is None and all(folder.is_dir() for folder in own):
         return [read_tokenizer(folder) for folder in own]
     return load_tokenizers(family, path, given)

@@ -21,8 +21,8 @@ from torch import Tensor
 from .. import files
 from ..exceptions import ModelError
 from ..files.published import check_metadata
+from .families import PREDICTION_NAMES, Prediction
 from .ldm_layout import original_names
-from .process import PredictionType
 from .single_file import UNET, UnetWeights, open_single_file, with_unet
 
 log = logging.getLogger("dspo")
@@ -60,7 +60,7 @@ def save_checkpoint(
     unet_state: Mapping[str, Tensor],
     *,
     unet_config: Mapping[str, Any],
-    prediction: PredictionType,
+    prediction: Prediction,
     zero_snr: bool = False,
     metadata: Mapping[str, str],
     dtype: torch.dtype | None = None,
@@ -92,7 +92,7 @@ def save_checkpoint(
     trained = {names[key]: value for key, value in unet_state.items()}
     wanted = _markers(prediction, zero_snr)
     markers = wanted if unet_config.get("addition_embed_type") == "text_time" else set()
-    told = {"modelspec.prediction_type": "v" if prediction == "v_prediction" else "epsilon", **metadata}
+    told = {"modelspec.prediction_type": PREDICTION_NAMES[prediction], **metadata}
     if base.is_dir():
         writer = _Writer(_parts(trained, {}, dtype, markers), {"format": "pt", **told}, None, trained)
     else:
@@ -167,7 +167,7 @@ def _stays(name: str, wanted: set[str]) -> bool:
     return name in wanted if name in ("v_pred", "ztsnr") else not name.startswith(STALE_TENSORS)
 
 
-def _markers(prediction: PredictionType, zero_snr: bool) -> set[str]:
+def _markers(prediction: Prediction, zero_snr: bool) -> set[str]:
     """The tensors by which SDXL checkpoints tell their noise process; their values mean nothing."""
     if prediction != "v_prediction":
         return set()

@@ -1,65 +1,67 @@
-"""What a denoiser is conditioned on, for a batch of images."""
+"""What a denoiser is conditioned on: named tensors, one row for each image. Only the family knows the names."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
+class Frame(NamedTuple):
+    """Which part of its original an image shows: the original's size, the crop's corner, the crop's size; pixels."""
+
+    height: int
+    width: int
+    top: int
+    left: int
+    crop_height: int
+    crop_width: int
+
+
 @dataclass(frozen=True)
 class Conditioning:
-    """Text (and, for SDXL, size) conditioning of N images.
+    """The conditioning of N images.
 
     Attributes:
-        context: token embeddings for cross-attention, (N, L, D).
-        pooled: SDXL's pooled text embedding, (N, P), or None.
-        time_ids: SDXL's micro-conditioning (original height, original width, crop top, crop left,
-            target height, target width) in pixels, (N, 6), or None.
+        tensors: by name, (N, ...) each; at least one.
     """
 
-    context: Tensor
-    pooled: Tensor | None = None
-    time_ids: Tensor | None = None
+    tensors: Mapping[str, Tensor]
 
     def __len__(self) -> int:
-        return self.context.shape[0]
+        return next(iter(self.tensors.values())).shape[0]
 
     def __getitem__(self, rows: slice) -> Conditioning:
-        return Conditioning(
-            self.context[rows],
-            None if self.pooled is None else self.pooled[rows],
-            None if self.time_ids is None else self.time_ids[rows],
-        )
+        return Conditioning({name: tensor[rows] for name, tensor in self.tensors.items()})
 
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Conditioning:
-        """Move every tensor; `dtype` applies to all but `time_ids`, whose pixel counts stay float32."""
-        return Conditioning(
-            self.context.to(device, dtype),
-            None if self.pooled is None else self.pooled.to(device, dtype),
-            None if self.time_ids is None else self.time_ids.to(device, torch.float32),
-        )
+    def to(self, device: torch.device | str) -> Conditioning:
+        """Move every tensor. The family casts, as some of them must stay exact."""
+        return Conditioning({name: tensor.to(device) for name, tensor in self.tensors.items()})
 
     def twice(self) -> Conditioning:
-        """The same conditioning for winners and then for losers: (N, ...) -> (2N, ...)."""
+        """The same conditioning for winners and then for losers: N -> 2N."""
         return cat([self, self])
 
-    def with_time_ids(self, time_ids: Tensor | None) -> Conditioning:
-        return Conditioning(self.context, self.pooled, time_ids)
+    def adding(self, tensors: Mapping[str, Tensor]) -> Conditioning:
+        """With further tensors, on the device of the others."""
+        device = next(iter(self.tensors.values())).device
+        return Conditioning({**self.tensors, **{name: tensor.to(device) for name, tensor in tensors.items()}})
 
 
 def cat(parts: Sequence[Conditioning]) -> Conditioning:
-    """Join batches along N. All parts have the same optional tensors.
+    """Join batches along N.
 
-    >>> len(cat([Conditioning(torch.zeros(2, 77, 8)), Conditioning(torch.zeros(1, 77, 8))]))
+    >>> len(cat([Conditioning({"context": torch.zeros(2, 77, 8)}), Conditioning({"context": torch.zeros(1, 77, 8)})]))
     3
+
+    Raises:
+        ValueError: the parts have different names.
     """
-    pooled = [p.pooled for p in parts if p.pooled is not None]
-    time_ids = [p.time_ids for p in parts if p.time_ids is not None]
-    return Conditioning(
-        torch.cat([p.context for p in parts]),
-        torch.cat(pooled) if pooled else None,
-        torch.cat(time_ids) if time_ids else None,
-    )
+    names = parts[0].tensors.keys()
+    for part in parts:
+        if part.tensors.keys() != names:
+            raise ValueError(f"conditioning with {sorted(names)} cannot be joined to one with {sorted(part.tensors)}")
+    return Conditioning({name: torch.cat([part.tensors[name] for part in parts]) for name in names})

@@ -1,4 +1,4 @@
-"""The seam between preference learning and a model family."""
+"""The seam between preference learning and a model."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Protocol
 from torch import Tensor
 
 from .conditioning import Conditioning
-from .process import NoiseProcess
+from .process import Process
 
 
 class Denoiser(Protocol):
     """A model that predicts, with its adapters on (the policy) or in the reference state."""
 
     @property
-    def noise(self) -> NoiseProcess: ...
+    def process(self) -> Process: ...
 
-    def predict(self, noisy: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """The model's raw prediction. (N, C, h, w), (N,), N -> (N, C, h, w)"""
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import CLIPTokenizer
 
 from ..exceptions import ModelError
-from .conditioning import Conditioning, cat
+from .conditioning import Conditioning, Frame, cat
+from .families import Family
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +26,14 @@ TEXT_CONFIG = ("hidden_size", "num_hidden_layers", "num_attention_heads", "hidde
 
 
 class DiffusersEncoder:
-    """A VAE and one text encoder (SD) or two (SDXL) with their tokenizers.
+    """A VAE and a family's text encoders with their tokenizers.
 
     Every model stays on the CPU until used, then on `device` until `release`.
     """
 
     def __init__(
         self,
+        family: Family,
         vae: AutoencoderKL,
         text_encoders: Sequence[nn.Module],
         tokenizers: Sequence[CLIPTokenizer],
@@ -40,7 +42,7 @@ class DiffusersEncoder:
     ) -> None:
         if len(text_encoders) != len(tokenizers):
             raise ValueError(f"{len(text_encoders)} text encoders but {len(tokenizers)} tokenizers")
-        self.vae, self.device = vae, torch.device(device)
+        self.family, self.vae, self.device = family, vae, torch.device(device)
         self.text_encoders, self.tokenizers = list(text_encoders), list(tokenizers)
         self._image_id: str | None = None
         self._prompt_id: str | None = None
@@ -104,33 +106,33 @@ class DiffusersEncoder:
 
     @torch.no_grad()
     def prompts(self, texts: Sequence[str]) -> Conditioning:
-        """Encode N prompts, in the encoders' precision; no `time_ids`.
+        """Encode N prompts as the family does, in the encoders' precision.
 
-        SD: the last hidden state, normalised, (N, 77, D). SDXL: the last but one of both encoders side by side, and
-        `pooled` from the second. What does not fit into the context is dropped with a warning.
+        What does not fit into the context is dropped with a warning.
         """
         if not texts:
             raise ValueError("no prompts")
         if len(texts) > PROMPTS_AT_ONCE:
             starts = range(0, len(texts), PROMPTS_AT_ONCE)
             return cat([self.prompts(texts[n : n + PROMPTS_AT_ONCE]) for n in starts])
-        if len(self.text_encoders) == 1:
-            return Conditioning(self._encode(0, texts, output_hidden_states=False)[0])
-        outputs = [self._encode(n, texts, output_hidden_states=True) for n in range(len(self.text_encoders))]
-        return Conditioning(torch.cat([o.hidden_states[-2] for o in outputs], dim=-1), outputs[-1].text_embeds)
+        return Conditioning(self.family.text([self._encode(n, texts) for n in range(len(self.text_encoders))]))
+
+    def frame(self, frames: Sequence[Frame]) -> Mapping[str, Tensor]:
+        """What the model is told of the sizes of N images, by name; nothing where it is told none."""
+        return self.family.frame(frames)
 
     def release(self) -> None:
         """Move everything to the CPU; the next use brings it back."""
         for model in (self.vae, *self.text_encoders):
             nn.Module.to(model, "cpu")
 
-    def _encode(self, index: int, texts: Sequence[str], **options: Any) -> Any:
+    def _encode(self, index: int, texts: Sequence[str]) -> Any:
         encoder, tokenizer = self.text_encoders[index].to(self.device), self.tokenizers[index]
         length = _config(encoder)["max_position_embeddings"]
         fitted = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         if index == 0:
             _warn_of_dropped(tokenizer, texts, length)
-        return encoder(fitted.input_ids.to(self.device), return_dict=True, **options)
+        return encoder(fitted.input_ids.to(self.device), return_dict=True, output_hidden_states=True)
 
     def _finite(self, run: Callable[[], Tensor], doing: str) -> Tensor:
         """Run the VAE, and once more in float32 if half precision overflows (as SDXL's own VAE does)."""

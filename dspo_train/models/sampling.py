@@ -1,4 +1,4 @@
-"""Pictures from prompts and seeds, the same for a seed whatever else is sampled beside it."""
+"""Images from prompts and seeds, the same for a seed whatever else is sampled beside it."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 from PIL import Image
 from torch import Tensor, nn
 
 from ..exceptions import ConfigError
+from ..images.decode import to_tensor
 from .base import Base
-from .conditioning import Conditioning, cat
-from .single_file import Family
+from .conditioning import Conditioning, Frame, cat
 from .unet import predict
 
 Scheduler = Literal["dpm++", "ddim", "euler"]
@@ -25,12 +30,22 @@ SCHEDULERS: dict[Scheduler, tuple[Any, dict[str, Any]]] = {  # all deterministic
     "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
     "euler": (EulerDiscreteScheduler, {}),
 }
+FLOW_SCHEDULERS: dict[Scheduler, tuple[Any, dict[str, Any]]] = {
+    "dpm++": (DPMSolverMultistepScheduler, {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
+    "euler": (FlowMatchEulerDiscreteScheduler, {}),
+}
+_SHIFT = {DPMSolverMultistepScheduler: "flow_shift", FlowMatchEulerDiscreteScheduler: "shift"}  # what each calls it
 GUIDANCE_RESCALE = 0.7  # with zero terminal SNR; Lin et al. 2024, section 3.4
 
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """How to sample; sizes in pixels. A `guidance` of 1 needs no unconditional pass and ignores the negative prompt."""
+    """How to sample; sizes in pixels. A `guidance` of 1 needs no unconditional pass and ignores the negative prompt.
+
+    Attributes:
+        image_strength: how much of the schedule an image that is given to start from goes through: 1 leaves nothing of
+            it, 0.5 its composition.
+    """
 
     width: int = 512
     height: int = 512
@@ -38,6 +53,7 @@ class SampleSpec:
     guidance: float = 7.0
     negative_prompt: str = ""
     scheduler: Scheduler = "dpm++"
+    image_strength: float = 1.0
 
     def __post_init__(self) -> None:
         for name, side in (("width", self.width), ("height", self.height)):
@@ -47,17 +63,16 @@ class SampleSpec:
             raise ConfigError(f"steps must be at least 1, got {self.steps}")
         if not (math.isfinite(self.guidance) and self.guidance >= 1):
             raise ConfigError(f"guidance must be at least 1, got {self.guidance}")
+        if not 0 < self.image_strength <= 1:
+            raise ConfigError(f"image_strength must be above 0 and at most 1, got {self.image_strength}")
         if self.scheduler not in get_args(Scheduler):
             raise ConfigError(f"unknown scheduler {self.scheduler!r}; known: {', '.join(get_args(Scheduler))}")
-
-
-GUIDANCE: dict[Family, float] = {"sd15": 7.0, "sd2": 7.0, "sdxl": 5.0}
 
 
 def default_spec(base: Base) -> SampleSpec:
     """The size that the UNet was trained at, and its family's usual guidance."""
     side = int(base.unet.config["sample_size"]) * base.encoder.factor
-    return SampleSpec(width=side, height=side, guidance=GUIDANCE[base.family])
+    return SampleSpec(width=side, height=side, guidance=base.family.guidance)
 
 
 def sample(
@@ -69,38 +84,73 @@ def sample(
     batch_size: int = 4,
     on_progress: Callable[[int, int], None] | None = None,
     conditioning: Mapping[str, Conditioning] | None = None,
+    images: Sequence[Image.Image] | None = None,
 ) -> list[Image.Image]:
-    """One picture for each prompt and the seed at its place, with whatever adapters the UNet carries.
+    """One image for each prompt and the seed at its place, with whatever adapters the UNet carries.
 
     Args:
         spec: how; by default `default_spec`.
         on_progress: called with (denoising steps done, of all); what it raises ends the sampling cleanly.
         conditioning: prompts (and the negative prompt) already encoded, one row each, for callers who sample often;
             what is not in it is encoded here, once.
+        images: to start from, one for each prompt, of the size that is asked for; see `SampleSpec.image_strength`.
+
+    Raises:
+        ConfigError: an impossible batch size, seed or start image.
     """
     spec = spec or default_spec(base)
-    if len(prompts) != len(seeds):
-        raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds; each picture takes one of both")
-    if batch_size < 1:
-        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
-    if not all(0 <= seed < 2**63 for seed in seeds):
-        raise ConfigError(f"seeds must be between 0 and 2^63 - 1, got {min(seeds)} to {max(seeds)}")
+    _check(prompts, seeds, spec, batch_size, images)
     if not prompts:
         return []
     starts = range(0, len(prompts), batch_size)
-    images: list[Image.Image] = []
+    steps = len(_times(_scheduler(base, spec), spec))
+    drawn: list[Image.Image] = []
     with torch.no_grad(), _eval_mode(base.unet):
         known = _encode(base, [*prompts, *([spec.negative_prompt] if spec.guidance > 1 else [])], conditioning or {})
         for number, start in enumerate(starts):
             part = slice(start, start + batch_size)
-
-            def report(step: int, before: int = number * spec.steps) -> None:
+            clean = None if images is None else _latents(base, images[part])
+            latents = noise = initial_noise(base, seeds[part], spec)
+            states = denoise(base, _batch(base, prompts[part], known, spec), noise, spec, clean)
+            for step, latents in enumerate(states, start=1):  # noqa: B007
                 if on_progress is not None:
-                    on_progress(before + step, len(starts) * spec.steps)
+                    on_progress(number * steps + step, len(starts) * steps)
+            drawn += to_images(base.encoder.decode(latents))
+    return drawn
 
-            rows, noise = _batch(prompts[part], known, spec), initial_noise(base, seeds[part], spec)
-            images += to_images(base.encoder.decode(denoise(base, rows, noise, spec, report)))
-    return images
+
+def _check(
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    spec: SampleSpec,
+    batch_size: int,
+    images: Sequence[Image.Image] | None,
+) -> None:
+    if len(prompts) != len(seeds):
+        raise ValueError(f"{len(prompts)} prompts but {len(seeds)} seeds; each image takes one of both")
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+    if not all(0 <= seed < 2**63 for seed in seeds):
+        raise ConfigError(f"seeds must be between 0 and 2^63 - 1, got {min(seeds)} to {max(seeds)}")
+    if images is None:
+        if spec.image_strength < 1:
+            raise ConfigError(f"image_strength {spec.image_strength:g} needs images to start from; give them, or 1")
+        return
+    if len(images) != len(prompts):
+        raise ValueError(f"{len(prompts)} prompts but {len(images)} images to start from; each takes one of both")
+    for image in images:
+        if image.size != (spec.width, spec.height):
+            raise ConfigError(
+                f"an image to start from is {image.width}x{image.height}, and {spec.width}x{spec.height} are asked "
+                "for; scale it first"
+            )
+
+
+def _latents(base: Base, images: Sequence[Image.Image]) -> Tensor:
+    """The mean of each image's latents, in model units. -> (N, C, h, w)"""
+    encoder = base.encoder
+    mean = encoder.moments(torch.stack([to_tensor(image) for image in images])).chunk(2, dim=1)[0]
+    return (mean - encoder.shift) * encoder.scaling
 
 
 def initial_noise(base: Base, seeds: Sequence[int], spec: SampleSpec) -> Tensor:
@@ -111,13 +161,19 @@ def initial_noise(base: Base, seeds: Sequence[int], spec: SampleSpec) -> Tensor:
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:
-    """(N, 3, H, W) in [-1, 1] -> N RGB pictures."""
+    """(N, 3, H, W) in [-1, 1] -> N RGB images."""
     levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
     return [Image.fromarray(level.permute(1, 2, 0).numpy()) for level in levels]
 
 
 def make_scheduler(config: Mapping[str, Any], name: Scheduler, steps: int) -> Any:
-    """A diffusers scheduler for a model's noise process; trailing spacing where the last step is pure noise."""
+    """A diffusers scheduler for a model's noise process; trailing spacing where the last step is pure noise.
+
+    Raises:
+        ConfigError: a scheduler that does not sample flow models, for a flow model.
+    """
+    if str(config.get("_class_name", "")).startswith("FlowMatch"):
+        return _flow_scheduler(config, name, steps)
     kind, options = SCHEDULERS[name]
     zero_snr = bool(config.get("rescale_betas_zero_snr"))
     scheduler = kind(
@@ -135,26 +191,66 @@ def make_scheduler(config: Mapping[str, Any], name: Scheduler, steps: int) -> An
     return scheduler
 
 
-def denoise(
-    base: Base, conditioning: Conditioning, noise: Tensor, spec: SampleSpec, report: Callable[[int], None]
-) -> Tensor:
-    """Denoise in float32 while the UNet runs in its own precision. (N, C, h, w) -> (N, C, h, w)
+def _flow_scheduler(config: Mapping[str, Any], name: Scheduler, steps: int) -> Any:
+    if name not in FLOW_SCHEDULERS:
+        known = ", ".join(FLOW_SCHEDULERS)
+        raise ConfigError(f"the scheduler {name!r} does not sample flow models; choose one of {known}")
+    kind, options = FLOW_SCHEDULERS[name]
+    scheduler = kind(**options, **{_SHIFT[kind]: float(config.get("shift", 1.0))})
+    scheduler.set_timesteps(steps)
+    return scheduler
 
-    `conditioning` holds N rows, or 2N with the unconditional ones first.
+
+def _scheduler(base: Base, spec: SampleSpec) -> Any:
+    return make_scheduler(base.scheduler_config, spec.scheduler, spec.steps)
+
+
+def _times(scheduler: Any, spec: SampleSpec) -> Any:
+    """The times that are gone through, from the noisiest; fewer where an image is started from."""
+    taken = max(1, round(spec.image_strength * len(scheduler.timesteps)))
+    return scheduler.timesteps[len(scheduler.timesteps) - taken :]
+
+
+def denoise(
+    base: Base, conditioning: Conditioning, noise: Tensor, spec: SampleSpec, clean: Tensor | None = None
+) -> Iterator[Tensor]:
+    """Denoise in float32 while the UNet runs in its own precision, and hand out the latents after each step.
+
+    Args:
+        conditioning: of N rows, or 2N with the unconditional ones first.
+        noise: standard normal, (N, C, h, w).
+        clean: latents to start from, in model units, (N, C, h, w), where `spec.image_strength` leaves something of
+            them.
+
+    Yields:
+        Latents, (N, C, h, w); the last are those of the image.
     """
-    scheduler = make_scheduler(base.scheduler_config, spec.scheduler, spec.steps)
+    scheduler = _scheduler(base, spec)
     rescale = GUIDANCE_RESCALE if base.scheduler_config.get("rescale_betas_zero_snr") else 0.0
-    conditioning = conditioning.to(base.device, base.dtype)
-    latents = noise.to(base.device) * scheduler.init_noise_sigma
-    for step, timestep in enumerate(scheduler.timesteps, start=1):
-        scaled = scheduler.scale_model_input(latents, timestep)
+    conditioning = conditioning.to(base.device)
+    times = _times(scheduler, spec)
+    if clean is None or spec.image_strength == 1:
+        latents = noise.to(base.device) * scheduler.init_noise_sigma
+    else:
+        if hasattr(scheduler, "set_begin_index"):  # DDIM keeps no place of its own
+            scheduler.set_begin_index(len(scheduler.timesteps) - len(times))
+        latents = _noised(scheduler, clean.to(base.device), noise.to(base.device), times[:1])
+    for time in times:
+        scaled = scheduler.scale_model_input(latents, time) if hasattr(scheduler, "scale_model_input") else latents
         inputs = torch.cat([scaled, scaled]) if spec.guidance > 1 else scaled  # (2N or N, C, h, w)
-        prediction = predict(base.unet, inputs, timestep, conditioning).float()
+        prediction = predict(base.family, base.unet, inputs, time, conditioning).float()
         if spec.guidance > 1:
             prediction = guided(*prediction.chunk(2), guidance=spec.guidance, rescale=rescale)
-        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
-        report(step)
-    return latents
+        latents = scheduler.step(prediction, time, latents, return_dict=False)[0]
+        yield latents
+
+
+def _noised(scheduler: Any, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    """Latents as they are at a time of the scheduler, in its own scale."""
+    times = time.expand(len(clean))
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        return scheduler.scale_noise(clean, times, noise)  # type: ignore[arg-type]
+    return scheduler.add_noise(clean, noise, times)
 
 
 def guided(unconditional: Tensor, conditional: Tensor, *, guidance: float, rescale: float = 0.0) -> Tensor:
@@ -175,18 +271,15 @@ def _encode(base: Base, prompts: Sequence[str], encoded: Mapping[str, Conditioni
     known = {text: encoded[text] for text in wanted if text in encoded}
     for n, text in enumerate(unknown):
         assert fresh is not None
-        pooled = None if fresh.pooled is None else fresh.pooled[n : n + 1]
-        known[text] = Conditioning(fresh.context[n : n + 1], pooled)
+        known[text] = fresh[n : n + 1]
     return known
 
 
-def _batch(prompts: Sequence[str], known: Mapping[str, Conditioning], spec: SampleSpec) -> Conditioning:
+def _batch(base: Base, prompts: Sequence[str], known: Mapping[str, Conditioning], spec: SampleSpec) -> Conditioning:
     unconditional = [spec.negative_prompt] * len(prompts) if spec.guidance > 1 else []
-    rows = cat([Conditioning(known[text].context, known[text].pooled) for text in [*unconditional, *prompts]])
-    if rows.pooled is None:
-        return rows
-    size = torch.tensor([[spec.height, spec.width, 0, 0, spec.height, spec.width]], dtype=torch.float32)
-    return rows.with_time_ids(size.expand(len(rows), -1).to(rows.context.device))
+    rows = cat([known[text] for text in [*unconditional, *prompts]])
+    frame = Frame(spec.height, spec.width, 0, 0, spec.height, spec.width)
+    return rows.adding(base.encoder.frame([frame] * len(rows)))
 
 
 @contextmanager

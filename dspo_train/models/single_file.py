@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from accelerate import init_empty_weights
@@ -24,31 +24,11 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from ..exceptions import ModelError
 from . import ldm_layout
-from .process import PredictionType
+from .families import FAMILIES, UNET, Family, Prediction, TextPart
 
-Family = Literal["sd15", "sd2", "sdxl"]
 CONFIGS = Path(__file__).with_name("configs")
-UNET = "model.diffusion_model."
 VAE = "first_stage_model."
 
-
-class TextPart(NamedTuple):
-    """A text encoder of a family: its config's folder, its keys' possible prefixes, its names' dialect."""
-
-    config: str
-    prefixes: tuple[str, ...]
-    open_clip: bool
-    unused_layers: int = 0  # at the end; SD2 conditions on the penultimate layer
-
-
-TEXT_PARTS: dict[Family, tuple[TextPart, ...]] = {
-    "sd15": (TextPart("text_encoder", ("cond_stage_model.transformer.",), False),),
-    "sd2": (TextPart("text_encoder", ("cond_stage_model.model.", "conditioner.embedders.0.model."), True, 1),),
-    "sdxl": (
-        TextPart("text_encoder", ("conditioner.embedders.0.transformer.",), False),
-        TextPart("text_encoder_2", ("conditioner.embedders.1.model.",), True),
-    ),
-}
 
 FOREIGN = (  # a part of some key -> what the file is; the first match answers
     (("lora_up.", "lora_down.", "lora_A.", "lora_B.", "lora.up.", "lora.down."), "a LoRA, not a base model"),
@@ -65,7 +45,7 @@ FOREIGN = (  # a part of some key -> what the file is; the first match answers
     (("decoder.conv_in.weight",), "a VAE alone"),
     (("text_model.", "resblocks."), "a text encoder alone"),
 )
-PREDICTIONS: dict[str, PredictionType] = {
+PREDICTIONS: dict[str, Prediction] = {
     "epsilon": "epsilon",
     "eps": "epsilon",
     "v": "v_prediction",
@@ -131,7 +111,7 @@ class UnetWeights:
     """
 
     tensors: Mapping[str, Tensor]
-    prediction: PredictionType
+    prediction: Prediction
     zero_snr: bool = False
 
 
@@ -146,10 +126,10 @@ def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
     if f"{UNET}input_blocks.0.0.weight" not in shapes:
         raise ModelError("the model that is wired in is no Stable Diffusion 1.x, 2.x or XL model")
     family = _family(Path("the model that is wired in"), shapes)
-    if family != file.family:
+    if family is not file.family:
         raise ModelError(
-            f"the model that is wired in is of the {family} family, but the checkpoint {file.path.name} is "
-            f"{file.family}; choose the checkpoint that the model was made from"
+            f"the model that is wired in is of the {family.name} family, but the checkpoint {file.path.name} is "
+            f"{file.family.name}; choose the checkpoint that the model was made from"
         )
     others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET)}
     return replace(file, shapes={**others, **shapes}, memory=unet)
@@ -158,7 +138,7 @@ def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
 def template(family: Family, part: str) -> dict[str, Any]:
     """The published config of one component of a family."""
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
-    return json.loads((CONFIGS / family / part / name).read_text(encoding="utf-8"))
+    return json.loads((CONFIGS / family.name / part / name).read_text(encoding="utf-8"))
 
 
 def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
@@ -183,7 +163,7 @@ def load_vae(file: SingleFile, dtype: torch.dtype) -> AutoencoderKL:
 
 def load_text_encoders(file: SingleFile, dtype: torch.dtype) -> list[nn.Module]:
     """One text encoder, or SDXL's two."""
-    return [_load_text_encoder(file, part, dtype) for part in TEXT_PARTS[file.family]]
+    return [_load_text_encoder(file, part, dtype) for part in file.family.text_parts]
 
 
 def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> nn.Module:
@@ -220,8 +200,7 @@ def scheduler_config(file: SingleFile) -> dict[str, Any]:
     """The published schedule, with what the file says of its prediction type.
 
     Asked in turn: the marker tensors `v_pred` and `ztsnr` of SDXL checkpoints; `modelspec.prediction_type` in the
-    metadata; for SD2, whose 512 (epsilon) and 768 (v) models have the same keys and shapes, the spread of one bias,
-    as ComfyUI does (`supported_models.SD20`), so that trainer and host agree; else epsilon.
+    metadata; the family's own guess.
     """
     config = template(file.family, "scheduler")
     told = PREDICTIONS.get(file.metadata.get("modelspec.prediction_type", "").lower())
@@ -231,11 +210,8 @@ def scheduler_config(file: SingleFile) -> dict[str, Any]:
     elif told is not None:
         config["prediction_type"] = told
         config["rescale_betas_zero_snr"] = told == "v_prediction" and "ztsnr" in file.shapes
-    elif file.family == "sd2":
-        key = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
-        bias = file.tensors(key).get(key)
-        is_v = bias is not None and bias.float().std(unbiased=False).item() > 0.09
-        config["prediction_type"] = "v_prediction" if is_v else "epsilon"
+    else:
+        config["prediction_type"] = file.family.prediction_of(file.tensors)
     return config
 
 
@@ -262,10 +238,7 @@ def _family(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Family:
         raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")
     if sized and any(key.startswith("cond_stage_model.") for key in shapes):
         raise ModelError(f"{path} is an unCLIP model, which is not supported")
-    if sized:
-        return "sdxl"
-    flat = [len(shape) for key, shape in shapes.items() if key.endswith("proj_in.weight") and key.startswith(UNET)]
-    return "sd2" if flat and flat[0] == 2 else "sd15"  # SD1.x projects by 1x1 convolutions
+    return next(family for family in FAMILIES.values() if family.in_file(shapes))
 
 
 def refuse_input_channels(where: str, channels: int) -> None:

@@ -13,10 +13,8 @@ from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from transformers import CLIPTokenizer
 
 from ..exceptions import ModelError
-from .single_file import Family
+from .families import Family
 
-END, ZERO = "<|endoftext|>", "!"  # "!" has id 0, with which open_clip pads
-PADDING: dict[Family, tuple[str, ...]] = {"sd15": (END,), "sd2": (ZERO,), "sdxl": (END, ZERO)}
 FILES = ("vocab.json", "merges.txt")
 REPOSITORIES = (  # all hold the same vocabulary; (id, folder inside)
     ("openai/clip-vit-large-patch14", None),
@@ -42,7 +40,7 @@ def load_tokenizers(family: Family, model: Path, given: Path | None) -> list[CLI
             raise ModelError(f"{given}: no tokenizer there (vocab.json and merges.txt, in it or in its tokenizer/)")
     else:
         folder = _find(model)
-    return [read_tokenizer(folder, pad_token=pad) for pad in PADDING[family]]
+    return [read_tokenizer(folder, pad_token=part.pad) for part in family.text_parts]
 
 
 def read_tokenizer(folder: Path, pad_token: str | None = None) -> CLIPTokenizer:

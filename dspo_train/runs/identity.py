@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,7 @@ from accelerate import Accelerator
 
 from .. import files, objectives
 from ..config import TrainConfig
-from ..data import paired as dataset
-from ..data.paired import Dataset
+from ..data.training_data import Opened
 from ..exceptions import RunError
 from ..files.published import looks_like_a_path
 from ..lora.metadata import LoraFacts
@@ -21,7 +21,7 @@ from ..version import VERSION
 from .folder import RunFolder, differences
 
 
-def run_identity(base: Base, data: Dataset, accelerator: Accelerator, precision: str) -> dict[str, Any]:
+def run_identity(base: Base, data: Opened, accelerator: Accelerator, precision: str) -> dict[str, Any]:
     """What the resulting weights depend on besides the settings, and the version that wrote it."""
     return {
         "version": VERSION,
@@ -32,10 +32,9 @@ def run_identity(base: Base, data: Dataset, accelerator: Accelerator, precision:
             "unet": base.fingerprint(),
             "vae": base.encoder.image_id,
             "text": base.encoder.prompt_id,
-            "prediction": base.noise.prediction,
-            "schedule": files.digest(*base.noise.alphas_cumprod.tolist()),
+            **base.process.identity(),
         },
-        "dataset": {"pairs": data.trained, "hash": data.content},
+        "dataset": data.identity(),
     }
 
 
@@ -50,21 +49,21 @@ def refined_identity(refine: Path | None, folder: RunFolder) -> dict[str, str] |
         raise RunError(f"the LoRA to refine, {refine}, cannot be read: {error.strerror or error}") from error
 
 
-def lora_facts(name: str, config: TrainConfig, base: Base, data: Dataset, scan: Scan, precision: str) -> LoraFacts:
+def lora_facts(name: str, config: TrainConfig, base: Base, data: Opened, scan: Scan, precision: str) -> LoraFacts:
     """What the file of the result tells."""
-    words = dataset.tags(scan).most_common(50)
+    words = _words(scan).most_common(50)
     return LoraFacts(
-        family=base.family,
+        family=base.family.name,
         name=name,
         base_name=base.name,
         base_fingerprint=base.fingerprint(),
-        prediction=base.noise.prediction,
+        prediction=base.process.prediction,
         objective=config.objective,
         objective_args=objectives.arguments_in(config),
         options=_options(config),
         labels=config.labels,
         dataset_hash=data.content,
-        pairs=data.trained,
+        pairs=data.size,
         resolution=config.data.resolution,
         steps=config.steps,
         seed=config.seed,
@@ -76,6 +75,11 @@ def lora_facts(name: str, config: TrainConfig, base: Base, data: Dataset, scan: 
         tags={word: count for word, count in words if not looks_like_a_path(word)},
         date=datetime.datetime.now(datetime.timezone.utc),
     )
+
+
+def _words(scan: Scan) -> Counter[str]:
+    """How often each word stands in the prompts."""
+    return Counter(word for prompt in scan.prompts for word in prompt.replace(",", " ").split())
 
 
 _TOLD = ("ema", "moving_reference", "method", "keep", "loss", "held_out", "data")

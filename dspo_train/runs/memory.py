@@ -11,14 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import NamedTuple, get_args
 
 from .. import objectives
 from ..config import Optimizer, Targets
 from ..exceptions import ConfigError
 
-if TYPE_CHECKING:  # that module loads diffusers
-    from ..models.single_file import Family
+Family = str  # a name in `FAMILIES`
 
 GIB = 2**30
 ALLOWANCE = 3 * GIB // 4

@@ -16,7 +16,7 @@ from . import memory
 from .advice import Names, advice
 
 if TYPE_CHECKING:  # that module loads diffusers
-    from ..models.single_file import Family, SingleFile
+    from ..models.single_file import SingleFile
 
 FEW = 20  # pairs; a rule of thumb, said as such
 OFTEN = 100  # times that each pair is seen
@@ -72,7 +72,7 @@ def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:
 def setup_of(file: SingleFile, config: TrainConfig, *, refine: bool = False, previews: bool = False) -> memory.Setup:
     """What the memory of a run depends on; its precision is settled, not `auto`."""
     return memory.Setup(
-        family=file.family,
+        family=file.family.name,
         resolution=config.data.resolution,
         batch_size=config.batch_size,
         precision=config.precision,
@@ -84,7 +84,7 @@ def setup_of(file: SingleFile, config: TrainConfig, *, refine: bool = False, pre
         refine=refine,
         previews=previews,
         copies=(config.ema > 0) + (config.moving_reference > 0),
-        share=min(1.0, file.unet_parameters / memory.SIZES[file.family].unet),
+        share=min(1.0, file.unet_parameters / memory.SIZES[file.family.name].unet),
     )
 
 
@@ -132,7 +132,7 @@ def too_large(setup: memory.Setup, total: int, accumulate: int, names: Names) ->
     return "\n".join([f"out of memory: {known}", *(f"- {way}" for way in ways)])
 
 
-def check_disk(out: Path, cache: Path, scan: Scan, family: Family, config: TrainConfig) -> None:
+def check_disk(out: Path, cache: Path, scan: Scan, family: str, config: TrainConfig) -> None:
     """Is there room for the encodings, the checkpoints and the result?
 
     Raises:

@@ -13,7 +13,7 @@ from ..config.options import PLAIN, Options
 from ..exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from ..models.single_file import Family
+    from ..models.families import Family
 
 PresetName = Literal["gentle", "balanced", "strong"]
 
@@ -35,7 +35,6 @@ PRESETS: Mapping[PresetName, Preset] = MappingProxyType(
         "strong": Preset(strength=100.0, lr=2e-4, rank=32, targets="attention+mlp"),
     }
 )
-RESOLUTION: Mapping[Family, int] = MappingProxyType({"sd15": 512, "sd2": 768, "sdxl": 1024})
 WARM_UP = 0.05  # of the steps
 
 # The argument that `value` means, for the objectives that have one.
@@ -91,7 +90,7 @@ def configure(
     """
     chosen = PRESETS[preset]
     rank = changes.rank or chosen.rank
-    resolution = changes.resolution or RESOLUTION[family]
+    resolution = changes.resolution or family.resolution
     values: dict[str, Any] = {
         "objective": changes.objective,
         "objective_args": _arguments(chosen, changes),

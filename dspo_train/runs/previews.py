@@ -8,8 +8,7 @@ from PIL import Image
 
 from .. import files
 from ..drawing.grids import ab_grid
-from ..models.conditioning import Conditioning
-from ..models.sampling import GUIDANCE, SampleSpec, sample
+from ..models.sampling import SampleSpec, sample
 from .session import Session
 
 STEPS = 15
@@ -24,16 +23,14 @@ class Previewer:
     def __init__(self, session: Session, prompt: str, seed: int, on_progress: Callable[[int, int], None]) -> None:
         side = session.job.config.data.resolution // 8 * 8
         self.session, self.prompt, self.seed = session, prompt, seed
-        self.spec = SampleSpec(side, side, steps=STEPS, guidance=GUIDANCE[session.base.family])
+        self.spec = SampleSpec(side, side, steps=STEPS, guidance=session.base.family.guidance)
         self.on_progress = on_progress
         encoder = session.base.encoder
         texts = [prompt, self.spec.negative_prompt]
         rows = encoder.prompts(texts)
-        pooled = [None] * 2 if rows.pooled is None else rows.pooled.split(1)
-        pairs = zip(texts, rows.context.split(1), pooled, strict=True)
-        self.conditioning = {text: Conditioning(context, pooled_row) for text, context, pooled_row in pairs}
+        self.conditioning = {text: rows[n : n + 1] for n, text in enumerate(texts)}
         encoder.release()
-        with session.adapter.off():
+        with session.trained.off():
             self.before = self._sample()
 
     def draw(self) -> Image.Image:

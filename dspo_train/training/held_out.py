@@ -1,93 +1,26 @@
-"""Measuring a run on pairs kept from its training: at which draws, with what result, and which is best.
-
-The bank of draws is a ruler: it depends on the seed and on each pair alone. Flips, dropped captions and the part of the
-schedule that is trained on leave it as it is, so figures of two steps, or of two runs, compare digit by digit.
-"""
+"""Measuring a run on pairs that are held out from its training, at the fixed draws of a bank."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields
-from itertools import groupby, islice
 from statistics import stdev
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..data import draws
-from ..data.cache import EncodedPair
-from ..data.source import PairSource
-from ..exceptions import ConfigError
-from ..models import conditioning
+from ..data.bank import QUARTERS, Bank
+from ..data.batch import Batch
 from ..models.denoiser import Denoiser
 from ..objectives.errors import per_sample_mse
-from .forward import PairBatch
 
 Autocast = Callable[..., AbstractContextManager[Any]]
 
-_QUARTERS = 4
 _KEPT = 512 * 2**20  # bytes of predictions: about 2000 draws of SDXL at 1024 px in 16 bits, or 8000 of SD 1.5 at 512
 _PREFIX = "held_out_"
-
-
-@dataclass(frozen=True)
-class Bank:
-    """The fixed draws that held-out pairs are measured at.
-
-    A draw is a function of (seed, the pair's content, its number): neither other pairs nor their order matter. A pair's
-    draws go round the quarters of the schedule, from a quarter of the pair's own, and lie anywhere within.
-
-    Attributes:
-        source: of the held-out pairs; of its settings those of drawing steps (flip, dropout, range) do not apply.
-        draws: timesteps and noises of each pair; with a multiple of four every quarter is hit equally often.
-    """
-
-    source: PairSource
-    draws: int
-
-    def __post_init__(self) -> None:
-        if not self.source.pairs:
-            raise ConfigError("there are no held-out pairs to measure on; raise held_out.share, or set it to 0")
-        if self.draws < 1:
-            raise ConfigError(f"held_out.draws must be at least 1, got {self.draws}")
-
-    def batches(self) -> Iterator[PairBatch]:
-        """All draws, those of a pair in a row, in batches of one shape with at most `source.largest` rows."""
-        in_order = sorted(self.source.pairs, key=lambda pair: (pair.bucket, pair.content))
-        for _, pairs in groupby(in_order, key=lambda pair: pair.bucket):
-            rows = (row for pair in pairs for row in self.of(pair))
-            while batch := list(islice(rows, self.source.largest)):
-                yield _joined(batch)
-
-    def of(self, pair: EncodedPair) -> Iterator[PairBatch]:
-        """A pair's draws, one row each."""
-        source = self.source
-        caption = source.conditioning([pair.caption], [pair.time_ids])
-        moments = source.moments([pair.winner, pair.loser], "plain")
-        for number in range(self.draws):
-            generator = draws.generator(source.seed, "held-out draw", pair.content, number)
-            timestep = self._timestep(pair, number, generator)
-            clean, noise = source.latents(moments, generator)
-            yield PairBatch(clean[:1], clean[1:], noise[None], timestep[None], caption)
-
-    def _timestep(self, pair: EncodedPair, number: int, generator: torch.Generator) -> Tensor:
-        first = draws.number(self.source.seed, "held-out quarter", pair.content)
-        quarter, steps = (first + number) % _QUARTERS, self.source.noise.steps
-        start, end = (-(-q * steps // _QUARTERS) for q in (quarter, quarter + 1))
-        return torch.randint(start, end, (), generator=generator)
-
-
-def _joined(rows: Sequence[PairBatch]) -> PairBatch:
-    return PairBatch(
-        torch.cat([row.winner for row in rows]),
-        torch.cat([row.loser for row in rows]),
-        torch.cat([row.noise for row in rows]),
-        torch.cat([row.timesteps for row in rows]),
-        conditioning.cat([row.conditioning for row in rows]),
-    )
 
 
 @dataclass(frozen=True)
@@ -112,7 +45,7 @@ class HeldOut:
         margin: implicit reward of winners over losers, mean squared error; its size says little, see `best`.
         accuracy: share of draws with a positive margin, ties at one half.
         accuracy_error: its standard error over pairs; NaN for a single pair.
-        pair_accuracy: share of pairs whose mean margin is positive, ties at one half. It follows the few timesteps
+        pair_accuracy: share of pairs whose mean margin is positive, ties at one half. It follows the few times
             with large errors.
         winner_change, loser_change: error minus that before training; negative is better prediction.
         drift: mean squared distance to the predictions before training.
@@ -174,31 +107,26 @@ def measure(
         else:
             with denoiser.origin():
                 before = _predict(denoiser, batch, autocast)
-        rows.append(_changes(denoiser, batch, policy, before))
+        rows.append(_changes(bank, batch, policy, before))
     return _summed_up(torch.cat(rows, dim=1), bank)
 
 
-def _predict(denoiser: Denoiser, batch: PairBatch, autocast: Autocast) -> Tensor:
+def _predict(denoiser: Denoiser, batch: Batch, autocast: Autocast) -> Tensor:
     """Winners' predictions and then losers', (2B, C, h, w).
 
     An autocast of its own for every call: one that lasts keeps casts of trained weights, and would answer for the
     untrained model with the trained one's where both are the same tensors.
     """
-    clean, noise, timesteps, captions = batch.stacked()
     with autocast():
-        return denoiser.predict(denoiser.noise.add(clean, noise, timesteps), timesteps, captions)
+        return denoiser.predict(batch.noisy, batch.t, batch.conditioning)
 
 
-def _changes(denoiser: Denoiser, batch: PairBatch, policy: Tensor, before: Tensor) -> Tensor:
+def _changes(bank: Bank, batch: Batch, policy: Tensor, before: Tensor) -> Tensor:
     """Winner's and loser's change of error, their drift, and the quarter of each draw. -> (4, B) float64, on the CPU"""
-    clean, noise, timesteps, _ = batch.stacked()
-    target = denoiser.noise.target(clean, noise, timesteps)
-    after, was, drift = (
-        per_sample_mse(a, b).cpu().double() for a, b in ((policy, target), (before, target), (policy, before))
-    )
+    compared = ((policy, batch.target), (before, batch.target), (policy, before))
+    after, was, drift = (per_sample_mse(a, b).cpu().double() for a, b in compared)
     winner, loser = (after - was).chunk(2)
-    quarter = batch.timesteps.cpu() * _QUARTERS // denoiser.noise.steps
-    return torch.stack([winner, loser, drift.view(2, -1).mean(0), quarter.double()])
+    return torch.stack([winner, loser, drift.view(2, -1).mean(0), bank.quarters(batch).double()])
 
 
 def _summed_up(table: Tensor, bank: Bank) -> HeldOut:
@@ -210,7 +138,7 @@ def _summed_up(table: Tensor, bank: Bank) -> HeldOut:
         **asdict(_means(table)),
         accuracy_error=stdev(by_pair) / math.sqrt(len(by_pair)) if len(by_pair) > 1 else math.nan,
         pair_accuracy=_mean(map(_ranked_right, map(_mean, margins))),
-        quarters=tuple(_means(table[:, quarter == number]) for number in range(_QUARTERS)),  # type: ignore[arg-type]
+        quarters=tuple(_means(table[:, quarter == number]) for number in range(QUARTERS)),  # type: ignore[arg-type]
         pairs=len(by_pair),
         draws=bank.draws,
     )

@@ -21,7 +21,7 @@ from ..models.checkpoint_file import save_checkpoint
 from .full import WholeModel, whole
 
 
-class Trainee(Protocol):
+class Trainable(Protocol):
     """The trained weights on a UNet, and the states that it can be switched to."""
 
     @property
@@ -50,7 +50,7 @@ def check(config: TrainConfig, *, refine: bool) -> None:
 
 
 @contextmanager
-def trainee(base: Base, config: TrainConfig, initial: LoraWeights | None) -> Iterator[Trainee]:
+def trainable(base: Base, config: TrainConfig, initial: LoraWeights | None) -> Iterator[Trainable]:
     """Put what is trained on the base's UNet, and take it off again.
 
     Raises:
@@ -66,7 +66,7 @@ def trainee(base: Base, config: TrainConfig, initial: LoraWeights | None) -> Ite
         yield adapter
 
 
-def write_lora(path: Path, trained: Trainee, base: Base, config: TrainConfig, facts: LoraFacts) -> Extracted | None:
+def write_lora(path: Path, trained: Trainable, base: Base, config: TrainConfig, facts: LoraFacts) -> Extracted | None:
     """Write the LoRA as it stands as the file that every interface loads; of a whole UNet the nearest LoRA.
 
     Returns:
@@ -80,7 +80,7 @@ def write_lora(path: Path, trained: Trainee, base: Base, config: TrainConfig, fa
     save_lora(
         path,
         weights,
-        family=base.family,
+        family=base.family.name,
         unet_config=base.unet.config,
         metadata=lora_metadata(facts, weights),
         dtype=storage_dtype(weights),
@@ -88,7 +88,7 @@ def write_lora(path: Path, trained: Trainee, base: Base, config: TrainConfig, fa
     return extracted
 
 
-def _before_and_after(trained: Trainee, base: Base) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _before_and_after(trained: Trainable, base: Base) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The whole UNet's tensors as they were and as they are, by the names of its `state_dict`."""
     with trained.origin():
         before = base.unet.state_dict()
@@ -107,7 +107,7 @@ def write_checkpoint(path: Path, file: Path, trained: WholeModel, base: Base, fa
         file,
         after,
         unet_config=base.unet.config,
-        prediction=base.noise.prediction,
+        prediction=base.process.prediction,
         zero_snr=bool(base.scheduler_config.get("rescale_betas_zero_snr")),
         metadata={key: value for key, value in lora_metadata(facts, {}).items() if key.startswith("dspo.")},
     )

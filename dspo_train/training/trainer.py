@@ -22,7 +22,7 @@ from ..exceptions import RunError
 from ..models.denoiser import Denoiser
 from ..objectives.errors import PairErrors
 from . import optim
-from .forward import Batch, pair_errors
+from .forward import pair_errors
 from .state import Training
 
 
@@ -85,7 +85,7 @@ def begin(
 
 
 def train(
-    denoiser: Denoiser, source: Source[Any, Batch], config: TrainConfig, training: Training
+    denoiser: Denoiser, source: Source[Any], config: TrainConfig, training: Training
 ) -> Generator[StepReport, None, None]:
     """Step until `config.steps`, reporting each; `training` is always at a whole step between reports.
 
@@ -109,7 +109,7 @@ def train(
                     errors = pair_errors(denoiser, batch, loser_gradient=has_loser)
                 losses = loss_of(errors)
                 if config.loss.min_snr is not None:
-                    losses = losses * denoiser.noise.min_snr(batch.timesteps, config.loss.min_snr)
+                    losses = losses * denoiser.process.weight(batch.row_times, config.loss.min_snr)
                 accelerator.backward(losses.sum() / source.per_step)
                 sums += _sums(losses, errors)
         grad_norm = _apply_gradients(training, config)

@@ -20,7 +20,8 @@ from tiny_models import ldm_unet, ldm_vae, open_clip
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from dspo_train.models.single_file import Family, template
+from dspo_train.models.families import Family
+from dspo_train.models.single_file import template
 
 Kind = Literal["sd15", "sdxl"]
 Shapes = dict[str, torch.Size]

@@ -22,7 +22,7 @@ from dspo_train.lora.writing import save_lora
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.checkpoint_file import save_checkpoint
 from dspo_train.models.conditioning import Conditioning
-from dspo_train.models.process import PredictionType
+from dspo_train.models.families import Prediction
 from dspo_train.models.unet import predict
 from dspo_train.training.full import whole
 
@@ -84,12 +84,12 @@ def test_comfyui_predicts_what_the_trainer_does(core: Core, tmp_path: Path, fami
     assert on_base["with_lora"] < 1e-3 < 0.02 < on_base["effect"]
 
 
-CASES: list[tuple[Kind, PredictionType]] = [("sd15", "epsilon"), ("sdxl", "v_prediction")]
+CASES: list[tuple[Kind, Prediction]] = [("sd15", "epsilon"), ("sdxl", "v_prediction")]
 
 
 @pytest.mark.parametrize(("family", "prediction"), CASES)
 def test_the_checkpoint_and_the_unet_alone_make_the_same_new_picture(
-    server: ComfyServer, core: Core, tmp_path: Path, family: Kind, prediction: PredictionType
+    server: ComfyServer, core: Core, tmp_path: Path, family: Kind, prediction: Prediction
 ) -> None:
     """In the base file's own precision. SDXL is trained for v here, which both files have to tell the loaders."""
     base = loaded(core, family)

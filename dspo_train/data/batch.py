@@ -1,0 +1,67 @@
+"""What one forward pass sees: the one shape of data between a dataset and the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..models.conditioning import Conditioning, cat
+from ..models.process import Process
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B winners and B losers of one shape, winners first, all randomness drawn: a loss is a function of it.
+
+    Winner and loser of a row may share noise, time and caption, as pairs do, or nothing at all.
+
+    Attributes:
+        noisy: x_t, (2B, C, h, w).
+        target: what the model should predict for it, (2B, C, h, w).
+        t: the process's times, (2B,).
+        conditioning: of 2B images.
+    """
+
+    noisy: Tensor
+    target: Tensor
+    t: Tensor
+    conditioning: Conditioning
+
+    @classmethod
+    def of(cls, process: Process, clean: Tensor, noise: Tensor, t: Tensor, conditioning: Conditioning) -> Batch:
+        """Clean latents in model units and as much noise, (2B, C, h, w) each, at 2B times."""
+        noisy, target = process.sample(clean, noise, t)
+        return cls(noisy, target, t, conditioning)
+
+    def __len__(self) -> int:
+        """B, the number of rows."""
+        return self.noisy.shape[0] // 2
+
+    @property
+    def row_times(self) -> Tensor:
+        """The winners' times; the losers' too where a row shares its time. (B,)"""
+        return self.t[: len(self)]
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Move every tensor; the model casts to the precision it works in."""
+        return Batch(self.noisy.to(device), self.target.to(device), self.t.to(device), self.conditioning.to(device))
+
+
+def joined(batches: Sequence[Batch]) -> Batch:
+    """The rows of several batches of one shape in one, in their order."""
+
+    def sides(parts: Sequence[Tensor]) -> Tensor:
+        halves = [part.chunk(2) for part in parts]
+        return torch.cat([winners for winners, _ in halves] + [losers for _, losers in halves])
+
+    conditioning = [batch.conditioning[: len(batch)] for batch in batches]
+    conditioning += [batch.conditioning[len(batch) :] for batch in batches]
+    return Batch(
+        sides([batch.noisy for batch in batches]),
+        sides([batch.target for batch in batches]),
+        sides([batch.t for batch in batches]),
+        cat(conditioning),
+    )

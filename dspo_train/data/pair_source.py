@@ -1,0 +1,69 @@
+"""Batches of encoded pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ..images.buckets import Bucket
+from ..models.conditioning import Frame
+from . import draws
+from .batch import Batch
+from .source import Drawn, Source
+
+
+@dataclass(frozen=True)
+class EncodedPair:
+    """Where a pair's encodings lie.
+
+    Attributes:
+        key: the pair's own, unique in its folder.
+        content: hash of the pair's name, caption and both images, whatever the encoder.
+        bucket: size in pixels that both images were cropped to.
+        winner, loser: files with the VAE's moments, (2C, h, w); with flips, also those of the mirrored pixels.
+        caption: file with the text embeddings.
+        frame: the winner's for both images, so that a model which is told sizes cannot tell them apart.
+    """
+
+    key: str
+    content: str
+    bucket: Bucket
+    winner: Path
+    loser: Path
+    caption: Path
+    frame: Frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSource(Source[int]):
+    """A row is a pair's index; winner and loser share noise, time, flip and caption."""
+
+    pairs: Sequence[EncodedPair]
+
+    def indices(self, step: int) -> tuple[int, ...]:
+        """The pairs of a step, for all processes. -> per_step"""
+        return self._in_order(tuple(pair.bucket for pair in self.pairs), step)[1]
+
+    def _bucket(self, row: int) -> Bucket:
+        return self.pairs[row].bucket
+
+    def _batch(self, step: int, rows: Sequence[tuple[int, int]]) -> Batch:
+        drawn = [self._draw(step, position, self.pairs[row]) for position, row in rows]
+        clean = torch.stack([each.clean for each in drawn], dim=1).flatten(0, 1)  # winners before losers
+        conditioning = self.encodings.conditioning(
+            [each.caption for each in drawn], [self.pairs[row].frame for _, row in rows]
+        )
+        return Batch.of(
+            self.process,
+            clean,
+            torch.stack([each.noise for each in drawn]).repeat(2, 1, 1, 1),
+            torch.stack([each.time for each in drawn]).repeat(2),
+            conditioning.twice(),
+        )
+
+    def _draw(self, step: int, position: int, pair: EncodedPair) -> Drawn:
+        generator = draws.generator(self.seed, "pair", step, position)
+        return self._drawn(generator, (pair.winner, pair.loser), pair.caption)

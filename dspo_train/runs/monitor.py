@@ -1,0 +1,89 @@
+"""What is measured while a run trains, and what follows from it: the best step, an early stop, an alarm."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+
+from ..config import TrainConfig
+from ..data.bank import Bank
+from ..models.denoiser import Denoiser
+from ..training import held_out
+from ..training.state import Training
+from ..training.trainer import StepReport
+from . import alarm, choosing
+from .choosing import Evaluation
+from .folder import RunFolder
+
+
+@dataclass
+class Monitor:
+    """The measurements of one run.
+
+    Attributes:
+        bank: of the held-out pairs, where some are.
+        note: called with each warning.
+    """
+
+    config: TrainConfig
+    bank: Bank | None
+    folder: RunFolder
+    training: Training
+    note: Callable[[str], None]
+    _seen: list[dict[str, Any]] = field(default_factory=list)
+    _history: list[Evaluation] = field(default_factory=list)
+    _origin: tuple[Tensor, ...] | None = None
+    _alarmed: bool = False
+
+    def resume(self) -> None:
+        """Take in what an earlier part of the run measured."""
+        self._seen = self.folder.reports()
+        self._history = list(choosing.evaluations(self._seen))
+
+    @property
+    def over(self) -> bool:
+        """Has the run stopped before its last step?"""
+        return choosing.should_stop(self._history, self.config.held_out.patience)
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The step whose weights become the result, where that is not the last one's."""
+        wanted = self.config.keep == "best" or self.over
+        return choosing.best(self._history) if wanted else None
+
+    def measured(self, report: StepReport, denoiser: Denoiser) -> StepReport:
+        """The report with what the held-out pairs show, where their turn has come; keeps the best weights."""
+        config, bank = self.config, self.bank
+        if bank is None or (report.step % config.held_out.every and report.step != config.steps):
+            return report
+        accelerator = self.training.accelerator
+        with self.training.averaged():
+            seen = self._measure(denoiser, bank, accelerator)
+            self._history.append(Evaluation.of(report.step, seen))
+            best = choosing.best(self._history)
+            if accelerator.is_main_process and config.keeps_best and best is not None and best.step == report.step:
+                self.folder.save_best(report.step, self.training.parameters)
+        values = held_out.to_report(seen)
+        return dataclasses.replace(report, held_out={**values, "stopped": True} if self.over else values)
+
+    def _measure(self, denoiser: Denoiser, bank: Bank, accelerator: Accelerator) -> held_out.HeldOut:
+        device, autocast = accelerator.device, accelerator.autocast
+        if self._origin is None:
+            self._origin = held_out.origin_predictions(denoiser, bank, device, autocast)
+        found = held_out.measure(denoiser, bank, device, autocast, self._origin)
+        (found,) = broadcast_object_list([found])  # devices may round differently, and all must stop together
+        return found
+
+    def watch(self, report: StepReport) -> None:
+        """Say once that the model wins by getting worse."""
+        self._seen.append(report.flat())
+        needed = alarm.reports_needed(self.config.held_out.every)
+        if not self._alarmed and (text := alarm.alarm(self._seen[-needed:])):
+            self.note(f"step {report.step}: {text}")
+            self._alarmed = True

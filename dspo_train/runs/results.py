@@ -1,0 +1,99 @@
+"""What a run writes: checkpoints on the way, and the LoRA and the curve at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import files
+from ..lora.extract import Extracted
+from ..lora.metadata import LoraFacts
+from ..models.base import Base
+from ..training.full import WholeModel
+from ..training.state import Training
+from ..training.trainable import Trainable, write_checkpoint, write_lora
+from .choosing import Evaluation
+from .curves import training_curve
+from .folder import RunFolder
+from .job import Job
+
+
+@dataclass(frozen=True)
+class Results:
+    """Writes the files of one run; only the main process calls it.
+
+    Attributes:
+        facts: what the LoRA file says of the run.
+        note: called with what its owner should know.
+    """
+
+    job: Job
+    base: Base
+    trained: Trainable
+    training: Training
+    folder: RunFolder
+    facts: LoraFacts
+    note: Callable[[str], None]
+
+    def checkpoint(self) -> None:
+        """Keep the state to resume from, and the LoRA as it stands.
+
+        Raises:
+            RunError: the disk is full; the earlier checkpoints are untouched.
+        """
+        # Of a whole UNet the LoRA would have to be extracted; the state has all.
+        write = None if isinstance(self.trained, WholeModel) else self.write_lora
+        self.folder.save(self.training.step, self.training.state(), write, self.job.config.keep_checkpoints)
+
+    def write_lora(self, path: Path) -> None:
+        """Write what is trained as it stands, or its average, as a LoRA."""
+        with self.training.averaged():
+            self._write_lora(path, self.training.step)
+
+    def finish(self, best: Evaluation | None) -> None:
+        """Write the result and the curve, once.
+
+        Args:
+            best: the step whose weights become the result; None for the last one's.
+        """
+        if self.folder.result.exists():
+            return
+        write_curve(self.folder, f"{self.folder.result.stem}: {self.job.config.objective}")
+        with self._weights_of(best) as step, self.training.averaged():
+            if isinstance(self.trained, WholeModel):
+                facts = dataclasses.replace(self.facts, steps=step)
+                write_checkpoint(self.folder.whole, self.job.base, self.trained, self.base, facts)
+            extracted = self._write_lora(self.folder.result, step)
+            if extracted is not None:
+                self._note_share(extracted)
+
+    def _write_lora(self, path: Path, step: int) -> Extracted | None:
+        facts = dataclasses.replace(self.facts, steps=step)
+        return write_lora(path, self.trained, self.base, self.job.config, facts)
+
+    def _note_share(self, extracted: Extracted) -> None:
+        lora, whole = self.folder.result.name, self.folder.whole.name
+        self.note(
+            f"{lora} is the best rank-{self.job.config.lora.rank} LoRA approximation of what was trained, and holds "
+            f"{extracted.kept * extracted.targeted:.0%} of its squared change; {whole} holds all of it"
+        )
+
+    @contextlib.contextmanager
+    def _weights_of(self, best: Evaluation | None) -> Iterator[int]:
+        """Inside, the trained weights are those of the best measurement, where one is given. -> of which step"""
+        if best is None:
+            yield self.training.step
+        elif (weights := self.folder.best(best.step)) is None:
+            self.note(f"the weights of the best step, {best.step}, cannot be read: the LoRA is the last step's")
+            yield self.training.step
+        else:
+            with self.training.holding(weights):
+                yield best.step
+
+
+def write_curve(folder: RunFolder, title: str) -> None:
+    """Draw the run's reports so far."""
+    files.write_picture(folder.curve, training_curve(folder.reports(), title=title))
