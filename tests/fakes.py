@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from dspo_train.data.batch import PairBatch
+from dspo_train.data.batch import Batch as PairBatch
 from dspo_train.models.conditioning import Conditioning
 from dspo_train.models.process import Ddpm, from_scheduler_config
 

@@ -230,7 +230,7 @@ def denoise(
     conditioning = conditioning.to(base.device)
     times = _times(scheduler, spec)
     if clean is None or spec.image_strength == 1:
-        latents = noise.to(base.device) * scheduler.init_noise_sigma
+        latents = noise.to(base.device) * getattr(scheduler, "init_noise_sigma", 1.0)  # flow schedulers have none
     else:
         if hasattr(scheduler, "set_begin_index"):  # DDIM keeps no place of its own
             scheduler.set_begin_index(len(scheduler.timesteps) - len(times))
