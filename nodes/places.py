@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from pathlib import Path
 
-import comfy.sd1_clip
 import folder_paths
 
 from ..dspo_train.exceptions import ConfigError, DatasetError, LoraFileError
@@ -135,14 +134,6 @@ def train_stamp(ckpt_name: str | None, name: str | None, refine_lora: str | None
     stamps = [(path.name, *stamp(path)) for path in read]
     missing = undelivered(runs(), file_name(name, "the LoRA's name"), lora_folder()) if name else []
     return f"{stamps} {missing}"
-
-
-def tokenizer() -> Path:
-    """CLIP's vocabulary as ComfyUI ships it; checkpoints come without."""
-    folder = Path(comfy.sd1_clip.__file__).parent / "sd1_tokenizer"
-    if not folder.is_dir():
-        raise ConfigError(f"this ComfyUI has no {folder.name} folder; update ComfyUI")
-    return folder
 
 
 def blind_tests() -> Path:

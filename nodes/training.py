@@ -169,7 +169,6 @@ def _job(plan: Plan, folder: RunFolder) -> Job:
         out=folder.folder,
         config=plan.config,
         refine=plan.refine,
-        tokenizer=places.tokenizer(),
         cache=places.encodings(),
         unet=None if model is None else partial(wired.copy, model),
         scan=plan.scan,

@@ -116,7 +116,7 @@ def _base(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base", type=Path, required=True, metavar="PATH", help="diffusers folder or .safetensors file"
     )
-    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="CLIP's vocab.json and merges.txt, if not found")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="vocab.json and merges.txt, if not CLIP's own")
     parser.add_argument("--prediction", choices=["epsilon", "v_prediction"], help="if the base misstates its own")
 
 
