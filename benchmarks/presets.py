@@ -19,10 +19,11 @@ from dspo_train.lora.attach import applied
 from dspo_train.lora.writing import load_lora
 from dspo_train.models.base import load_base
 from dspo_train.models.sampling import sample
-from dspo_train.runs.presets import PRESETS, Changes, configure
+from dspo_train.runs.presets import PRESETS, configure
 from dspo_train.runs.session import Job, open_session
 
 CANDIDATES, TESTS = 8, 4  # for each of the 48 captions
+HERE = {"data.resolution": SIZE, "device": "cpu", "precision": "fp32"}
 
 
 def say(line: str) -> None:
@@ -42,7 +43,7 @@ def main(steps: int) -> None:
         say(f"{'preset':10} {'win rate':>26} {'taste':>14} {'fit':>16} {'seconds':>8}")
         for name in PRESETS:
             started = time.monotonic()
-            config = configure(name, "sd15", steps, Changes(resolution=SIZE, device="cpu", precision="fp32"))
+            config = configure(name, "sd15", {**HERE, "steps": steps})
             with open_session(Job(MODEL, out / "pairs", out / "runs" / name, config)) as session:
                 for _ in session.reports():
                     pass

@@ -48,4 +48,11 @@ def test_imports_point_the_right_way(path):
         own = {".dspo", ".others", ".options", ".table"}
         assert {n for n in found if n.startswith(".")} <= own | {".config", ".training", ".exceptions"}
     if name.startswith("config/"):
-        assert {n for n in found if n.startswith(".")} <= {".exceptions", ".specs", ".run"}
+        assert {n for n in found if n.startswith(".")} <= {
+            ".exceptions",
+            ".forms",
+            ".naming",
+            ".run",
+            ".setting",
+            ".specs",
+        }

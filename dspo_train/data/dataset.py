@@ -65,7 +65,7 @@ def check(config: TrainConfig, scan: Scan) -> None:
             ("data.one_per_prompt", config.data.one_per_prompt),
         ):
             if given:
-                raise ConfigError(f"{name} needs pairs, and {scan.folder.name} holds pictures without; leave it out")
+                raise ConfigError(f"`{name}` needs pairs, and {scan.folder.name} holds images without; leave it out")
     elif config.held_out.share:
         split([pair.prompt for pair in pairs], config.held_out.share, _RULER)
 
