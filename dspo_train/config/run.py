@@ -58,7 +58,7 @@ class TrainConfig(Group):
     )
     batch_size: int = setting(
         4,
-        "Pairs in one forward pass of a process: more is faster and needs more memory.",
+        "Pairs in one forward pass: more is faster and needs more memory.",
         1,
         4096,
         shown=Shown("train", 6, "pairs_at_once", high=256),

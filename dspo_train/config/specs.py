@@ -76,7 +76,7 @@ class DataSpec(Group, name="data"):
 
     resolution: int = setting(
         512,
-        "Side, in pixels, of the square whose area no training image exceeds; 1024 is usual for SDXL.",
+        "Side, in pixels, of the square whose area no training image exceeds.",
         32,
         4096,
         shown=Shown("train", 5, step=64, blank=0, note="0: 512 for SD 1.x, 768 for SD 2.x, 1024 for SDXL."),
