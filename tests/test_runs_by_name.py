@@ -10,13 +10,14 @@ from dataclasses import replace
 import pytest
 from tiny_runs import write_pairs
 
-from dspo_train.config import LoraSpec
+from dspo_train.config import LoraSpec, TrainConfig
 from dspo_train.config.naming import rendered
 from dspo_train.exceptions import ConfigError, DatasetError, RunError
 from dspo_train.objectives import OBJECTIVES, bind
 from dspo_train.pairs import scan_pairs
 from dspo_train.pairs.discover import find_sets, pairs_stamp, stamp
 from dspo_train.runs import preflight
+from dspo_train.runs.folder import RunFolder
 from dspo_train.runs.names import claim, find, undelivered
 from dspo_train.runs.presets import PRESETS, configure, names_in_graph_of_arguments
 
@@ -87,6 +88,27 @@ def test_the_same_request_finds_its_run_and_another_makes_a_new_one(tmp_path):
     assert run(tmp_path, "cats", {"steps": 5, "size": [1, 2]}).folder.name == "cats-02"
     assert run(tmp_path, "dogs", {"steps": 4, "size": [1, 2]}).folder.name == "dogs-01"
     assert run(tmp_path, "cats", {"steps": 4, "size": [1, 2]}).folder == first.folder
+
+
+def test_a_run_is_found_though_a_setting_was_added_since(tmp_path):
+    """Written without `data.flip` and `keep`: they were at what are the defaults now."""
+    settings = TrainConfig(steps=7).to_dict()
+    older = {key: value for key, value in settings.items() if key not in ("keep", "save_every")}
+    older["data"] = {key: value for key, value in settings["data"].items() if key != "flip"}
+    first = run(tmp_path, "cats", {"settings": older})
+    now = {key: value for key, value in settings.items() if key != "save_every"}
+    assert run(tmp_path, "cats", {"settings": now}).folder == first.folder
+    now["data"]["flip"] = True
+    assert run(tmp_path, "cats", {"settings": now}).folder.name == "cats-02"
+
+
+def test_a_run_goes_on_though_a_setting_was_added_since(tmp_path):
+    folder, settings = RunFolder(tmp_path / "run"), TrainConfig().to_dict()
+    older = {**settings, "data": {key: value for key, value in settings["data"].items() if key != "flip"}}
+    folder.start({"config": older}, None)
+    folder.check({"config": settings})
+    with pytest.raises(RunError, match=r"config\.data\.flip was false, now true"):
+        folder.check({"config": {**settings, "data": {**settings["data"], "flip": True}}})
 
 
 def test_a_removed_run_does_not_give_its_number_to_an_older_name(tmp_path):

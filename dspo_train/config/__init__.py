@@ -1,6 +1,6 @@
 """Settings: frozen values, checked when made."""
 
-from .run import SETTINGS, TrainConfig, from_dict, from_names, nested, with_settings
+from .run import SETTINGS, TrainConfig, from_dict, from_names, nested, with_defaults, with_settings
 from .setting import Setting
 from .specs import (
     Crop,
@@ -40,5 +40,6 @@ __all__ = [
     "from_dict",
     "from_names",
     "nested",
+    "with_defaults",
     "with_settings",
 ]

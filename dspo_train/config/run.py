@@ -156,6 +156,15 @@ def from_names(values: Mapping[str, Any]) -> TrainConfig:
     return from_dict(nested(values))
 
 
+def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values as an earlier version wrote them: settings that it did not have are at their defaults."""
+    whole = TrainConfig().to_dict()
+    for key, value in values.items():
+        group = isinstance(value, Mapping) and isinstance(whole.get(key), dict)
+        whole[key] = {**whole[key], **value} if group else value
+    return whole
+
+
 def nested(values: Mapping[str, Any], over: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
     """Lay values by their dotted names over nested ones.
 
