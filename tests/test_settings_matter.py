@@ -88,6 +88,7 @@ CASES: dict[str, Case] = {
     "optim.max_grad_norm": Case(1e-3, "weights"),
     "data.resolution": Case(48, "weights"),
     "data.bucket_step": Case(32, "weights"),
+    "data.max_aspect": Case(1.0, "weights"),
     "data.flip": Case(True, "weights"),
     "data.crop": Case("random", "weights"),
     "data.caption_dropout": Case(1.0, "weights"),

@@ -129,7 +129,7 @@ def encode_pairs(
     on_progress: Progress = lambda done, total: None,
 ) -> list[EncodedPair]:
     """Make what the cache lacks and say where everything lies; arguments and errors as of `encode`."""
-    buckets = make_buckets(data.resolution, data.bucket_step)
+    buckets = make_buckets(data.resolution, data.bucket_step, data.max_aspect)
     wanted = [
         Wanted(
             pair.key,

@@ -69,7 +69,7 @@ def encode_opinions(
         DatasetError: one side is empty.
     """
     opinions = scan.usable()
-    buckets = make_buckets(data.resolution, data.bucket_step)
+    buckets = make_buckets(data.resolution, data.bucket_step, data.max_aspect)
     liked, disliked = shared_buckets([o.size for o in scan.liked], [o.size for o in scan.disliked], buckets)
     wanted = [
         Wanted(opinion.key, opinion.prompt, (opinion.picture,), opinion.size, bucket)
