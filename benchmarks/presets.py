@@ -12,18 +12,21 @@ import tempfile
 import time
 from pathlib import Path
 
-from dspo_train.demo.run import MODEL, SAMPLING, draw_pairs
+from dspo_train.demo.run import MODEL, SAMPLING, TASTE, draw_pairs
 from dspo_train.demo.taste import judge
+from dspo_train.evaluate.scorers import make_scorer
 from dspo_train.evaluate.shapes import SIZE, captions
 from dspo_train.lora.attach import applied
 from dspo_train.lora.writing import load_lora
 from dspo_train.models.base import load_base
+from dspo_train.models.families import FAMILIES
 from dspo_train.models.sampling import sample
 from dspo_train.runs.job import Job
-from dspo_train.runs.presets import PRESETS, Changes, configure
+from dspo_train.runs.presets import PRESETS, configure
 from dspo_train.runs.session import open_session
 
 CANDIDATES, TESTS = 8, 4  # for each of the 48 captions
+HERE = {"data.resolution": SIZE, "device": "cpu", "precision": "fp32"}
 
 
 def say(line: str) -> None:
@@ -43,7 +46,7 @@ def main(steps: int) -> None:
         say(f"{'preset':10} {'win rate':>26} {'taste':>14} {'fit':>16} {'seconds':>8}")
         for name in PRESETS:
             started = time.monotonic()
-            config = configure(name, "sd15", steps, Changes(resolution=SIZE, device="cpu", precision="fp32"))
+            config = configure(name, FAMILIES["sd15"], {**HERE, "steps": steps})
             with open_session(Job(MODEL, out / "pairs", out / "runs" / name, config)) as session:
                 for _ in session.reports():
                     pass
@@ -51,7 +54,7 @@ def main(steps: int) -> None:
             seconds = time.monotonic() - started
             with applied(base.unet, load_lora(result, base.unet).weights):
                 after = sample(base, prompts, seeds, SAMPLING, batch_size=64)
-            seen = judge(prompts, before, after)
+            seen = judge(make_scorer(TASTE), prompts, before, after)
             taste = f"{seen.reward_before:+.2f} {seen.reward_after:+.2f}"
             fit = f"{seen.fit_before:.1%} {seen.fit_after:.1%}"
             say(f"{name:10} {seen.win_rate!s:>26} {taste:>14} {fit:>16} {seconds:8.0f}")

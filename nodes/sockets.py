@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 CATEGORY = "DSPO"
 
 Pairs = io.Custom("DSPO_PAIRS")
-TrainOptions = io.Custom("DSPO_OPTIONS")  # `run_options.Options`
+TrainOptions = io.Custom("DSPO_OPTIONS")  # `forms.Overrides`
 LoraModel = io.Custom("LORA_MODEL")  # a LoRA's tensors by their keys in the file
 LossMap = io.Custom("LOSS_MAP")  # {"loss": [one value a step]}
 

@@ -13,6 +13,7 @@ from PIL import Image
 from server import PromptServer
 
 from ..dspo_train.training.trainer import StepReport
+from .setting_inputs import in_graph
 
 SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "pairs_per_second")  # to an open page
 HELD_OUT = tuple(f"held_out_{name}" for name in ("margin", "accuracy", "winner_change", "loser_change"))
@@ -35,8 +36,8 @@ class Teller:
         self.held_out = ""  # the last measurement
 
     def note(self, text: str) -> None:
-        log.warning(text)
-        self.notes.append(f"Note: {text}")
+        log.warning(in_graph(text))
+        self.notes.append(f"Note: {in_graph(text)}")
 
     def encoding(self, stage: str, done: int, total: int) -> None:
         self._show([f"Encoding: {done} of {total} {self.what}"], done, total)
@@ -65,7 +66,7 @@ class Teller:
         self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown, **measured})
         if preview is not None:
             self._send("preview", {"file": f"step-{report.step:06d}.png"})
-        self._show([*lines, *(f"Note: {text}" for text in told)], report.step, self.steps, preview)
+        self._show([*lines, *(f"Note: {in_graph(text)}" for text in told)], report.step, self.steps, preview)
 
     def _send(self, event: str, values: dict[str, Any]) -> None:
         PromptServer.instance.send_sync(f"dspo.{event}", {"run": self.run, **values})

@@ -11,10 +11,8 @@ from comfy_api.v0_0_2 import io, ui
 from ..dspo_train.objectives import OBJECTIVES
 from ..dspo_train.runs.presets import PRESETS
 from . import pictures, places
+from .setting_inputs import errors_in_graph, setting_input, setting_inputs
 from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
-
-FROM_PRESET = "from preset"
-TARGETS = [FROM_PRESET, "attention", "attention+mlp", "attention+mlp+proj"]
 
 
 class TrainLora(io.ComfyNode):
@@ -49,7 +47,7 @@ class TrainLora(io.ComfyNode):
         from .training import Order, train
 
         order = Order(ckpt_name, pairs, name, settings, node_id=cls.hidden.unique_id)
-        with torch.inference_mode(False), torch.enable_grad():
+        with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
             done = train(order)
         curve = pictures.to_tensor([done.curve])
         shown = ui.PreviewImage(curve, cls=cls)
@@ -76,9 +74,7 @@ def _first_inputs() -> list[io.Input]:
             tooltip="Gentle: strength 10, rank 8, learning rate 5e-5. Balanced: 30, 16, 1e-4. "
             "Strong: 100, rank 32 and the MLP layers too, 2e-4.",
         ),
-        io.Int.Input(
-            "steps", default=400, min=1, max=1_000_000, tooltip="Training steps; each sees 4 pairs by default."
-        ),
+        setting_input("train", "steps"),
         io.String.Input(
             "preview_prompt",
             default="",
@@ -110,53 +106,26 @@ def _sockets() -> list[io.Input]:
 
 
 def _expert_inputs() -> list[io.Input]:
-    def number(name: str, tooltip: str, **limits: Any) -> io.Input:
-        kind = io.Float if isinstance(limits["default"], float) else io.Int
-        return kind.Input(name, optional=True, tooltip=tooltip, **limits)
-
-    def choice(name: str, options: list[str], tooltip: str) -> io.Input:
-        return io.Combo.Input(name, options=options, default=options[0], optional=True, tooltip=tooltip)
-
     return [
-        choice(
-            "objective",
-            list(OBJECTIVES),
-            "What is minimised. dspo is the default. diffusion_kto and sft also take liked and disliked pictures. The "
-            "others are for comparison.",
-        ),
-        number(
+        setting_input("train", "objective", optional=True, choices=list(OBJECTIVES)),
+        io.Float.Input(
             "objective_value",
-            "The objective's number: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. "
-            "0: the preset's for dspo, its own default for the others.",
-            **{"default": 0.0, "min": 0.0, "max": 1e7, "step": 0.001},
+            default=0.0,
+            min=0.0,
+            max=1e7,
+            step=0.001,
+            optional=True,
+            tooltip="The objective's own number: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. "
+            "0: the preset's for dspo, the default for the others.",
         ),
-        number(
-            "learning_rate",
-            "0: the preset's. Cosine schedule with a warm-up of 5% of the steps.",
-            **{"default": 0.0, "min": 0.0, "max": 1.0, "step": 1e-6, "round": 1e-9},
-        ),
-        number("rank", "Size of the LoRA. 0: the preset's.", default=0, min=0, max=1024),
-        choice("targets", TARGETS, "Which layers of the UNet are trained."),
-        number(
-            "resolution",
-            "Side of the square whose area no training picture exceeds, in pixels. 0: 512 for SD 1.x, 768 for SD 2.x, "
-            "1024 for SDXL.",
-            **{"default": 0, "min": 0, "max": 4096, "step": 64},
-        ),
-        number("pairs_at_once", "Pairs in one pass: more is faster and needs more memory.", default=1, min=1, max=256),
-        number("accumulate", "Passes in one step; a step sees passes times pairs.", default=4, min=1, max=4096),
-        io.Boolean.Input(
-            "flip", default=False, optional=True, tooltip="Mirror half of the pairs, both pictures alike."
-        ),
-        number("training_seed", "Of the LoRA's start, the noise and the order.", default=0, min=0, max=2**53),
-        number("save_every", "Steps between two checkpoints; a stop writes one too.", default=50, min=1, max=100_000),
-        choice(
-            "precision", ["auto", "bf16", "fp16", "fp32"], "auto: bf16 where the device has it, else fp16; fp32 on CPU."
-        ),
-        choice(
+        *setting_inputs("train", after="objective", optional=True),
+        io.Combo.Input(
             "gradient_checkpointing",
-            ["auto", "on", "off"],
-            "Less memory for one more forward pass a step. auto: on where the run would not fit otherwise.",
+            options=["auto", "on", "off"],
+            default="auto",
+            optional=True,
+            tooltip="Saves memory at the cost of one more forward pass per step. auto: on where the run would not fit "
+            "otherwise.",
         ),
     ]
 

@@ -19,7 +19,7 @@ from server import PromptServer
 
 from ..dspo_train import files
 from ..dspo_train.config import TrainConfig
-from ..dspo_train.config.options import PLAIN
+from ..dspo_train.config.forms import read_form
 from ..dspo_train.exceptions import RunError
 from ..dspo_train.models.families import Family
 from ..dspo_train.models.single_file import open_single_file
@@ -31,7 +31,7 @@ from ..dspo_train.runs.folder import RunFolder
 from ..dspo_train.runs.job import Job
 from ..dspo_train.runs.memory import Setup
 from ..dspo_train.runs.names import claim, find
-from ..dspo_train.runs.presets import Changes, configure
+from ..dspo_train.runs.presets import OWN_NUMBER, configure
 from ..dspo_train.runs.previews import Previewer
 from ..dspo_train.runs.results import write_curve
 from ..dspo_train.runs.session import Session, check, open_session
@@ -118,27 +118,11 @@ def _plan(order: Order) -> Plan:
 
 
 def _config(given: Mapping[str, Any], family: Family) -> TrainConfig:
-    device = mm.get_torch_device()
-    changes = Changes(
-        objective=given.get("objective", "dspo"),
-        value=given.get("objective_value", 0.0),
-        lr=given.get("learning_rate", 0.0),
-        rank=given.get("rank", 0),
-        targets=_unless(given.get("targets"), "from preset"),
-        resolution=given.get("resolution", 0),
-        batch_size=given.get("pairs_at_once", 1),
-        accumulate=given.get("accumulate", 4),
-        flip=given.get("flip", False),
-        seed=given.get("training_seed", 0),
-        save_every=given.get("save_every", 50),
-        precision=resolve_precision(given.get("precision", "auto"), device),  # type: ignore[arg-type]
-        device="cpu" if device.type == "cpu" else "auto",
-    )
-    return configure(given["preset"].lower(), family, given["steps"], changes, given.get("options") or PLAIN)
-
-
-def _unless(value: Any, default: str) -> Any:
-    return None if value == default else value
+    device, options = mm.get_torch_device(), given.get("options")
+    changes = {**read_form("train", given), **({} if options is None else options.values)}
+    changes["precision"] = resolve_precision(changes.get("precision", "auto"), device)
+    changes["device"] = "cpu" if device.type == "cpu" else "auto"
+    return configure(given["preset"].lower(), family, changes, given.get(OWN_NUMBER, 0.0))
 
 
 def _request(plan: Plan) -> dict[str, Any]:

@@ -238,7 +238,7 @@ CASES: list[tuple[str, dict[str, float]]] = [
 
 
 def ours(name: str, arguments: dict[str, float]) -> objectives.Loss:
-    return lambda errors: objectives.OBJECTIVES[name].function(errors, **arguments)
+    return objectives.bind(name, arguments)
 
 
 def assert_same(x: Elements, mine: Tensor, theirs: Tensor) -> None:

@@ -33,7 +33,7 @@ def test_value_and_gradient_equal_the_elementwise_formula(name, arguments, state
 
 def test_every_objective_and_every_argument_is_held_to_a_formula():
     tried = {name: {key for other, given in CASES if other == name for key in given} for name, _ in CASES}
-    assert tried == {name: set(info.ranges) for name, info in objectives.OBJECTIVES.items()}
+    assert tried == {name: set(info.arguments) for name, info in objectives.OBJECTIVES.items()}
 
 
 def test_the_states_lie_on_both_sides_of_each_batch_statistic():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from dataclasses import fields, replace
 
@@ -15,6 +16,7 @@ from dspo_train.config import LossSpec, TrainConfig
 from dspo_train.data.batch import PairBatch
 from dspo_train.exceptions import ConfigError
 from dspo_train.models.conditioning import Conditioning
+from dspo_train.objectives import table
 from dspo_train.objectives.errors import PairErrors
 from dspo_train.training.forward import pair_errors
 
@@ -217,10 +219,11 @@ def test_defaults_are_recorded():
 
 
 @pytest.mark.parametrize("name", objectives.OBJECTIVES)
-def test_ranges_and_defaults_name_the_same_arguments(name):
-    defaults = objectives.arguments_of(name, {})
-    assert defaults.keys() == objectives.find(name).ranges.keys()
-    objectives.bind(name, defaults)
+def test_the_function_takes_what_is_declared_and_each_default_lies_in_its_range(name):
+    info = objectives.find(name)
+    signature = inspect.signature(info.function).parameters.values()
+    assert {p.name for p in signature if p.kind is p.KEYWORD_ONLY} == set(info.arguments)
+    objectives.bind(name, objectives.arguments_of(name, {}))
 
 
 @pytest.mark.parametrize(
@@ -229,8 +232,8 @@ def test_ranges_and_defaults_name_the_same_arguments(name):
         ("dsop", {}, "unknown objective 'dsop'; known: dspo"),
         ("dspo", {"beta": 1.0}, "'dspo' has no argument 'beta'; its arguments: strength, loser_drift, sharpness"),
         ("sft", {"beta": 1.0}, "its arguments: none"),
-        ("dspo", {"strength": -1.0}, "objective_args.strength must be between"),
-        ("dspo", {"strength": math.nan}, "objective_args.strength must be between"),
+        ("dspo", {"strength": -1.0}, "`objective_args.strength` must be between"),
+        ("dspo", {"strength": math.nan}, "`objective_args.strength` must be between"),
         ("dspo_e", {"pull": 1.0}, "must be between 0 and 0.999"),
     ],
 )
@@ -242,11 +245,11 @@ def test_wrong_objectives_are_refused(name, arguments, message):
 @pytest.mark.parametrize(
     ("objective", "arguments", "loss", "unpaired", "message"),
     [
-        ("sft", {}, {"safeguard": 0.5}, False, "loss.safeguard needs an objective that trains on the loser"),
+        ("sft", {}, {"safeguard": 0.5}, False, "`loss.safeguard` needs an objective that trains on the loser"),
         ("dspo_e", {}, {"margin_cap": 0.1}, False, "'dspo_e' does not; leave it out, or use one of dspo, dspo_paper"),
         ("diffusion_dpo", {"sharpness": 9.0}, {"sharpness": 9.0}, False, "given twice"),
         ("dspo", {}, {}, True, "use one of diffusion_kto, sft"),
-        ("diffusion_kto", {}, {"label_smoothing": 0.1}, True, "loss.label_smoothing compares the two pictures"),
+        ("diffusion_kto", {}, {"label_smoothing": 0.1}, True, "`loss.label_smoothing` compares the two images"),
     ],
 )
 def test_combinations_that_mean_nothing_are_refused(objective, arguments, loss, unpaired, message):
@@ -268,12 +271,24 @@ def test_combinations_that_go_together_are_let_through(objective, loss, unpaired
     objectives.check(TrainConfig(objective=objective, loss=LossSpec(**loss)), unpaired=unpaired)
 
 
+def test_a_run_is_checked_before_its_first_step_and_not_at_each(monkeypatch):
+    checked = []
+    monkeypatch.setattr(table, "bind", lambda *given: checked.append(given))
+    loss_at = objectives.loss_of(TrainConfig(objective="diffusion_dpo"))
+    errors = pair_errors(trained(), random_batch())
+    assert not torch.equal(loss_at(1.0)(errors), loss_at(2.0)(errors))
+    assert len(checked) == 1
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match=r"`objective_args\.tau` must be"):
+        objectives.loss_of(TrainConfig(objective="ipo", objective_args={"tau": 0.0}))
+
+
 def test_a_given_sharpness_is_the_objectives_own_where_it_has_one_and_else_a_weight():
     errors = pair_errors(trained(), random_batch())
     given = LossSpec(sharpness=50.0)
     for name in ("dspo", "diffusion_dpo"):
-        own = objectives.loss_of(TrainConfig(objective=name, loss=given), 50.0)
+        own = objectives.loss_of(TrainConfig(objective=name, loss=given))(50.0)
         assert torch.equal(own(errors), objectives.bind(name, {"sharpness": 50.0})(errors))
-    weighed = objectives.loss_of(TrainConfig(objective="ipo", loss=given), 50.0)
+    weighed = objectives.loss_of(TrainConfig(objective="ipo", loss=given))(50.0)
     weight = 2 * torch.sigmoid(50 * errors.regret)
     torch.testing.assert_close(weighed(errors), weight * objectives.bind("ipo", {})(errors))

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from dspo_train.config.forms import inputs_of
+
 ROOT = Path(__file__).resolve().parent.parent
 HELP = ROOT / "web" / "docs"
 LANGUAGES = ("en", "de", "zh")
@@ -31,7 +33,7 @@ NODE_IDS = (
 )
 WITHOUT_OUTPUTS = {"DSPOCollectPairs"}
 COMPILED = re.compile(r"[{}@|]")  # vue-i18n gives these a meaning of its own, and the text breaks
-PLACES = {"number": 1, "choice": 2, "size": 1}  # the nodes' short forms of `io.X.Input`: where their tooltip stands
+PLACES = {"size": 1}  # a short form of `io.X.Input` in the nodes: where its tooltip stands
 
 
 @dataclass(frozen=True)
@@ -82,19 +84,31 @@ def shared_inputs(tree: ast.Module, folder: Path) -> Helpers:
     return found
 
 
-def sockets(tree: ast.AST, kind: str, helpers: Helpers) -> Iterator[tuple[str, ast.Call, str | None]]:
-    """`io.X.Input("id", ...)`, `Pairs.Input("id", ...)`, and the short forms; a helper's own body names no id.
+def declared(call: ast.Call) -> list[tuple[str, str]]:
+    """Inputs and tooltips of `setting_input(FORM, NAME)` and `setting_inputs(FORM, after=NAME)`."""
+    found = [(one.name, one.tooltip) for one in inputs_of(literal(call.args[0]))]  # type: ignore[arg-type]
+    if isinstance(call.func, ast.Name) and call.func.id == "setting_input":
+        return [pair for pair in found if pair[0] == literal(call.args[1])]
+    after = literal(keyword(call, "after"))
+    return found[[name for name, _ in found].index(after) + 1 :] if after else found
+
+
+def sockets(tree: ast.AST, kind: str, helpers: Helpers) -> Iterator[tuple[str, str | None, ast.Call]]:
+    """`io.X.Input("id", ...)`, `Pairs.Input("id", ...)`, short forms, and settings; a helper's own body names no id.
 
     An id counts where it is written, in the order of the source; those of `helpers` where they are called.
     """
     for call in calls(tree):
         if isinstance(call.func, ast.Name) and call.func.id in helpers:
             yield from sockets(helpers[call.func.id], kind, {})
+        if isinstance(call.func, ast.Name) and call.func.id in ("setting_input", "setting_inputs") and kind == "Input":
+            for name, text in declared(call):
+                yield name, text, call
         name = literal(call.args[0]) if call.args else None
         short = call.func.id if isinstance(call.func, ast.Name) and call.func.id in PLACES else None
         called = isinstance(call.func, ast.Attribute) and call.func.attr == kind
         if name is not None and (called or (short and kind == "Input")):
-            yield name, call, short
+            yield name, tooltip(call, short), call
 
 
 def read(path: Path) -> Node | None:
@@ -104,14 +118,14 @@ def read(path: Path) -> Node | None:
         return None
     assert len(schemas) == 1, f"{path.name}: one node a file"
     helpers = shared_inputs(tree, path.parent)
-    outputs = list(sockets(tree, "Output", helpers))
+    inputs, outputs = sockets(tree, "Input", helpers), list(sockets(tree, "Output", helpers))
     return Node(
         id=literal(keyword(schemas[0], "node_id")) or "",
         display_name=literal(keyword(schemas[0], "display_name")) or "",
         description=literal(keyword(schemas[0], "description")),
-        inputs={name: tooltip(call, short) for name, call, short in sockets(tree, "Input", helpers)},
-        outputs={name: tooltip(call, None) for name, call, _ in outputs},
-        output_names=[literal(keyword(call, "display_name")) or name for name, call, _ in outputs],
+        inputs={name: text for name, text, _ in inputs},
+        outputs={name: text for name, text, _ in outputs},
+        output_names=[literal(keyword(call, "display_name")) or name for name, _, call in outputs],
     )
 
 
@@ -281,8 +295,8 @@ def test_the_manuals_give_the_presets_as_they_are():
     for manual in manuals:
         text = manual.read_text(encoding="utf-8")
         for name, preset in PRESETS.items():
-            rate = f"{preset.lr:.0e}".replace("e-0", "e-")
-            row = f"| {name.capitalize()} | {preset.strength:g} | {rate} | {preset.rank} | "
+            rate = f"{preset['optim.lr']:.0e}".replace("e-0", "e-")
+            row = f"| {name.capitalize()} | {preset['objective_args.strength']:g} | {rate} | {preset['lora.rank']} | "
             if manual.name == "comfyui.md":  # there the layers go by the names that a settings file takes
-                row += f"`{preset.targets}` |"
+                row += f"`{preset['lora.targets']}` |"
             assert row in text, (manual, row)

@@ -346,7 +346,7 @@ class TestRefusals:
             run(task)
 
     def test_fp16_on_a_cpu(self, inputs, tmp_path):
-        with pytest.raises(ConfigError, match="precision fp16 does not train on a CPU"):
+        with pytest.raises(ConfigError, match="`precision` fp16 does not train on a CPU"):
             run(job(inputs, tmp_path / "taste", precision="fp16"))
 
     def test_an_empty_pair_folder(self, inputs, tmp_path):

@@ -10,12 +10,12 @@ import pytest
 import torch
 from fakes import FakeDenoiser
 from PIL import Image
-from tiny_runs import write_base
+from tiny_runs import write_base, write_pairs
 from torch import Tensor
 
 from dspo_train.config import DataSpec
 from dspo_train.data.cache import EncodingCache
-from dspo_train.data.encode import empty_caption
+from dspo_train.data.encode import Opening, empty_caption
 from dspo_train.data.paired import encode_pairs
 from dspo_train.data.unpaired import EncodedImage, UnpairedBatch, UnpairedSource, encode_images
 from dspo_train.exceptions import DatasetError
@@ -120,6 +120,16 @@ def test_a_picture_of_a_pair_is_not_encoded_again(base, tmp_path):
     assert (liked.picture, disliked.picture) == (pair.winner, pair.loser)
     assert liked.caption == disliked.caption == pair.caption
     assert liked.time_ids == pair.time_ids
+
+
+@pytest.mark.parametrize(("longest", "shapes"), [(2.0, {SQUARE, WIDE}), (1.0, {SQUARE})])
+def test_the_longest_bucket_is_a_setting_with_pairs_and_without(base, tmp_path, longest, shapes):
+    data = DataSpec(64, 16, max_aspect=longest)
+    opening = Opening(base.encoder, base.process, EncodingCache(tmp_path / "cache"))
+    liked = encode_images(scan_folder(write_opinions(tmp_path / "set", *MIXED)).images, data, opening)
+    pairs = encode_pairs(scan_pairs(write_pairs(tmp_path / "pairs", 4)).pairs, data, opening)
+    wanted = {BUCKETS[shape] for shape in shapes}
+    assert {opinion.bucket for opinion in liked} == {pair.bucket for pair in pairs} == wanted
 
 
 def test_processes_share_the_encoding(base, tmp_path):

@@ -20,11 +20,12 @@ from tiny_runs import config, write_base, write_opinions, write_pairs
 
 from dspo_train.drawing.grids import LIGHT, opinion_sheet
 from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
+from dspo_train.models.families import FAMILIES
 from dspo_train.pairs import format_report, scan_folder
 from dspo_train.pairs.discover import find_sets, pairs_stamp
 from dspo_train.runs import preflight
 from dspo_train.runs.job import Job
-from dspo_train.runs.presets import Changes, configure
+from dspo_train.runs.presets import configure
 from dspo_train.runs.previews import Previewer
 from dspo_train.runs.session import check, open_session
 from dspo_train.sheets.contact_sheet import scan_sheet
@@ -129,11 +130,11 @@ def test_previews_are_drawn_of_the_first_prompt(world: Path, tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({}, "objective 'dspo' compares the two pictures of a pair.*use one of diffusion_kto, sft"),
-        ({**KTO, "held_out": {"share": 0.5}}, "held_out.share needs pairs, and opinions holds images without"),
-        ({**KTO, "held_out": {"share": 0.5}, "keep": "best"}, "held_out.share needs pairs"),
-        ({**KTO, "loss": {"safeguard": 0.5}}, "loss.safeguard compares the two pictures of a pair"),
-        ({**KTO, "data": {"resolution": 64, "bucket_step": 16, "one_per_prompt": True}}, "data.one_per_prompt needs"),
+        ({}, "`objective` 'dspo' compares the two images of a pair.*use one of diffusion_kto, sft"),
+        ({**KTO, "held_out": {"share": 0.5}}, "`held_out.share` needs pairs, and opinions holds images without"),
+        ({**KTO, "held_out": {"share": 0.5}, "keep": "best"}, "`held_out.share` needs pairs"),
+        ({**KTO, "loss": {"safeguard": 0.5}}, "`loss.safeguard` compares the two images of a pair"),
+        ({**KTO, "data": {"resolution": 64, "bucket_step": 16, "one_per_prompt": True}}, "`data.one_per_prompt` needs"),
     ],
 )
 def test_what_needs_pairs_is_refused_before_a_model_is_loaded(
@@ -185,7 +186,7 @@ def test_what_is_trained_has_a_stamp(tmp_path: Path):
 
 def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
     scan = scan_folder(world / "opinions")
-    few, often = preflight.check_pairs(scan, configure("balanced", "sd15", 400, Changes()))
+    few, often = preflight.check_pairs(scan, configure("balanced", FAMILIES["sd15"], {"steps": 400}))
     assert few.startswith("3 disliked images are few")
     assert "each of the 3 disliked images will be seen 533 times" in often  # 400 steps of 4 rows over 3
     assert "(75)" in often  # 75 steps of 4 rows: each 100 times
@@ -194,7 +195,7 @@ def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
 def test_pictures_without_captions_are_explained(tmp_path: Path):
     folder = write_opinions(tmp_path)
     (folder / "liked" / "0.txt").unlink()
-    short = configure("balanced", "sd15", 1, Changes())
+    short = configure("balanced", FAMILIES["sd15"], {"steps": 1})
     assert "1 images are left out because they have no caption" in preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("liked/*.txt"):
         text.unlink()
@@ -210,12 +211,12 @@ def test_pictures_without_captions_are_explained(tmp_path: Path):
 def test_one_side_alone_is_explained(tmp_path: Path):
     folder = write_opinions(tmp_path, disliked=0)
     with pytest.raises(DspoError, match="no usable images on both sides"):
-        preflight.check_pairs(scan_folder(folder), configure("balanced", "sd15", 1, Changes()))
+        preflight.check_pairs(scan_folder(folder), configure("balanced", FAMILIES["sd15"], {"steps": 1}))
 
 
 def test_the_disk_is_asked_for_each_picture(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As for pairs: 8 pictures at 512 pixels and their captions, and the checkpoints; see test_runs_by_name.py."""
-    setting = configure("balanced", "sd15", 10, Changes(resolution=512))
+    setting = configure("balanced", "sd15", {"steps": 10, "data.resolution": 512})
     need = 8 * (512 * 512 / 64 * 8 * 4 + 77 * 2048 * 4) + 3 * 4 * 4 * 16 * 199296 + 256 * 2**20
     usage = namedtuple("usage", "total used free")
     scan = scan_folder(world / "opinions")

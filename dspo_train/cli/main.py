@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..config.naming import rendered
 from ..exceptions import DspoError
 
 OK, USER, INTERRUPTED = 0, 2, 130  # exit codes; 1 is Python's own, for a bug of ours
@@ -21,6 +22,7 @@ COMMANDS = {
     "demo": "demo",
     "inspect": "inspection",
     "train": "training",
+    "settings": "settings",
     "sample": "pictures",
     "compare": "pictures",
 }
@@ -35,13 +37,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a console that cannot show a character must not stop a training
             stream.reconfigure(errors="replace")
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    messages = logging.StreamHandler(sys.stderr)
+    messages.setFormatter(_Plain())
+    logging.basicConfig(level=logging.WARNING, handlers=[messages])
     _quiet()
     try:
         module = importlib.import_module(f".{COMMANDS[arguments.command]}", __package__)
         return module.run(arguments)
     except DspoError as error:
-        sys.stderr.write(f"\nerror: {error}\n")
+        sys.stderr.write(f"\nerror: {rendered(str(error))}\n")
         return USER
     except KeyboardInterrupt:
         again = ". The same command goes on from the last checkpoint" if arguments.command == "train" else ""
@@ -57,6 +61,13 @@ def say(line: str) -> None:
     """One line for the person at the terminal."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+class _Plain(logging.Formatter):
+    """The message alone, with the names that `--set` takes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return rendered(super().format(record))
 
 
 def _quiet() -> None:
@@ -92,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
     train.add_argument("--refine", type=Path, metavar="FILE", help="a LoRA to go on from; frozen, it is the reference")
     train.add_argument("--cache", type=Path, metavar="DIR", help="encodings; default: .dspo_cache in the pair folder")
+
+    commands.add_parser("settings", help="list all settings of train with default, range and meaning")
 
     sample = commands.add_parser("sample", help="draw pictures, with or without a LoRA")
     _base(sample)

@@ -1,6 +1,7 @@
 """Settings: frozen values, checked when made."""
 
-from .run import TrainConfig, from_dict, with_settings
+from .run import SETTINGS, TrainConfig, from_dict, from_names, nested, with_defaults, with_settings
+from .setting import Setting
 from .specs import (
     Crop,
     DataSpec,
@@ -19,6 +20,7 @@ from .specs import (
 )
 
 __all__ = [
+    "SETTINGS",
     "Crop",
     "DataSpec",
     "Device",
@@ -32,8 +34,12 @@ __all__ = [
     "Optimizer",
     "Precision",
     "Schedule",
+    "Setting",
     "Targets",
     "TrainConfig",
     "from_dict",
+    "from_names",
+    "nested",
+    "with_defaults",
     "with_settings",
 ]

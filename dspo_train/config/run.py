@@ -4,108 +4,113 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import MappingProxyType
+from typing import Any, TypeVar, get_type_hints
 
 from ..exceptions import ConfigError
-from .specs import (
-    Crop,
-    DataSpec,
-    Device,
-    HeldOutSpec,
-    Keep,
-    Labels,
-    LoraSpec,
-    LossSpec,
-    Method,
-    Optimizer,
-    OptimSpec,
-    Precision,
-    Schedule,
-    Targets,
-    check,
-    check_choice,
-)
-
-__all__ = [
-    "Crop",
-    "DataSpec",
-    "Device",
-    "HeldOutSpec",
-    "Keep",
-    "Labels",
-    "LoraSpec",
-    "LossSpec",
-    "Method",
-    "OptimSpec",
-    "Optimizer",
-    "Precision",
-    "Schedule",
-    "Targets",
-    "TrainConfig",
-    "from_dict",
-    "with_settings",
-]
+from .setting import Group, Setting, Shown, setting, settings_of
+from .specs import DataSpec, Device, HeldOutSpec, Keep, Labels, LoraSpec, LossSpec, Method, OptimSpec, Precision
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """One run.
+class TrainConfig(Group):
+    """One run; a step sees batch_size x accumulate x processes pairs."""
 
-    Attributes:
-        labels: `swapped` trains on the losers as winners: a negative LoRA, for the unconditional branch of
-            classifier-free guidance (Diffusion-NPO, Wang et al., ICLR 2025).
-        method: `full` trains every weight of the UNet.
-        ema: decay a step of the average of the weights that is measured and saved; 0 takes the weights as they are.
-        moving_reference: decay a step with which the reference follows the policy (arXiv 2505.18736); 0 keeps it.
-        batch_size: pairs per process and forward pass; a step sees batch_size x accumulate x processes pairs.
-        keep: which weights become the result: of the last step, or of the best one by `held_out.best`. A run that stops
-            early keeps the best.
-    """
-
-    objective: str = "dspo"
-    objective_args: Mapping[str, float] = field(default_factory=dict)
+    objective: str = setting(
+        "dspo",
+        "What is minimised: dspo by default; diffusion_kto and sft also take liked and disliked images without pairs; "
+        "the others are for comparison.",
+        shown=Shown("train", 1),
+    )
+    objective_args: Mapping[str, float] = setting(factory=dict, help="The objective's own numbers, by name.")
     loss: LossSpec = field(default_factory=LossSpec)
-    labels: Labels = "given"
-    method: Method = "lora"
-    ema: float = 0.0
-    moving_reference: float = 0.0
-    steps: int = 400
-    batch_size: int = 4
-    accumulate: int = 1
-    seed: int = 0
-    save_every: int = 50
-    keep_checkpoints: int = 2
-    keep: Keep = "last"
+    labels: Labels = setting(
+        "given",
+        "given trains towards the winners; swapped towards the losers, which makes a negative LoRA for the negative "
+        "conditioning (Diffusion-NPO, Wang et al. 2025).",
+        shown=Shown("options", 0),
+    )
+    method: Method = setting("lora", "lora trains an adapter; full trains every weight of the UNet.")
+    ema: float = setting(
+        0.0,
+        "Decay per step of a running average of the weights, which is then what is measured and saved; 0.95 averages "
+        "over about 20 steps.",
+        0.0,
+        0.99999,
+        shown=Shown("options", 5, step=0.001, round=0.00001, note="0: no average."),
+    )
+    moving_reference: float = setting(
+        0.0,
+        "Decay per step with which the reference follows the policy (arXiv 2505.18736), such as 0.999; it cannot be "
+        "combined with a LoRA to refine.",
+        0.0,
+        0.999999,
+        shown=Shown("options", 11, step=0.001, round=0.000001, note="0: the reference is fixed."),
+    )
+    steps: int = setting(
+        400,
+        "Training steps.",
+        1,
+        10**7,
+        shown=Shown("train", 0, high=1_000_000, note="Each sees 4 pairs by default."),
+    )
+    batch_size: int = setting(
+        4,
+        "Pairs in one forward pass: more is faster and needs more memory.",
+        1,
+        4096,
+        shown=Shown("train", 6, "pairs_at_once", high=256),
+    )
+    accumulate: int = setting(
+        1,
+        "Forward passes per step; a step sees this many times the pairs of one pass.",
+        1,
+        4096,
+        shown=Shown("train", 7),
+    )
+    seed: int = setting(
+        0,
+        "Seed of the LoRA's initial weights, the noise and the order of the pairs.",
+        0,
+        2**63 - 1,
+        shown=Shown("train", 9, "training_seed", high=2**53),
+    )
+    save_every: int = setting(
+        50,
+        "Steps between checkpoints; may be changed when a run is resumed.",
+        1,
+        10**7,
+        shown=Shown("train", 10, high=100_000, note="Stopping the run writes one too."),
+    )
+    keep_checkpoints: int = setting(
+        2, "How many checkpoints stay on disk; may be changed when a run is resumed.", 1, 10**6
+    )
+    keep: Keep = setting(
+        "last",
+        "Which weights become the result: last takes those of the last step, best those of the best measurement, "
+        "which needs held-out pairs.",
+        shown=Shown("options", 1),
+    )
     held_out: HeldOutSpec = field(default_factory=HeldOutSpec)
-    precision: Precision = "auto"
-    device: Device = "auto"
-    gradient_checkpointing: bool = False
+    precision: Precision = setting(
+        "auto",
+        "auto is bf16 on a CUDA device that has it, fp16 on others, and fp32 elsewhere; LoRA weights are always fp32.",
+        shown=Shown("train", 11),
+    )
+    device: Device = setting("auto", "cpu trains on the CPU even where there is a GPU.")
+    gradient_checkpointing: bool = setting(False, "Saves memory at the cost of one more forward pass per step.")
     lora: LoraSpec = field(default_factory=LoraSpec)
     optim: OptimSpec = field(default_factory=OptimSpec)
     data: DataSpec = field(default_factory=DataSpec)
 
-    def __post_init__(self) -> None:
-        check("steps", self.steps, 1, 10**7)
-        check("batch_size", self.batch_size, 1, 4096)
-        check("accumulate", self.accumulate, 1, 4096)
-        check("seed", self.seed, 0, 2**63 - 1)
-        check("save_every", self.save_every, 1, 10**7)
-        check("keep_checkpoints", self.keep_checkpoints, 1, 10**6)
-        check("ema", self.ema)
-        check("moving_reference", self.moving_reference)
-        check_choice("labels", self.labels, Labels)
-        check_choice("method", self.method, Method)
-        check_choice("keep", self.keep, Keep)
+    def check_together(self) -> None:
         if self.keep == "best" and not self.held_out.share:
-            raise ConfigError("keep best needs pairs to measure on; set held_out.share, for example 0.1")
-        check_choice("precision", self.precision, Precision)
-        check_choice("device", self.device, Device)
+            raise ConfigError("`keep` best needs pairs to measure on; set `held_out.share`, for example 0.1")
         if self.optim.warmup >= self.steps:
             raise ConfigError(
-                f"optim.warmup {self.optim.warmup} must be shorter than the run's {self.steps} steps, "
+                f"`optim.warmup` {self.optim.warmup} must be shorter than the run's {self.steps} steps, "
                 "or the full learning rate is never reached"
             )
 
@@ -119,6 +124,20 @@ class TrainConfig:
         return {**dataclasses.asdict(self), "objective_args": dict(self.objective_args)}
 
 
+def _all(group: type[Group]) -> Iterator[Setting]:
+    """In the order of the fields, those of a group at its place."""
+    own = {declared.key: declared for declared in settings_of(group)}
+    hints = get_type_hints(group)
+    for one in dataclasses.fields(group):  # type: ignore[arg-type]
+        if one.name in own:
+            yield own[one.name]
+        else:
+            yield from _all(hints[one.name])
+
+
+SETTINGS: Mapping[str, Setting] = MappingProxyType({declared.name: declared for declared in _all(TrainConfig)})
+
+
 def from_dict(values: Mapping[str, Any]) -> TrainConfig:
     """Build a config from nested mappings, as TOML or JSON give them.
 
@@ -128,18 +147,45 @@ def from_dict(values: Mapping[str, Any]) -> TrainConfig:
     return _build(TrainConfig, values, "")
 
 
-def with_settings(values: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
-    """Lay `KEY=VALUE` texts over nested values; KEY is dotted, as in `optim.lr`."""
-    merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
-    for key, text in settings.items():
-        *groups, name = key.split(".")
+def from_names(values: Mapping[str, Any]) -> TrainConfig:
+    """Build a config from values by their dotted names.
+
+    Raises:
+        ConfigError: see `from_dict`.
+    """
+    return from_dict(nested(values))
+
+
+def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values as an earlier version wrote them: settings that it did not have are at their defaults."""
+    whole = TrainConfig().to_dict()
+    for key, value in values.items():
+        group = isinstance(value, Mapping) and isinstance(whole.get(key), dict)
+        whole[key] = {**whole[key], **value} if group else value
+    return whole
+
+
+def nested(values: Mapping[str, Any], over: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Lay values by their dotted names over nested ones.
+
+    Raises:
+        ConfigError: a name that looks for a group where a single value stands.
+    """
+    merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in over.items()}
+    for name, value in values.items():
+        *groups, key = name.split(".")
         inner = merged
         for group in groups:
             inner = inner.setdefault(group, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"--set {key}: {group!r} is a single value, not a group of settings")
-        inner[name] = _parse(text)
+                raise ConfigError(f"{name}: {group!r} is a single value, not a group of settings")
+        inner[key] = value
     return merged
+
+
+def with_settings(values: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
+    """Lay `KEY=VALUE` texts over nested values; KEY is dotted, as in `optim.lr`."""
+    return nested({key: _parse(text) for key, text in settings.items()}, values)
 
 
 def _parse(text: str) -> Any:
@@ -153,46 +199,20 @@ def _parse(text: str) -> Any:
     return text
 
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Group)
 
 
-def _build(cls: type[T], values: Any, prefix: str) -> T:
+def _build(group: type[T], values: Any, name: str) -> T:
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.') or 'config'}: expected a group of settings, got {values!r}")
-    hints = get_type_hints(cls)
-    for key in values:
-        if key not in hints:
-            near = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else f"; known: {', '.join(hints)}"
-            raise ConfigError(f"unknown setting {prefix}{key}{hint}")
-    return cls(**{key: _coerce(hints[key], value, prefix + key) for key, value in values.items()})
-
-
-def _coerce(kind: Any, value: Any, name: str) -> Any:
-    """Accept exactly what a setting means: no strings for numbers, no fractions for counts."""
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, value, name + ".")  # type: ignore[arg-type]
-    if get_origin(kind) in (Union, UnionType):  # `float | None`: nothing is nothing, a text is one of the choices
-        if value is None:
-            return value
-        rest = [
-            k for k in get_args(kind) if k is not type(None) and (get_origin(k) is Literal) == isinstance(value, str)
-        ]
-        return _coerce(rest[0] if rest else get_args(kind)[0], value, name)
-    if get_origin(kind) is Literal:
-        return value
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if kind is int and not isinstance(value, bool):
-        if isinstance(value, int):
-            return value
-        if isinstance(value, float) and value.is_integer():
-            return int(value)
-    if kind is str and isinstance(value, str):
-        return value
-    if get_origin(kind) is not None and isinstance(value, Mapping):
-        return {str(k): _coerce(float, v, f"{name}.{k}") for k, v in value.items()}
-    wanted = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    raise ConfigError(f"{name}: expected {wanted.get(kind, 'a group of numbers')}, got {value!r}")
+        raise ConfigError(f"{name or 'config'}: expected a group of settings, got {values!r}")
+    own = {declared.key: declared for declared in settings_of(group)}
+    hints = get_type_hints(group)
+    known = [one.name for one in dataclasses.fields(group)]  # type: ignore[arg-type]
+    built = {}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean `{group.prefix}{near[0]}`?" if near else f"known: {', '.join(known)}"
+            raise ConfigError(f"unknown setting {group.prefix}{key}; {hint}")
+        built[key] = own[key].read(value) if key in own else _build(hints[key], value, key)
+    return group(**built)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from ..exceptions import ConfigError
+from .setting import Group, Shown, setting
 
 Targets = Literal["attention", "attention+mlp", "attention+mlp+proj"]
 Schedule = Literal["constant", "linear", "cosine"]
 Optimizer = Literal["adamw", "adamw8bit"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
 Device = Literal["auto", "cpu"]
 Crop = Literal["center", "random"]
 Method = Literal["lora", "full"]
@@ -21,146 +19,179 @@ Labels = Literal["given", "swapped"]
 Keep = Literal["last", "best"]
 Auto = Literal["auto"]
 
-# Of the settings that a form offers too, see `run_options`; the others' stand where they are checked.
-RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {
-        "ema": (0.0, 0.99999),
-        "moving_reference": (0.0, 0.999999),
-        "held_out.share": (0.0, 0.9),
-        "held_out.every": (1, 10**7),
-        "held_out.patience": (0, 10**6),
-        "loss.sft_mix": (0.0, 1e6),
-        "loss.label_smoothing": (0.0, 0.499),
-        "loss.safeguard": (0.0, 1.0),
-        "loss.margin_cap": (0.0, 1e3),
-        "loss.sharpness": (1e-6, 1e7),
-        "loss.min_snr": (1e-3, 1e6),
-        "data.least_noise": (0.0, 0.99),
-        "data.most_noise": (0.01, 1.0),
-    }
-)
-
 
 @dataclass(frozen=True)
-class LoraSpec:
+class LoraSpec(Group, name="lora"):
     """Shape of the adapter (Hu et al. 2022): W + (alpha / rank) up @ down on every targeted layer."""
 
-    rank: int = 16
-    alpha: float = 16.0
-    targets: Targets = "attention"
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        check("lora.rank", self.rank, 1, 1024)
-        check("lora.alpha", self.alpha, 1e-6, 1e6)
-        check("lora.dropout", self.dropout, 0.0, 0.9)
-        check_choice("lora.targets", self.targets, Targets)
-
-
-@dataclass(frozen=True)
-class OptimSpec:
-    """AdamW (Loshchilov & Hutter 2019) and its learning-rate schedule; `warmup` in optimiser steps."""
-
-    name: Optimizer = "adamw"
-    lr: float = 1e-4
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.01
-    schedule: Schedule = "constant"
-    warmup: int = 0
-    max_grad_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_choice("optim.name", self.name, Optimizer)
-        check_choice("optim.schedule", self.schedule, Schedule)
-        check("optim.lr", self.lr, 1e-12, 10.0)
-        check("optim.beta1", self.beta1, 0.0, 0.999999)
-        check("optim.beta2", self.beta2, 0.0, 0.999999)
-        check("optim.eps", self.eps, 1e-16, 1.0)
-        check("optim.weight_decay", self.weight_decay, 0.0, 10.0)
-        check("optim.warmup", self.warmup, 0, 10**7)
-        check("optim.max_grad_norm", self.max_grad_norm, 1e-6, 1e9)
+    rank: int = setting(
+        16,
+        "Rank of the LoRA: a higher one can change more and makes a larger file.",
+        1,
+        1024,
+        shown=Shown("train", 3, blank=0, note="0: the preset's."),
+    )
+    alpha: float = setting(16.0, "The LoRA's update is scaled by alpha / rank.", 1e-6, 1e6)
+    targets: Targets = setting(
+        "attention",
+        "Which layers of the UNet are trained; more layers can change more and need more memory.",
+        shown=Shown("train", 4, blank="from preset"),
+    )
+    dropout: float = setting(0.0, "Share of the LoRA's inputs that is zeroed while training.", 0.0, 0.9)
 
 
 @dataclass(frozen=True)
-class DataSpec:
-    """How pictures become latents.
+class OptimSpec(Group, name="optim"):
+    """AdamW (Loshchilov & Hutter 2019) and its learning-rate schedule."""
 
-    Attributes:
-        resolution: side of the square whose area no bucket exceeds, pixels.
-        bucket_step: bucket sides are multiples of this many pixels.
-        flip: mirror half of the draws, both pictures of a pair alike.
-        crop: where the bucket is cut from the picture; `random` draws one place per pair.
-        caption_dropout: share of draws whose caption is replaced by the empty one, both pictures alike.
-        one_per_prompt: of several pairs with the same prompt only one is used, see `dataset.one_per_prompt`.
-        least_noise, most_noise: part of the noise schedule that timesteps are drawn from, 0 clean to 1 noise.
-    """
+    name: Optimizer = setting("adamw", "The optimiser; adamw8bit needs bitsandbytes and saves memory.")
+    lr: float = setting(
+        1e-4,
+        "Peak learning rate.",
+        1e-12,
+        10.0,
+        shown=Shown(
+            "train",
+            2,
+            "learning_rate",
+            step=1e-6,
+            round=1e-9,
+            high=1.0,
+            blank=0.0,
+            note="It warms up over the first 5% of the steps and follows a cosine to zero. 0: the preset's.",
+        ),
+    )
+    beta1: float = setting(0.9, "AdamW's decay of the mean gradient.", 0.0, 0.999999)
+    beta2: float = setting(0.999, "AdamW's decay of the mean squared gradient.", 0.0, 0.999999)
+    eps: float = setting(1e-8, "AdamW's epsilon.", 1e-16, 1.0)
+    weight_decay: float = setting(0.01, "AdamW's weight decay.", 0.0, 10.0)
+    schedule: Schedule = setting("constant", "The learning rate after the warm-up; linear and cosine end at zero.")
+    warmup: int = setting(0, "Steps over which the learning rate rises to its peak.", 0, 10**7)
+    max_grad_norm: float = setting(1.0, "Gradients with a larger norm are clipped to it.", 1e-6, 1e9)
 
-    resolution: int = 512
-    bucket_step: int = 64
-    flip: bool = False
-    crop: Crop = "center"
-    caption_dropout: float = 0.0
-    one_per_prompt: bool = False
-    least_noise: float = 0.0
-    most_noise: float = 1.0
 
-    def __post_init__(self) -> None:
-        check("data.resolution", self.resolution, 32, 4096)
-        check("data.bucket_step", self.bucket_step, 8, 512)
-        check("data.caption_dropout", self.caption_dropout, 0.0, 1.0)
-        check_choice("data.crop", self.crop, Crop)
-        check("data.least_noise", self.least_noise)
-        check("data.most_noise", self.most_noise)
+@dataclass(frozen=True)
+class DataSpec(Group, name="data"):
+    """How images become latents, and which of them a step sees."""
+
+    resolution: int = setting(
+        512,
+        "Side, in pixels, of the square whose area no training image exceeds.",
+        32,
+        4096,
+        shown=Shown("train", 5, step=64, blank=0, note="0: 512 for SD 1.x, 768 for SD 2.x, 1024 for SDXL."),
+    )
+    bucket_step: int = setting(64, "Bucket sides are multiples of this many pixels, itself a multiple of 8.", 8, 512)
+    max_aspect: float = setting(2.0, "Longest over shortest side of the buckets.", 1.0, 4.0)
+    flip: bool = setting(
+        False,
+        "Mirrors half of the draws, both images of a pair alike; off by default because taste may have a side.",
+        shown=Shown("train", 8),
+    )
+    crop: Crop = setting(
+        "center", "Where an image is cut to its bucket; random draws one place per pair, whatever the seed."
+    )
+    caption_dropout: float = setting(
+        0.0, "Share of the draws whose caption is replaced by the empty one, for both images of a pair.", 0.0, 1.0
+    )
+    one_per_prompt: bool = setting(
+        False,
+        "Trains only one of the pairs that share a prompt, always the same one (DSPO-nodup).",
+        shown=Shown("options", 13),
+    )
+    least_noise: float = setting(
+        0.0,
+        "Where the range of timesteps to draw from begins: 0 is a clean image, 1 is pure noise.",
+        0.0,
+        0.99,
+        shown=Shown("options", 14, step=0.05),
+    )
+    most_noise: float = setting(
+        1.0,
+        "Where the range of timesteps to draw from ends: 0 is a clean image, 1 is pure noise.",
+        0.01,
+        1.0,
+        shown=Shown("options", 15, step=0.05),
+    )
+
+    def check_together(self) -> None:
         if self.least_noise >= self.most_noise:
             raise ConfigError(
-                f"data.least_noise {self.least_noise:g} must be below data.most_noise {self.most_noise:g}; "
+                f"`data.least_noise` {self.least_noise:g} must be below `data.most_noise` {self.most_noise:g}; "
                 "0 and 1 draw from the whole schedule"
             )
         if self.bucket_step % 8:
-            raise ConfigError(f"data.bucket_step must be a multiple of 8 (the VAE's), got {self.bucket_step}")
+            raise ConfigError(f"`data.bucket_step` must be a multiple of 8 (the VAE's), got {self.bucket_step}")
         if self.resolution < self.bucket_step:
             raise ConfigError(
-                f"data.resolution {self.resolution} is smaller than data.bucket_step {self.bucket_step}; "
+                f"`data.resolution` {self.resolution} is smaller than `data.bucket_step` {self.bucket_step}; "
                 "raise the one or lower the other"
             )
 
 
 @dataclass(frozen=True)
-class LossSpec:
-    """What is combined with an objective; see `objectives.combine`. The defaults leave it as it is; a `safeguard` or a
-    `margin_cap` of 0 is at work, and the strictest.
-
-    Attributes:
-        sft_mix: times the winner's error, added (0.25 in OneTrainer).
-        label_smoothing: assumed share of wrong labels.
-        safeguard: mu of Diffusion-SDPO (2025), 0.2 to 0.9 in its runs.
-        margin_cap: pairs beyond this margin, in mean squared error, train no further.
-        sharpness: weighs pairs that are already learned down; `auto` follows the run's own margins.
-        min_snr: gamma of Hang et al. 2023, weights by timestep; 5 there.
+class LossSpec(Group, name="loss"):
+    """What is combined with an objective; see `objectives.combine`. The defaults leave the objective as it is; a
+    `safeguard` or a `margin_cap` of 0 is in effect, and at its strictest.
     """
 
-    sft_mix: float = 0.0
-    label_smoothing: float = 0.0
-    safeguard: float | None = None
-    margin_cap: float | None = None
-    sharpness: float | Auto | None = None
-    min_snr: float | None = None
-
-    def __post_init__(self) -> None:
-        check("loss.sft_mix", self.sft_mix)
-        check("loss.label_smoothing", self.label_smoothing)
-        for name in ("safeguard", "margin_cap", "min_snr"):
-            if (value := getattr(self, name)) is not None:
-                check(f"loss.{name}", value)
-        if isinstance(self.sharpness, str):
-            check_choice("loss.sharpness", self.sharpness, Auto)
-        elif self.sharpness is not None:
-            check("loss.sharpness", self.sharpness)
+    sft_mix: float = setting(
+        0.0,
+        "Adds this many times the winner's own error to the loss; 0.25 is common.",
+        0.0,
+        1e6,
+        shown=Shown("options", 6, step=0.05, note="0: nothing is added."),
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "Share of the labels assumed to be wrong, such as 0.1; needs an objective that trains on the loser.",
+        0.0,
+        0.499,
+        shown=Shown("options", 7, step=0.01, round=0.001),
+    )
+    safeguard: float | None = setting(
+        None,
+        "Limits the push away from the loser where it would raise the winner's error (Diffusion-SDPO): the share of "
+        "a step's gain on the winner that must remain, 0.2 to 0.9; needs an objective that trains on the loser.",
+        0.0,
+        1.0,
+        shown=Shown("options", 8, step=0.05, blank=0.0, note="0: off."),
+    )
+    margin_cap: float | None = setting(
+        None,
+        "Pairs beyond this margin, such as 0.001, train no further; needs an objective that trains on the loser.",
+        0.0,
+        1e3,
+        shown=Shown("options", 9, step=0.0001, round=0.000001, blank=0.0, note="0: off."),
+    )
+    sharpness: float | Auto | None = setting(
+        None,
+        "Gives less weight to pairs that are already learned; auto follows the run's own margins, and it replaces the "
+        "sharpness of objectives that have their own.",
+        1e-6,
+        1e7,
+        shown=Shown(
+            "options",
+            10,
+            step=10.0,
+            round=0.01,
+            blank="off",
+            note="value: the number below.",
+            number=1000.0,
+            number_note="The sharpness when value is chosen above; dspo's own is 4, and where margins are around a "
+            "thousandth, hundreds to thousands are useful.",
+        ),
+    )
+    min_snr: float | None = setting(
+        None,
+        "Gives less weight to timesteps with little noise: gamma of min-SNR (Hang et al. 2023), usually 5.",
+        1e-3,
+        1e6,
+        shown=Shown("options", 12, step=0.5, round=0.001, blank=0.0, note="0: off."),
+    )
 
     @property
-    def speaks_of_losers(self) -> tuple[str, ...]:
+    def options_needing_loser(self) -> tuple[str, ...]:
         """The settings that were given and need an objective with a loser."""
         given = {
             "label_smoothing": self.label_smoothing > 0,
@@ -172,40 +203,32 @@ class LossSpec:
 
 
 @dataclass(frozen=True)
-class HeldOutSpec:
-    """Pairs kept from training, on which a run is measured; see `held_out`.
+class HeldOutSpec(Group, name="held_out"):
+    """Pairs kept from training, on which a run is measured; see `held_out`."""
 
-    Attributes:
-        share: of the pairs, by whole prompts; 0 holds none out.
-        draws: timesteps and noises that each held-out pair is measured at.
-        every: optimiser steps between measurements.
-        patience: measurements after the best one, by `held_out.best`, at which the run ends with the weights of the
-            best; 0 never.
-    """
+    share: float = setting(
+        0.0,
+        "Share of the pairs, by whole prompts, that is measured instead of trained on; 0.1 is a good start.",
+        0.0,
+        0.9,
+        shown=Shown("options", 2, "held_out_share", step=0.01, note="0: none."),
+    )
+    draws: int = setting(8, "Timesteps and noises at which each held-out pair is measured.", 4, 1000)
+    every: int = setting(
+        25,
+        "Steps between measurements on the held-out pairs; the last step is always measured.",
+        1,
+        10**7,
+        shown=Shown("options", 3, "held_out_every", step=1),
+    )
+    patience: int = setting(
+        0,
+        "Ends the run after this many measurements without a better one, and keeps the best; 0 never does.",
+        0,
+        10**6,
+        shown=Shown("options", 4, "held_out_patience", step=1),
+    )
 
-    share: float = 0.0
-    draws: int = 8
-    every: int = 25
-    patience: int = 0
-
-    def __post_init__(self) -> None:
-        check("held_out.share", self.share)
-        check("held_out.draws", self.draws, 4, 1000)
-        check("held_out.every", self.every)
-        check("held_out.patience", self.patience)
+    def check_together(self) -> None:
         if self.patience and not self.share:
-            raise ConfigError("held_out.patience needs pairs to measure on; set held_out.share, for example 0.1")
-
-
-def check(name: str, value: float, low: float | None = None, high: float | None = None) -> None:
-    """Is it in its range, that of `RANGES` where none is given?"""
-    if low is None or high is None:
-        low, high = RANGES[name]
-    if not (math.isfinite(value) and low <= value <= high):
-        raise ConfigError(f"{name} must be between {low:g} and {high:g}, got {value!r}")
-
-
-def check_choice(name: str, value: object, choices: Any) -> None:
-    known = get_args(choices)
-    if value not in known:
-        raise ConfigError(f"{name}: unknown value {value!r}; known: {', '.join(known)}")
+            raise ConfigError("`held_out.patience` needs pairs to measure on; set `held_out.share`, for example 0.1")

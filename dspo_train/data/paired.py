@@ -55,7 +55,7 @@ def encode_pairs(
     Raises:
         DatasetError, ModelError: see `encode`.
     """
-    buckets = make_buckets(data.resolution, data.bucket_step)
+    buckets = make_buckets(data.resolution, data.bucket_step, data.max_aspect)
     wanted = [
         Wanted(
             pair.key,

@@ -28,14 +28,14 @@ def split(prompts: Sequence[str], share: float, seed: int) -> tuple[tuple[int, .
         ConfigError: a share out of range, or all pairs have one prompt.
     """
     if not 0 < share < 1:
-        raise ConfigError(f"held_out.share must lie between 0 and 1, both excluded, to hold pairs out; got {share!r}")
+        raise ConfigError(f"`held_out.share` must lie between 0 and 1, both excluded, to hold pairs out; got {share!r}")
     members: dict[str, list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
         members[normalised(prompt)].append(index)
     if len(members) < 2:
         raise ConfigError(
-            f"held_out.share {share:g} needs pairs of two prompts or more, and the {len(prompts)} pairs have "
-            f"{len(members)}; set held_out.share to 0, or add pairs of other prompts"
+            f"`held_out.share` {share:g} needs pairs of two prompts or more, and the {len(prompts)} pairs have "
+            f"{len(members)}; set `held_out.share` to 0, or add pairs of other prompts"
         )
     sizes = {prompt: len(members[prompt]) for prompt in sorted(members, key=lambda p: (_rank(seed, p), p))}
     held = sorted(index for prompt in _chosen(sizes, share * len(prompts)) for index in members[prompt])

@@ -92,7 +92,7 @@ def encode_images(
         DatasetError, ModelError: see `encode`.
     """
     liked, disliked = ([image for image in images if image.liked is side] for side in (True, False))
-    buckets = make_buckets(data.resolution, data.bucket_step)
+    buckets = make_buckets(data.resolution, data.bucket_step, data.max_aspect)
     placed = shared_buckets([image.size for image in liked], [image.size for image in disliked], buckets)
     wanted = [
         Wanted(image.key, image.prompt, (image.image,), image.size, bucket)

@@ -10,10 +10,11 @@ by their convention: sharpness = beta / 2 for Wallace et al. and diffusers' SDXL
 """
 
 from .options import Loss, combine
-from .table import OBJECTIVES, ObjectiveInfo, arguments_in, arguments_of, bind, check, find, loss_of, warnings
+from .table import OBJECTIVES, Argument, ObjectiveInfo, arguments_in, arguments_of, bind, check, find, loss_of, warnings
 
 __all__ = [
     "OBJECTIVES",
+    "Argument",
     "Loss",
     "ObjectiveInfo",
     "arguments_in",

@@ -10,7 +10,7 @@ from .errors import PairErrors
 SWITCH = 0.1  # the released SDXL code multiplies by the drift from this mean squared drift on
 
 
-def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, sharpness: float = 4.0) -> Tensor:
+def dspo(e: PairErrors, *, strength: float, loser_drift: float, sharpness: float) -> Tensor:
     """Score matching to the preferred distribution by regression from both pictures. -> (B,)
 
     DSPO's target score (Zhu et al., ICLR 2025, eq. 8 and 10) adds grad log p(y | x_t, c), y = "preferred", to the
@@ -38,10 +38,7 @@ def dspo(e: PairErrors, *, strength: float = 100.0, loser_drift: float = 0.25, s
     see docs/taste.md.
 
     Args:
-        strength: how far past the reference the difference is carried; about 10 gentle, 100 strong.
-        loser_drift: the share of the loser's drift.
-        sharpness: how soon a pair counts as learned; 0 never. 2 goes further and bears wrong labels better, 7 keeps
-            more pictures in order; 4 is between: docs/taste.md.
+        sharpness: 2 goes further and bears wrong labels better, 7 keeps more images in order: docs/taste.md.
     """
     towards = e.policy_w - e.drift_w - e.reference_w
     away = e.policy_l - e.drift_l - e.reference_l
@@ -53,7 +50,7 @@ def _pulled(e: PairErrors, pull: Tensor | float) -> Tensor:
     return e.policy_w - pull * (e.policy_w - e.reference_w + e.drift_w) + pull**2 * e.drift_w
 
 
-def dspo_paper(e: PairErrors, *, beta: float = 0.001) -> Tensor:
+def dspo_paper(e: PairErrors, *, beta: float) -> Tensor:
     """DSPO as released for SD1.5 (Zhu et al., ICLR 2025, eq. 13-14): mean((e_w - c d_w)^2). -> (B,)
 
     c = beta sigmoid(beta/2 regret), with the gradient through c as in the authors' code. At the published beta
@@ -62,7 +59,7 @@ def dspo_paper(e: PairErrors, *, beta: float = 0.001) -> Tensor:
     return _pulled(e, beta * torch.sigmoid(0.5 * beta * e.regret))
 
 
-def dspo_implicit(e: PairErrors, *, pull: float = 0.9, sharpness: float = 1000.0) -> Tensor:
+def dspo_implicit(e: PairErrors, *, pull: float, sharpness: float) -> Tensor:
     """`dspo_paper` with eq. 13's two factors set apart: c = pull min(1, 2 sigmoid(sharpness regret)), held constant.
 
     -> (B,). The paper's one beta has to be of order 1 as the weight of the reward and of order 1000 inside the
@@ -74,12 +71,12 @@ def dspo_implicit(e: PairErrors, *, pull: float = 0.9, sharpness: float = 1000.0
     return _pulled(e, pull * e.unlearned(sharpness).clamp(max=1))
 
 
-def dspo_e(e: PairErrors, *, pull: float = 0.9) -> Tensor:
+def dspo_e(e: PairErrors, *, pull: float) -> Tensor:
     """DSPO-E, the energy-based variant (Zhu et al., eq. 45): `dspo_paper` with c = pull; no loser. -> (B,)"""
     return _pulled(e, pull)
 
 
-def dspo_ref(e: PairErrors, *, bias: float = 0.0, sharpness: float = 1000.0) -> Tensor:
+def dspo_ref(e: PairErrors, *, bias: float, sharpness: float) -> Tensor:
     """DSPO-ref (Zhu et al., eq. 46): (1 - bias - sigmoid(sharpness margin))^2 q_w. -> (B,)
 
     The reference's score stands in the place of the data's. Where the policy equals the reference, q_w and its
@@ -89,15 +86,12 @@ def dspo_ref(e: PairErrors, *, bias: float = 0.0, sharpness: float = 1000.0) -> 
     return (1 - bias - torch.sigmoid(sharpness * e.margin)).square() * e.drift_w
 
 
-def dspo_sdxl(e: PairErrors, *, beta: float = 5000.0) -> Tensor:
+def dspo_sdxl(e: PairErrors, *, beta: float) -> Tensor:
     """DSPO as released for SDXL (Zhu et al., eq. 47): sigmoid(beta/2 regret)^2; times q_w where drift is large. -> (B,)
 
     The released code switches by the mean of q_w over a forward pass: from 0.1 on, the loss of each pair is
     multiplied by its q_w (eq. 46 without bias). The same pairs in other passes may thus give another loss. It is
-    Diffusion-DPO with a squared link in place of the logarithm (gradient cosine 0.99 and more).
-
-    Args:
-        beta: 1000 to 5000 in published runs; sharpness = beta / 2.
+    Diffusion-DPO with a squared link in place of the logarithm (gradient cosine 0.99 and more); sharpness = beta / 2.
     """
     link = torch.sigmoid(0.5 * beta * e.regret).square()
     return torch.where(e.drift_w.mean() >= SWITCH, link * e.drift_w, link)

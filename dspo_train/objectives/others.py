@@ -17,16 +17,12 @@ def sft(e: PairErrors) -> Tensor:
     return e.policy_w
 
 
-def diffusion_dpo(e: PairErrors, *, sharpness: float = 1000.0) -> Tensor:
-    """-log sigmoid(sharpness margin) (Wallace et al., CVPR 2024, eq. 14), sharpness = their beta / 2. -> (B,)
-
-    Args:
-        sharpness: 1000 to 2500 in published runs.
-    """
+def diffusion_dpo(e: PairErrors, *, sharpness: float) -> Tensor:
+    """-log sigmoid(sharpness margin) (Wallace et al., CVPR 2024, eq. 14), sharpness = their beta / 2. -> (B,)"""
     return -F.logsigmoid(sharpness * e.margin)
 
 
-def ipo(e: PairErrors, *, tau: float = 1000.0) -> Tensor:
+def ipo(e: PairErrors, *, tau: float) -> Tensor:
     """Identity preference optimization (Azar et al. 2024, eq. 17): the margin regressed to 1 / (2 tau). -> (B,)
 
     (2 tau margin - 1)^2, the published (margin - 1 / (2 tau))^2 times (2 tau)^2: at margins of 1e-3 the published
@@ -35,7 +31,7 @@ def ipo(e: PairErrors, *, tau: float = 1000.0) -> Tensor:
     return (2 * tau * e.margin - 1).square()
 
 
-def diffusion_kto(e: PairErrors, *, sharpness: float = 1000.0, liked: float = 0.5) -> Tensor:
+def diffusion_kto(e: PairErrors, *, sharpness: float, liked: float) -> Tensor:
     """Diffusion-KTO (Li et al., NeurIPS 2024): every picture for itself, liked or disliked. -> (B,)
 
     With g = R - E of each picture and z = max(0, mean of g over the forward pass), held constant, the loss is
@@ -44,8 +40,8 @@ def diffusion_kto(e: PairErrors, *, sharpness: float = 1000.0, liked: float = 0.
     pictures in other passes may give another loss. A pair's loss is the sum over its two pictures.
 
     Args:
-        sharpness: the authors' beta, 1000, which has no half in it.
-        liked: share of the liked pictures' weight. The authors draw 0.8 of their pictures from the liked ones.
+        sharpness: the authors' beta, which has no half in it.
+        liked: share of the liked images in the weight. The authors draw 0.8 of their images from the liked ones.
     """
     won, lost = e.reference_w - e.policy_w, e.reference_l - e.policy_l
     zero = (liked * won + (1 - liked) * lost).mean().clamp(min=0).detach()
@@ -54,7 +50,7 @@ def diffusion_kto(e: PairErrors, *, sharpness: float = 1000.0, liked: float = 0.
     )
 
 
-def mapo(e: PairErrors, *, beta: float = 0.1) -> Tensor:
+def mapo(e: PairErrors, *, beta: float) -> Tensor:
     """Margin-aware preference optimization (Hong et al. 2024): no reference. -> (B,)
 
     E_w - beta log sigmoid(T (phi(E_w) - phi(E_l))), phi(E) = a E / (exp(a E) - 1), T = 1000, a = 1/2.

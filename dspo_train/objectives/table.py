@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ..config.setting import check_range
 from ..exceptions import ConfigError
 from . import dspo, others
 from .options import Loss, combine
@@ -18,45 +18,102 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Argument:
+    """A number that an objective takes; `help` is one sentence for its user."""
+
+    default: float
+    low: float
+    high: float
+    help: str
+
+
+@dataclass(frozen=True)
 class ObjectiveInfo:
     """An objective and what it needs.
 
     Attributes:
         has_loser: whether the loser's own gradient matters; otherwise it is measured without one.
-        ranges: of each argument.
-        unpaired: whether winner and loser may be unrelated pictures.
-        least_batch: pairs of a forward pass below which the mean over them, which each is compared with, says little.
-        stays: whether loss and gradient are zero at the reference, where every run begins.
+        arguments: by name; the first is the one that a form with a single number offers.
+        unpaired: whether winner and loser may be unrelated images.
+        smallest_batch: pairs per forward pass from which on their mean is a usable baseline for each of them.
+        zero_gradient_at_reference: whether loss and gradient are zero at the reference, where every run begins.
+        options_without_loser: options that need a loser otherwise, and that this objective takes without.
     """
 
     function: Callable[..., Tensor]
     has_loser: bool
-    ranges: Mapping[str, tuple[float, float]]
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
     unpaired: bool = False
-    least_batch: int = 1
-    stays: bool = False
+    smallest_batch: int = 1
+    zero_gradient_at_reference: bool = False
+    options_without_loser: frozenset[str] = frozenset()
+
+    @property
+    def own_number(self) -> str | None:
+        """The argument that a form with a single number offers."""
+        return next(iter(self.arguments), None)
 
 
-_SHARPNESS = (1e-6, 1e7)
-# Options that an objective knows though the loser has no gradient in it.
-_WITHOUT = {("sharpness", "dspo_implicit")}
+_LEAST, _MOST = 1e-6, 1e7  # of a sharpness
+_SHARPNESS = Argument(1000.0, _LEAST, _MOST, "factor on the mean-squared-error margin; 1000 to 2500 in published runs")
+_PULL = Argument(0.9, 0.0, 0.999, "how far past the winners the target lies; 0 is `sft`")
 
 OBJECTIVES: dict[str, ObjectiveInfo] = {
     "dspo": ObjectiveInfo(
-        dspo.dspo, True, {"strength": (1e-3, 1e4), "loser_drift": (0.0, 10.0), "sharpness": (0.0, _SHARPNESS[1])}
+        dspo.dspo,
+        True,
+        {
+            "strength": Argument(
+                100.0, 1e-3, 1e4, "how far past the reference the difference is carried: about 10 gentle, 100 strong"
+            ),
+            "loser_drift": Argument(0.25, 0.0, 10.0, "share of the loser's drift, which holds where only losers are"),
+            "sharpness": Argument(
+                4.0, 0.0, _MOST, "how soon a pair counts as learned: 4 halves its weight at a margin of 0.27; 0 never"
+            ),
+        },
     ),
-    "dspo_paper": ObjectiveInfo(dspo.dspo_paper, True, {"beta": (0.0, 1e5)}),
-    "dspo_implicit": ObjectiveInfo(dspo.dspo_implicit, False, {"pull": (0.0, 0.999), "sharpness": _SHARPNESS}),
-    "dspo_e": ObjectiveInfo(dspo.dspo_e, False, {"pull": (0.0, 0.999)}),
-    "dspo_ref": ObjectiveInfo(dspo.dspo_ref, True, {"bias": (-1.0, 1.0), "sharpness": _SHARPNESS}, stays=True),
-    "dspo_sdxl": ObjectiveInfo(dspo.dspo_sdxl, True, {"beta": (0.0, 1e7)}),
+    "dspo_paper": ObjectiveInfo(
+        dspo.dspo_paper, True, {"beta": Argument(0.001, 0.0, 1e5, "0.001, 0.01 or 0.05 in the paper")}
+    ),
+    "dspo_implicit": ObjectiveInfo(
+        dspo.dspo_implicit,
+        False,
+        {
+            "pull": _PULL,
+            "sharpness": Argument(1000.0, _LEAST, _MOST, "how soon the pull fades as a pair is learned"),
+        },
+        options_without_loser=frozenset({"sharpness"}),
+    ),
+    "dspo_e": ObjectiveInfo(dspo.dspo_e, False, {"pull": _PULL}),
+    "dspo_ref": ObjectiveInfo(
+        dspo.dspo_ref,
+        True,
+        {"sharpness": _SHARPNESS, "bias": Argument(0.0, -1.0, 1.0, "subtracted from the weight of the drift")},
+        zero_gradient_at_reference=True,
+    ),
+    "dspo_sdxl": ObjectiveInfo(
+        dspo.dspo_sdxl,
+        True,
+        {"beta": Argument(5000.0, 0.0, 1e7, "twice the sharpness; 1000 to 5000 in published runs")},
+    ),
     "diffusion_dpo": ObjectiveInfo(others.diffusion_dpo, True, {"sharpness": _SHARPNESS}),
-    "ipo": ObjectiveInfo(others.ipo, True, {"tau": (1e-3, 1e7)}),
-    "diffusion_kto": ObjectiveInfo(
-        others.diffusion_kto, True, {"sharpness": _SHARPNESS, "liked": (0.0, 1.0)}, unpaired=True, least_batch=4
+    "ipo": ObjectiveInfo(
+        others.ipo, True, {"tau": Argument(1000.0, 1e-3, 1e7, "each pair's margin is regressed to 1 / (2 tau)")}
     ),
-    "mapo": ObjectiveInfo(others.mapo, True, {"beta": (0.0, 1e3)}),
-    "sft": ObjectiveInfo(others.sft, False, {}, unpaired=True),
+    "diffusion_kto": ObjectiveInfo(
+        others.diffusion_kto,
+        True,
+        {
+            "sharpness": Argument(1000.0, _LEAST, _MOST, "the authors' beta"),
+            "liked": Argument(0.5, 0.0, 1.0, "share of the liked images in the weight; 0.8 in the authors' runs"),
+        },
+        unpaired=True,
+        smallest_batch=4,
+    ),
+    "mapo": ObjectiveInfo(
+        others.mapo, True, {"beta": Argument(0.1, 0.0, 1e3, "weight of the push away from the losers")}
+    ),
+    "sft": ObjectiveInfo(others.sft, False, unpaired=True),
 }
 
 
@@ -72,27 +129,29 @@ def find(name: str) -> ObjectiveInfo:
 
 
 def bind(name: str, arguments: Mapping[str, float]) -> Loss:
-    """An objective with its arguments set, ready to be applied to a batch.
+    """An objective with its arguments set, the others at their defaults, ready to be applied to a batch.
 
     Raises:
         ConfigError: an unknown objective or argument, or a value out of its range.
     """
     info = find(name)
     for key, value in arguments.items():
-        if key not in info.ranges:
-            known = ", ".join(info.ranges) or "none"
+        if key not in info.arguments:
+            known = ", ".join(info.arguments) or "none"
             raise ConfigError(f"objective {name!r} has no argument {key!r}; its arguments: {known}")
-        low, high = info.ranges[key]
-        if not low <= value <= high:
-            raise ConfigError(f"objective_args.{key} must be between {low:g} and {high:g}, got {value!r}")
-    return lambda errors: info.function(errors, **arguments)
+        argument = info.arguments[key]
+        check_range(f"objective_args.{key}", value, argument.low, argument.high)
+    return _bound(name, arguments)
+
+
+def _bound(name: str, arguments: Mapping[str, float]) -> Loss:
+    function, all_of_them = find(name).function, arguments_of(name, arguments)
+    return lambda errors: function(errors, **all_of_them)
 
 
 def arguments_of(name: str, given: Mapping[str, float]) -> dict[str, float]:
     """All arguments with the values that will be used, defaults included: what a run records."""
-    signature = inspect.signature(find(name).function).parameters
-    defaults = {key: p.default for key, p in signature.items() if p.kind is p.KEYWORD_ONLY}
-    return {**defaults, **given}
+    return {**{key: argument.default for key, argument in find(name).arguments.items()}, **given}
 
 
 def arguments_in(config: TrainConfig) -> dict[str, float]:
@@ -112,31 +171,37 @@ def check(config: TrainConfig, *, unpaired: bool = False) -> None:
     """
     bind(config.objective, config.objective_args)
     info = find(config.objective)
-    options = config.loss.speaks_of_losers
-    if not info.has_loser and (refused := [name for name in options if (name, config.objective) not in _WITHOUT]):
+    options = config.loss.options_needing_loser
+    if not info.has_loser and (refused := [name for name in options if name not in info.options_without_loser]):
         raise ConfigError(
-            f"loss.{refused[0]} needs an objective that trains on the loser, and {config.objective!r} does not; "
+            f"`loss.{refused[0]}` needs an objective that trains on the loser, and {config.objective!r} does not; "
             f"leave it out, or use one of {', '.join(name for name, other in OBJECTIVES.items() if other.has_loser)}"
         )
     if _changes_nothing(config) and config.method == "full":
         raise ConfigError(
-            f"objective {config.objective!r} has no gradient at the reference, where every run begins, so method full "
-            "would change nothing, and there would be no LoRA to extract; choose another objective, such as dspo"
+            f"`objective` {config.objective!r} has no gradient at the reference, where every run begins, so `method` "
+            "full would change nothing, and there would be no LoRA to extract; choose another, such as dspo"
         )
     if config.loss.sharpness is not None and "sharpness" in config.objective_args:
-        raise ConfigError("sharpness is given twice, as the objective's own and as loss.sharpness; give one")
-    if unpaired and not info.unpaired:
+        raise ConfigError("sharpness is given twice, as the objective's own and as `loss.sharpness`; give one")
+    if unpaired:
+        _check_unpaired(config, info)
+
+
+def _check_unpaired(config: TrainConfig, info: ObjectiveInfo) -> None:
+    if not info.unpaired:
         known = ", ".join(name for name, other in OBJECTIVES.items() if other.unpaired)
         raise ConfigError(
-            f"objective {config.objective!r} compares the two pictures of a pair, and this folder holds liked and "
-            f"disliked pictures without pairs; use one of {known}"
+            f"`objective` {config.objective!r} compares the two images of a pair, and this folder holds liked and "
+            f"disliked images without pairs; use one of {known}"
         )
-    if unpaired and (refused := [name for name in options if name != "sharpness" or "sharpness" not in info.ranges]):
-        raise ConfigError(f"loss.{refused[0]} compares the two pictures of a pair; leave it out for unpaired pictures")
-    if unpaired and config.loss.sharpness == "auto":
-        raise ConfigError("loss.sharpness auto follows the margins of pairs, and there are none; give a number")
-    if unpaired and config.loss.min_snr is not None:
-        raise ConfigError("loss.min_snr weighs by the timestep that a pair shares; leave it out for unpaired pictures")
+    options = config.loss.options_needing_loser
+    if refused := [name for name in options if name != "sharpness" or "sharpness" not in info.arguments]:
+        raise ConfigError(f"`loss.{refused[0]}` compares the two images of a pair; leave it out for unpaired images")
+    if config.loss.sharpness == "auto":
+        raise ConfigError("`loss.sharpness` auto follows the margins of pairs, and there are none; give a number")
+    if config.loss.min_snr is not None:
+        raise ConfigError("`loss.min_snr` weights by the timestep that a pair shares; leave it out for unpaired images")
 
 
 def warnings(config: TrainConfig) -> Iterator[str]:
@@ -145,27 +210,34 @@ def warnings(config: TrainConfig) -> Iterator[str]:
     if _changes_nothing(config):
         yield (
             f"objective {config.objective!r} has no loss and no gradient at the reference, where every run begins, so "
-            "this training changes nothing; choose another objective, such as dspo, or mix in loss.sft_mix"
+            "this training changes nothing; choose another objective, such as dspo, or mix in `loss.sft_mix`"
         )
-    if config.batch_size < info.least_batch:
+    if config.batch_size < info.smallest_batch:
         yield (
-            f"objective {config.objective!r} compares every picture with the mean of its forward pass, which says "
-            f"little with a batch_size (pairs at once) of {config.batch_size}; {info.least_batch} or more are better"
+            f"objective {config.objective!r} compares every image with the mean of its forward pass, which is a poor "
+            f"baseline with a `batch_size` of {config.batch_size}; {info.smallest_batch} or more are better"
         )
 
 
 def _changes_nothing(config: TrainConfig) -> bool:
-    return find(config.objective).stays and not config.loss.sft_mix
+    return find(config.objective).zero_gradient_at_reference and not config.loss.sft_mix
 
 
-def loss_of(config: TrainConfig, sharpness: float | None = None) -> Loss:
-    """A run's loss for one step.
+def loss_of(config: TrainConfig) -> Callable[[float | None], Loss]:
+    """A run's loss, checked once.
 
-    Args:
-        sharpness: what `loss.sharpness` amounts to at this step, None where it was not given.
+    Returns:
+        The loss of a step by what `loss.sharpness` amounts to at that step, None where it was not given.
+
+    Raises:
+        ConfigError: see `bind`.
     """
-    own = "sharpness" in find(config.objective).ranges
-    arguments = dict(config.objective_args)
-    if own and sharpness is not None:
-        arguments["sharpness"] = sharpness
-    return combine(bind(config.objective, arguments), config.loss, sharpness=None if own else sharpness)
+    bind(config.objective, config.objective_args)
+    own = "sharpness" in find(config.objective).arguments
+
+    def at(sharpness: float | None) -> Loss:
+        given = {} if sharpness is None or not own else {"sharpness": sharpness}
+        loss = _bound(config.objective, {**config.objective_args, **given})
+        return combine(loss, config.loss, sharpness=None if own else sharpness)
+
+    return at

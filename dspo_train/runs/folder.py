@@ -31,6 +31,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from .. import files
+from ..config import with_defaults
 from ..exceptions import RunError
 
 if TYPE_CHECKING:  # that module loads accelerate
@@ -140,6 +141,8 @@ class RunFolder:
             before = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise RunError(f"{self.folder / 'run.json'} cannot be read ({error}); choose a new folder") from error
+        if isinstance(before.get("config"), dict):
+            before["config"] = with_defaults(before["config"])
         changed = [
             f"{key} was {_short(old)}, now {_short(new)}"
             for key, old, new in differences({key: before.get(key) for key in identity}, identity)

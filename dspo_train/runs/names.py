@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import files
+from ..config import with_defaults
 from ..files import numbered
 from ..files.names import file_name
 from .folder import RunFolder
@@ -19,12 +20,13 @@ def find(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | Non
     """The run that was asked for in the same words before, if there is one.
 
     Args:
-        request: plain values that settle what the run will be, known without loading a model.
+        request: plain values that settle what the run will be, known without loading a model; its `settings` are
+            compared with those that an earlier version did not have at their defaults.
 
     Raises:
         ConfigError: `name` is no plain name.
     """
-    wanted = json.loads(json.dumps(request))
+    wanted = _completed(json.loads(json.dumps(request)))
     runs = _numbered(parent, file_name(name, WHAT))
     return next((RunFolder(path) for _, path in runs if _request(RunFolder(path)) == wanted), None)
 
@@ -64,8 +66,14 @@ def undelivered(parent: Path, name: str, results: Path) -> list[str]:
     return found
 
 
+def _completed(request: Any) -> Any:
+    if isinstance(request, dict) and isinstance(request.get("settings"), dict):
+        return {**request, "settings": with_defaults(request["settings"])}
+    return request
+
+
 def _request(folder: RunFolder) -> Any:
     try:
-        return json.loads(folder.request.read_text(encoding="utf-8"))
+        return _completed(json.loads(folder.request.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         return None

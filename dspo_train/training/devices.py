@@ -27,7 +27,7 @@ def resolve_precision(asked: Precision, device: torch.device) -> str:
             return "fp32"
         return "bf16" if _computes_bf16() else "fp16"
     if asked == "fp16" and device.type == "cpu":
-        raise ConfigError("precision fp16 does not train on a CPU; use fp32 or bf16")
+        raise ConfigError("`precision` fp16 does not train on a CPU; use fp32 or bf16")
     return asked
 
 

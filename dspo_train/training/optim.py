@@ -28,8 +28,8 @@ def build(parameters: Sequence[Parameter], spec: OptimSpec) -> torch.optim.Optim
         import bitsandbytes  # type: ignore[import-not-found]
     except ImportError as error:
         raise ConfigError(
-            "optim.name adamw8bit needs the bitsandbytes package, which is not installed; "
-            "install it, or use optim.name adamw"
+            "`optim.name` adamw8bit needs the bitsandbytes package, which is not installed; "
+            "install it, or use `optim.name` adamw"
         ) from error
     return bitsandbytes.optim.AdamW8bit(parameters, **arguments)
 

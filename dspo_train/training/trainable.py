@@ -45,7 +45,7 @@ def check(config: TrainConfig, *, refine: bool) -> None:
         ConfigError: a LoRA to refine together with `method full` or a moving reference.
     """
     if refine and (config.method == "full" or config.moving_reference > 0):
-        given = "method full" if config.method == "full" else "moving_reference"
+        given = "`method` full" if config.method == "full" else "`moving_reference`"
         raise ConfigError(f"{given} starts from the base model and cannot refine a LoRA; leave one of them out")
 
 

@@ -92,7 +92,7 @@ def train(
     Raises:
         RunError: loss or gradient are no longer finite; the weights are those of the last good step.
     """
-    has_loser = objectives.find(config.objective).has_loser
+    has_loser, loss_at = objectives.find(config.objective).has_loser, objectives.loss_of(config)
     accelerator = training.accelerator
     while training.step < config.steps:
         started = time.monotonic()
@@ -100,7 +100,7 @@ def train(
         for group in training.optimiser.param_groups:
             group["lr"] = lr
         sharpness = training.sharpness(config)
-        loss_of = objectives.loss_of(config, sharpness)
+        loss_of = loss_at(sharpness)
         sums = torch.zeros(len(_SUMS) + 1, dtype=torch.float64)
         with _seeded_dropout(config, training, accelerator):
             for batch in source.step(training.step):
@@ -168,7 +168,7 @@ def _apply_gradients(training: Training, config: TrainConfig) -> float:
     if training.skipped >= _MOST_SKIPPED:
         raise RunError(
             f"step {training.step + 1}: the gradient overflowed fp16 in {training.skipped} steps in a row. "
-            "Use precision bf16 or fp32, or lower the learning rate"
+            "Use `precision` bf16 or fp32, or lower the learning rate"
         )
     return grad_norm
 

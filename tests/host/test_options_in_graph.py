@@ -81,10 +81,10 @@ def test_an_early_stop_is_an_end(server: ComfyServer) -> None:
 @pytest.mark.parametrize(
     ("chosen", "more", "node", "words"),
     [
-        ({"keep": "best"}, {}, "DSPOTrainingOptions", "keep best needs pairs to measure on; set held_out.share"),
-        ({"held_out_patience": 2}, {}, "DSPOTrainingOptions", "held_out.patience needs pairs to measure on"),
-        ({"safeguard": 0.5}, {"objective": "sft"}, "DSPOTrainLora", "loss.safeguard needs an objective that trains on"),
-        ({"sharpness": "auto"}, {"objective": "dspo_e"}, "DSPOTrainLora", "loss.sharpness needs an objective"),
+        ({"keep": "best"}, {}, "DSPOTrainingOptions", "keep best needs pairs to measure on; set held_out_share"),
+        ({"held_out_patience": 2}, {}, "DSPOTrainingOptions", "held_out_patience needs pairs to measure on"),
+        ({"safeguard": 0.5}, {"objective": "sft"}, "DSPOTrainLora", "safeguard needs an objective that trains on"),
+        ({"sharpness": "auto"}, {"objective": "dspo_e"}, "DSPOTrainLora", "sharpness needs an objective"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_anything_is_loaded(
@@ -149,5 +149,5 @@ def test_liked_and_disliked_pictures_with_an_objective_for_pairs(server: ComfySe
     assert "use one of diffusion_kto, sft" in error["exception_message"]
     graph = train_graph(dataset, "unpaired", objective="diffusion_kto")
     error = failure(server, with_options(graph, held_out_share=0.2))
-    assert "held_out.share needs pairs" in error["exception_message"]
+    assert "held_out_share needs pairs" in error["exception_message"]
     assert not run_folder(server, "unpaired-01").exists()

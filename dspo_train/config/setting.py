@@ -1,0 +1,187 @@
+"""A setting: one dataclass field that carries its range, its help text and its place in the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+from ..exceptions import ConfigError
+
+Form = Literal["train", "options"]
+
+_KEY = "setting"  # of a field's metadata
+_WANTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How a node offers a setting.
+
+    Attributes:
+        form: the node: DSPO Train LoRA or DSPO Training Options.
+        place: among the form's settings. Saved workflows hold values by their place: a new one goes last.
+        name: of the input; by default the last part of the setting's name.
+        step, round: of the number's widget.
+        high: the form's own limit, where the setting's is beyond what a widget should offer.
+        blank: the value that leaves the setting as the preset has it.
+        note: added to the help text in the tooltip.
+        number, number_note: the default and the tooltip of the number, for a setting that is a word or a number;
+            the form then has two inputs, `name` and `name_value`.
+    """
+
+    form: Form
+    place: int
+    name: str = ""
+    step: float | None = None
+    round: float | None = None
+    high: float | None = None
+    blank: float | str | None = None
+    note: str = ""
+    number: float | None = None
+    number_note: str = ""
+
+
+@dataclass(frozen=True)
+class _Declared:
+    help: str
+    low: float | None
+    high: float | None
+    shown: Shown | None
+
+
+def setting(
+    default: Any = None,
+    help: str = "",
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    factory: Callable[[], Any] | None = None,
+    shown: Shown | None = None,
+) -> Any:
+    """A field of a `Group`.
+
+    Args:
+        help: one sentence for its user, in the documentation and in the tooltip.
+        low, high: the range of a number, both included.
+        factory: makes the default, in place of `default`.
+    """
+    metadata = {_KEY: _Declared(help, low, high, shown)}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A declared setting.
+
+    Attributes:
+        name: dotted, as in `optim.lr`.
+        kind: bool, int, float, str or Mapping; of a choice str.
+        choices: the words it may be; a number may stand beside them.
+        optional: whether it may be None.
+    """
+
+    name: str
+    kind: type
+    choices: tuple[str, ...]
+    optional: bool
+    default: Any
+    help: str
+    low: float | None
+    high: float | None
+    shown: Shown | None
+
+    @property
+    def key(self) -> str:
+        """The field's own name."""
+        return self.name.rpartition(".")[2]
+
+    def read(self, value: Any) -> Any:
+        """Accept exactly what the setting means: no text for a number, no fraction for a count.
+
+        Raises:
+            ConfigError: a value of another type.
+        """
+        if (value is None and self.optional) or (self.choices and (self.kind is str or isinstance(value, str))):
+            return value
+        if self.kind is Mapping and isinstance(value, Mapping):
+            return {str(key): _read(float, part, f"{self.name}.{key}") for key, part in value.items()}
+        return _read(self.kind, value, self.name)
+
+    def check(self, value: Any) -> None:
+        """Raises ConfigError for a number out of range or an unknown choice."""
+        if value is None and self.optional:
+            return
+        if self.choices and (self.kind is str or isinstance(value, str)):
+            if value not in self.choices:
+                raise ConfigError(f"`{self.name}`: unknown value {value!r}; known: {', '.join(self.choices)}")
+        elif self.low is not None and self.high is not None:
+            check_range(self.name, value, self.low, self.high)
+
+
+def check_range(name: str, value: Any, low: float, high: float) -> None:
+    """Raises ConfigError for a number that is not finite or out of its range, both ends included."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise ConfigError(f"`{name}` must be between {low:g} and {high:g}, got {value!r}")
+
+
+def _read(kind: type, value: Any, name: str) -> Any:
+    if kind in (bool, str) and isinstance(value, kind):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if kind is float:
+            return float(value)
+        if kind is int and (isinstance(value, int) or value.is_integer()):
+            return int(value)
+    raise ConfigError(f"`{name}`: expected {_WANTED.get(kind, 'a group of numbers')}, got {value!r}")
+
+
+class Group:
+    """Base of the frozen dataclasses that hold settings; each value is checked when a group is made.
+
+    `class LoraSpec(Group, name="lora")` holds the settings `lora.*`.
+    """
+
+    prefix: ClassVar[str] = ""
+
+    def __init_subclass__(cls, name: str = "") -> None:
+        cls.prefix = f"{name}." if name else ""
+
+    def __post_init__(self) -> None:
+        for declared in settings_of(type(self)):
+            declared.check(getattr(self, declared.key))
+        self.check_together()
+
+    def check_together(self) -> None:
+        """Rules between several settings; raises ConfigError."""
+
+
+@lru_cache
+def settings_of(group: type[Group]) -> tuple[Setting, ...]:
+    """The group's own settings, without those of the groups inside it."""
+    return tuple(_settings(group))
+
+
+def _settings(group: type[Group]) -> Iterator[Setting]:
+    hints = get_type_hints(group)
+    for one in dataclasses.fields(group):  # type: ignore[arg-type]
+        if (declared := one.metadata.get(_KEY)) is None:
+            continue
+        hint = hints[one.name]
+        kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+        choices = tuple(word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
+        plain = [get_origin(k) or k for k in kinds if k is not NoneType and get_origin(k) is not Literal]
+        yield Setting(
+            name=group.prefix + one.name,
+            kind=plain[0] if plain else str,
+            choices=choices,
+            optional=NoneType in kinds,
+            default=one.default if one.default_factory is dataclasses.MISSING else one.default_factory(),
+            **vars(declared),
+        )

@@ -1,0 +1,57 @@
+"""The library's settings as inputs of nodes, and its messages in the words of the graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from comfy_api.v0_0_2 import io
+
+from ..dspo_train.config.forms import Form, Input, inputs_of
+from ..dspo_train.config.naming import names_in_graph, rendered
+from ..dspo_train.exceptions import DspoError
+from ..dspo_train.runs.presets import COMMON, names_in_graph_of_arguments
+
+NAMES = {**names_in_graph(), **names_in_graph_of_arguments()}
+
+
+def setting_inputs(form: Form, *, after: str = "", optional: bool = False) -> list[io.Input]:
+    """The settings that a form offers, in their order; with `after` those behind that input."""
+    found = inputs_of(form)
+    begin = [one.name for one in found].index(after) + 1 if after else 0
+    return [_input(one, optional=optional) for one in found[begin:]]
+
+
+def setting_input(form: Form, name: str, *, optional: bool = False, choices: Sequence[str] = ()) -> io.Input:
+    """One of them; a text with choices becomes a list of them."""
+    (found,) = [one for one in inputs_of(form) if one.name == name]
+    return _input(found, optional=optional, choices=choices)
+
+
+def in_graph(message: str) -> str:
+    """A message of the library, with its settings called as the nodes call them."""
+    return rendered(message, NAMES)
+
+
+@contextmanager
+def errors_in_graph() -> Iterator[None]:
+    """Errors that leave here name settings as the nodes do."""
+    try:
+        yield
+    except DspoError as error:
+        error.args = (in_graph(str(error)),)
+        raise
+
+
+def _input(one: Input, *, optional: bool, choices: Sequence[str] = ()) -> io.Input:
+    common: dict[str, Any] = {"tooltip": one.tooltip, "default": COMMON.get(one.setting, one.default)}
+    if optional:
+        common["optional"] = True
+    if listed := choices or one.choices:
+        return io.Combo.Input(one.name, options=list(listed), **common)
+    if one.kind is bool:
+        return io.Boolean.Input(one.name, **common)
+    widget = {"min": one.low, "max": one.high, "step": one.step, "round": one.round}
+    kind = io.Float if one.kind is float else io.Int
+    return kind.Input(one.name, **common, **{key: value for key, value in widget.items() if value is not None})
