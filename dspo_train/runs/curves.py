@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..drawing import series
-from ..drawing.panels import Line, LinePanel, draw_panels
+from ..drawing.charts import Line, LinePanel, draw_panels
 from ..drawing.series import Array
 from ..drawing.themes import LIGHT, Colour, Theme
 from ..exceptions import ConfigError
