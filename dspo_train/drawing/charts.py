@@ -1,22 +1,27 @@
-"""Line plots stacked above one step axis, drawn with Pillow: values and their drawing, no knowledge of training."""
+"""Rows of line charts under one heading, drawn with Pillow: values and their drawing, no knowledge of training."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ..exceptions import ConfigError
 from . import series
+from .legends import LegendEntry, draw_legend, flow, legend_style
 from .series import Array
 from .themes import LIGHT, Colour, Theme
+from .tiles import Page
 from .typography import TextStyle, clip, draw_text, text_width
 
 _SCALE = 3  # supersampling of lines
+_REACH = 7  # of what is drawn beyond a chart's left and right edge, so that a dot on it is whole
+_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+STEPS = ",.0f"  # the format of whole numbers
 
 
 @dataclass(frozen=True)
@@ -25,33 +30,38 @@ class Line:
 
     Attributes:
         name: in the legend.
-        steps, values: equally long, (n,), steps ascending; values may be NaN or infinite and are then marked.
-        colour: index into the theme's series colours.
-        marked: few and exact values: a dot at each, joined as they are instead of smoothed.
+        x, y: equally long, (n,), x finite; y may be NaN or infinite and is then marked.
+        dotted: few and exact values: a dot at each, joined as they are. Otherwise x ascends, and a smoothed line is
+            drawn over the faint values.
     """
 
     name: str
-    steps: Array
-    values: Array
-    colour: int = 0
-    marked: bool = False
+    x: Array
+    y: Array
+    colour: Colour
+    dotted: bool = False
 
     def __post_init__(self) -> None:
-        if self.steps.shape != self.values.shape or self.steps.ndim != 1:
-            shapes = f"{self.steps.shape} and {self.values.shape}"
-            raise ConfigError(f"line {self.name!r}: steps and values must be equally long, got {shapes}")
-        if not series.finite(self.steps).all():
-            raise ConfigError(f"line {self.name!r}: every step must be a finite number")
+        if self.x.shape != self.y.shape or self.x.ndim != 1:
+            raise ConfigError(
+                f"line {self.name!r}: x and y must be equally long, got {self.x.shape} and {self.y.shape}"
+            )
+        if not series.finite(self.x).all():
+            raise ConfigError(f"line {self.name!r}: every x must be a finite number")
 
 
 @dataclass(frozen=True)
-class LinePanel:
-    """Lines that share a vertical axis.
+class Chart:
+    """Lines that share their axes.
 
     Attributes:
-        title: what is shown; `hint` says how to read it, in the colour of bad news if `alarm`.
+        hint: how to read it, beside the title; in the colour of bad news if `alarm`.
         reference: a dashed horizontal line that is always in view, or None.
-        limits: the axis's range, or None to choose it from the values.
+        y_limits: the range of the axis, or None to choose it from the values.
+        x_limits: the same, left to right, descending if need be; None takes every chart of the column together.
+        x_label: below the horizontal axis; an empty one leaves out the axis.
+        x_format: of the numbers on that axis.
+        shaded: a range of x with a darker ground, or None.
     """
 
     title: str
@@ -59,276 +69,225 @@ class LinePanel:
     hint: str = ""
     alarm: bool = False
     reference: float | None = None
-    limits: tuple[float, float] | None = None
-
-    def view(self) -> tuple[float, float]:
-        """Lowest and highest value on the axis."""
-        if self.limits:
-            return self.limits
-        always = () if self.reference is None else (self.reference,)
-        return series.view(np.concatenate([line.values for line in self.lines] or [np.empty(0)]), always)
+    y_limits: tuple[float, float] | None = None
+    x_limits: tuple[float, float] | None = None
+    x_label: str = ""
+    x_format: str = STEPS
+    shaded: tuple[float, float] | None = None
 
 
-def draw_panels(
-    panels: Sequence[LinePanel],
+def draw_charts(
+    rows: Sequence[Sequence[Chart]],
     *,
     title: str = "",
     subtitle: str = "",
-    x_label: str = "step",
+    legend: Sequence[LegendEntry] = (),
     theme: Theme = LIGHT,
     size: tuple[int, int] = (1200, 900),
 ) -> Image.Image:
-    """Plot panels above each other: raw values faint, a smoothed line on top, legends with the last smoothed value.
+    """Charts in rows and columns. RGB.
 
-    A red mark at the bottom edge of a panel stands for values that are not finite. RGB.
+    Each has a legend with the last value of every line. A red mark at the bottom of a chart stands for values that are
+    not finite.
+
+    Args:
+        legend: one for all charts, above them, instead.
 
     Raises:
-        ConfigError: no panels, or a picture too small to read: under 480 pixels wide or 160 a panel.
+        ConfigError: no charts, or an image too small to read: under 480 pixels wide or 160 per row.
     """
-    if not panels:
-        raise ConfigError("a plot needs at least one panel; the list is empty")
-    if size[0] < 480 or size[1] < 160 * len(panels):
-        least = f"480 x {160 * len(panels)}"
-        raise ConfigError(f"{len(panels)} panels need at least {least} pixels, got {size[0]} x {size[1]}")
-    page = _Page(Image.new("RGB", size, theme.page), theme, min(size[0] / 1200, size[1] / 900))
-    top = _draw_heading(page, title, subtitle)
-    steps = _step_range(panels)
-    bottom = size[1] - page.px(10) - page.small.line_height * 2
-    height = (bottom - top) / len(panels)
-    for number, panel in enumerate(panels):
-        panel_top, panel_bottom = round(top + number * height), round(top + (number + 1) * height)
-        box = (page.left, panel_top + page.px(44), page.right, panel_bottom - page.px(18))
-        _draw_panel(page, panel, _Axes(box, steps, panel.view()))
-    _draw_step_axis(page, steps, round(top + len(panels) * height) - page.px(18), x_label)
-    return page.image
+    if not rows or not all(rows):
+        raise ConfigError("a plot needs at least one chart in every row")
+    if size[0] < 480 or size[1] < 160 * len(rows):
+        raise ConfigError(
+            f"{len(rows)} rows of charts need at least 480 x {160 * len(rows)} pixels, got {size[0]} x {size[1]}"
+        )
+    page = Page(theme, max(0.7, min(size[0] / 1200, size[1] / 900)), title, subtitle)
+    width = size[0] - 2 * page.px(40)
+    sheet, (left, top) = page.canvas((width, size[1] - page.size((width, 0))[1]))
+    if legend:
+        top = draw_legend(sheet, page, (left, top), flow(page, legend, width)) + page.px(18)
+    columns, gap, gutter = max(map(len, rows)), page.px(36), page.px(44)  # the gutter holds the axis's numbers
+    across = (width - gap * (columns - 1)) // columns
+    legends = [[[] if legend else flow(page, _entries(c, theme), across - gutter) for c in row] for row in rows]
+    heads = [page.px(38) + max(map(len, row)) * legend_style(page).line_height for row in legends]
+    axis = 2 * _small(page).line_height + page.px(12)
+    feet = [page.px(20) + any(chart.x_label for chart in row) * axis for row in rows]
+    height = (size[1] - page.px(10) - top - sum(heads) - sum(feet)) // len(rows)
+    for row, under, head, foot in zip(rows, legends, heads, feet, strict=True):
+        for column, chart in enumerate(row):
+            x, y = left + column * (across + gap) + gutter, top + head
+            right = x + across - gutter
+            x_range = chart.x_limits or _x_range([line for other in rows for line in other[column].lines])
+            _Plot(sheet, page, chart, (x, y, right, y + height), x_range, _y_range(chart)).draw()
+            _draw_title(sheet, page, chart, x, top, right)
+            draw_legend(sheet, page, (x, top + page.px(26)), under[column])
+        top += head + height + foot
+    return sheet
 
 
-@dataclass(frozen=True)
-class _Page:
-    """The picture being drawn; lengths are given for 1200 x 900 pixels."""
-
-    image: Image.Image
-    theme: Theme
-    unit: float
-
-    def px(self, length: float) -> int:
-        return max(1, round(length * max(0.7, self.unit)))
-
-    def style(self, size: float, colour: Colour, *, bold: bool = False) -> TextStyle:
-        return TextStyle(self.px(size), colour, bold)
-
-    @property
-    def small(self) -> TextStyle:
-        return self.style(14, self.theme.faint)
-
-    @property
-    def left(self) -> int:
-        return self.px(84)
-
-    @property
-    def right(self) -> int:
-        return self.image.width - self.px(36)
+def _small(page: Page) -> TextStyle:
+    return page.style(14, page.theme.faint)
 
 
-@dataclass(frozen=True)
-class _Axes:
-    """A plot area (left, top, right, bottom in pixels) and the values at its edges."""
-
-    box: tuple[int, int, int, int]
-    steps: tuple[float, float]
-    values: tuple[float, float]
-
-    def x(self, step: float) -> float:
-        share = (step - self.steps[0]) / (self.steps[1] - self.steps[0])
-        return self.box[0] + share * (self.box[2] - self.box[0])
-
-    def y(self, value: float) -> float:
-        share = (value - self.values[0]) / (self.values[1] - self.values[0])
-        return self.box[3] - share * (self.box[3] - self.box[1])
-
-
-def _step_range(panels: Sequence[LinePanel]) -> tuple[float, float]:
-    drawn = [line.steps for panel in panels for line in panel.lines if len(line.steps)]
+def _x_range(lines: Sequence[Line]) -> tuple[float, float]:
+    drawn = [line.x for line in lines if len(line.x)]
     if not drawn:
         return 0.0, 1.0
-    first, last = min(float(s.min()) for s in drawn), max(float(s.max()) for s in drawn)
+    first, last = min(float(x.min()) for x in drawn), max(float(x.max()) for x in drawn)
     return (first, last) if last > first else (first - 1, last + 1)
 
 
-def _draw_heading(page: _Page, title: str, subtitle: str) -> int:
-    """Title and subtitle; returns where the panels begin."""
-    y, margin, room = page.px(26), page.px(36), page.image.width - 2 * page.px(36)
-    blocks = (
-        (title, page.style(28, page.theme.ink, bold=True)),
-        (subtitle, page.style(16, page.theme.muted)),
-    )
-    for text, style in blocks:
-        if text.strip():
-            draw_text(page.image, (margin, y), clip(text, style, room), style)
-            y += style.line_height + page.px(2)
-    return y + page.px(6)
+def _y_range(chart: Chart) -> tuple[float, float]:
+    always = () if chart.reference is None else (chart.reference,)
+    return chart.y_limits or series.view(np.concatenate([line.y for line in chart.lines] or [np.empty(0)]), always)
 
 
-def _draw_panel(page: _Page, panel: LinePanel, axes: _Axes) -> None:
-    smooth = [_smooth(line, axes.values) for line in panel.lines]
-    _draw_grid(page, axes)
-    page.image.paste(_plot(page, panel, axes, smooth), axes.box[:2])
-    _draw_panel_heading(page, panel, axes, [_last(values) for _, values in smooth])
-    if not any(series.finite(line.values).any() for line in panel.lines):
-        style = page.style(16, page.theme.faint)
-        middle = ((axes.box[0] + axes.box[2]) / 2, (axes.box[1] + axes.box[3] - style.line_height) / 2)
-        half = text_width("no values yet", style) / 2 + page.px(12)
-        patch = (middle[0] - half, middle[1], middle[0] + half, middle[1] + style.line_height)
-        ImageDraw.Draw(page.image).rectangle(patch, fill=page.theme.page)
-        draw_text(page.image, middle, "no values yet", style, "center")
+def _strong(line: Line, y_range: tuple[float, float]) -> tuple[Array, Array]:
+    """What the strong line goes through; an outlier counts as the edge of the view, or it would bend the line."""
+    if line.dotted:
+        return line.x, line.y
+    usable = series.finite(line.y)
+    inside = np.where(usable, np.clip(np.where(usable, line.y, 0.0), *y_range), np.nan)
+    x, y = series.thinned(line.x, inside)
+    return x, series.smoothed(y)
 
 
-def _smooth(line: Line, limits: tuple[float, float]) -> tuple[Array, Array]:
-    """Thinned steps and smoothed values; an outlier counts as the edge of the view, or it would bend the line."""
-    usable = series.finite(line.values)
-    clipped = np.where(usable, np.clip(np.where(usable, line.values, 0.0), *limits), np.nan)
-    steps, values = series.thinned(line.steps, clipped)
-    return steps, values if line.marked else series.smoothed(values)
+def _entries(chart: Chart, theme: Theme) -> list[LegendEntry]:
+    """Of a legend: each name with its last value, and how many values are not finite."""
+    drawn = [(line, float(_strong(line, _y_range(chart))[1][-1])) for line in chart.lines if len(line.x)]
+    broken = sum(int((~series.finite(line.y)).sum()) for line in chart.lines)
+    entries = [(f"{line.name} {series.short(last)}", line.colour) for line, last in drawn]
+    return entries + ([(f"{broken:,} not finite", theme.bad)] if broken else [])
 
 
-def _last(values: Array) -> float:
-    return float(values[-1]) if len(values) else math.nan
-
-
-def _draw_grid(page: _Page, axes: _Axes) -> None:
-    """Horizontal hairlines with their values, and the power of ten taken out of them above."""
-    values = series.ticks(*axes.values)
-    exponent = series.shared_exponent(values)
-    draw, style = ImageDraw.Draw(page.image), page.small
-    left, top, right, _ = axes.box
-    for value in values:
-        y = axes.y(value)
-        draw.line((left, round(y), right - 1, round(y)), fill=page.theme.rule)
-        position = (left - page.px(10), y - style.line_height / 2)
-        draw_text(page.image, position, series.label(value, exponent), style, "right")
-    if exponent:
-        position = (left - page.px(10), top - style.line_height - page.px(6))
-        draw_text(page.image, position, f"1e{exponent}", page.style(13, page.theme.muted), "right")
-
-
-def _plot(page: _Page, panel: LinePanel, axes: _Axes, smooth: list[tuple[Array, Array]]) -> Image.Image:
-    """The plot area with everything drawn in it, which also clips it."""
-    area = page.image.crop(axes.box)
-    large = area.resize((area.width * _SCALE, area.height * _SCALE), Image.Resampling.NEAREST)
-    draw, theme, width = ImageDraw.Draw(large), page.theme, page.px(2.4) * _SCALE
-    for line in (line for line in panel.lines if not line.marked):
-        steps, values = series.envelope(line.steps, line.values)
-        mask = Image.new("L", large.size)
-        opacity = 90 if len(steps) == len(line.steps) else 44
-        _draw_polyline(ImageDraw.Draw(mask), _points(axes, steps, values), opacity, page.px(1) * _SCALE)
-        large.paste(theme.series[line.colour % len(theme.series)], mask=mask)
-    if panel.reference is not None:
-        y = (axes.y(panel.reference) - axes.box[1]) * _SCALE
-        dash = page.px(7) * _SCALE
-        for x in range(0, large.width, 2 * dash):
-            draw.line((x, y, x + dash, y), fill=theme.faint, width=round(page.px(1.4) * _SCALE))
-    for line, (steps, values) in zip(panel.lines, smooth, strict=True):
-        colour = theme.series[line.colour % len(theme.series)]
-        points = _points(axes, steps, values)
-        _draw_polyline(draw, points, colour, width)
-        if line.marked:
-            _draw_dots(draw, page, [point for stretch in points for point in stretch], colour)
-    for line in panel.lines:
-        _draw_marks(draw, page, axes, line)
-    return large.reduce(_SCALE)
-
-
-def _points(axes: _Axes, steps: Array, values: Array) -> list[list[tuple[float, float]]]:
-    """Supersampled positions in the plot area, in stretches between values that are not finite."""
-    stretches: list[list[tuple[float, float]]] = [[]]
-    for step, value, usable in zip(steps, values, series.finite(values), strict=True):
-        if usable:
-            x, y = axes.x(step) - axes.box[0], axes.y(value) - axes.box[1]
-            height = axes.box[3] - axes.box[1]
-            stretches[-1].append((x * _SCALE, min(max(y, -height), 2.0 * height) * _SCALE))
-        elif stretches[-1]:
-            stretches.append([])
-    return [stretch for stretch in stretches if stretch]
-
-
-def _draw_polyline(
-    draw: ImageDraw.ImageDraw, stretches: list[list[tuple[float, float]]], colour: Colour | int, width: int
-) -> None:
-    """Lines with round ends; a lone point becomes a dot."""
-    for stretch in stretches:
-        draw.line(stretch, fill=colour, width=width, joint="curve")
-        radius = width / 2 if len(stretch) > 1 else max(width, 4 * _SCALE)
-        for x, y in (stretch[0], stretch[-1]):
-            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
-
-
-def _draw_dots(draw: ImageDraw.ImageDraw, page: _Page, points: Sequence[tuple[float, float]], colour: Colour) -> None:
-    """A dot with a rim of the page's colour at every point, smaller where they stand close."""
-    apart = min((b[0] - a[0] for a, b in pairwise(points)), default=math.inf)
-    radius = min(page.px(4.5) * _SCALE, max(apart / 4, page.px(1.6) * _SCALE))
-    for x, y in points:
-        for reach, fill in ((radius + page.px(1) * _SCALE, page.theme.page), (radius, colour)):
-            draw.ellipse((x - reach, y - reach, x + reach, y + reach), fill=fill)
-
-
-def _draw_marks(draw: ImageDraw.ImageDraw, page: _Page, axes: _Axes, line: Line) -> None:
-    """A red triangle on the lower edge at every pixel column that holds a value that is not finite."""
-    broken = line.steps[~series.finite(line.values)]
-    columns = sorted({round(axes.x(float(step)) - axes.box[0]) for step in broken})
-    side, floor = page.px(5) * _SCALE, (axes.box[3] - axes.box[1]) * _SCALE
-    for column in columns:
-        x = min(max(column, page.px(5)), axes.box[2] - axes.box[0] - page.px(5)) * _SCALE
-        points = [(x - side, floor), (x + side, floor), (x, floor - 1.7 * side)]
-        draw.polygon(points, fill=page.theme.bad)
-
-
-def _draw_panel_heading(page: _Page, panel: LinePanel, axes: _Axes, last: list[float]) -> None:
-    """Title and hint on the left, the legend on the right."""
-    y, left = axes.box[1] - page.px(34), axes.box[0]
+def _draw_title(sheet: Image.Image, page: Page, chart: Chart, left: int, top: int, right: int) -> None:
     bold = page.style(17, page.theme.ink, bold=True)
-    name = clip(panel.title, bold, (axes.box[2] - left) // 2)
-    draw_text(page.image, (left, y - page.px(2)), name, bold)
-    left += text_width(name, bold) + page.px(12)
-    right = _draw_legend(page, panel, (left, y, axes.box[2]), last)
-    hint = page.style(15, page.theme.bad if panel.alarm else page.theme.muted)
-    if right - left > page.px(80):
-        draw_text(page.image, (left, y), clip(panel.hint, hint, right - left), hint)
+    hint = page.style(15, page.theme.bad if chart.alarm else page.theme.muted)
+    title = clip(chart.title, bold, (right - left) // 2)
+    draw_text(sheet, (left, top), title, bold)
+    left += text_width(title, bold) + page.px(12)
+    draw_text(sheet, (left, top + bold.size - hint.size), clip(chart.hint, hint, right - left), hint)  # one baseline
 
 
-def _draw_legend(page: _Page, panel: LinePanel, room: tuple[int, int, int], last: list[float]) -> int:
-    """Names and last values, flush right, in a room (left, top, right); returns where the legend begins."""
-    theme, style, gap = page.theme, page.style(15, page.theme.ink), page.px(40)
-    entries = [
-        (f"{line.name} {series.short(value)}", theme.series[line.colour % len(theme.series)])
-        for line, value in zip(panel.lines, last, strict=True)
-        if len(line.values)
-    ]
-    broken = sum(int((~series.finite(line.values)).sum()) for line in panel.lines)
-    if broken:
-        entries.append((f"{broken:,} not finite", theme.bad))
-    left, top, x = room
-    widest = (x - left) // max(1, len(entries)) - gap
-    middle = round(top + style.line_height / 2)
-    for text, colour in reversed(entries):
-        text = clip(text, style, widest)
-        x -= text_width(text, style)
-        draw_text(page.image, (x, top), text, style)
-        dash = (x - page.px(22), middle, x - page.px(8), middle)
-        ImageDraw.Draw(page.image).line(dash, fill=colour, width=page.px(3))
-        x -= gap
-    return x
+@dataclass(frozen=True)
+class _Plot:
+    """The plot area of one chart: its box on the sheet, and the values at the box's edges."""
+
+    sheet: Image.Image
+    page: Page
+    chart: Chart
+    box: tuple[int, int, int, int]
+    x_range: tuple[float, float]
+    y_range: tuple[float, float]
+
+    def x(self, value: Array | float) -> Array:
+        """Pixels on the sheet."""
+        share = (np.asarray(value) - self.x_range[0]) / (self.x_range[1] - self.x_range[0])
+        return self.box[0] + share * (self.box[2] - self.box[0])
+
+    def y(self, value: Array | float) -> Array:
+        share = (np.asarray(value) - self.y_range[0]) / (self.y_range[1] - self.y_range[0])
+        return self.box[3] - share * (self.box[3] - self.box[1])
+
+    def draw(self) -> None:
+        self._draw_grid()
+        if self.chart.x_label:
+            self._draw_x_axis()
+        self._draw_lines()
+        if not any(series.finite(line.y).any() for line in self.chart.lines):
+            left, top, right, bottom = self.box
+            style = self.page.style(16, self.page.theme.faint)
+            half = text_width("no values yet", style) / 2 + self.page.px(12)
+            x, y = (left + right) / 2, (top + bottom - style.line_height) / 2
+            patch = (x - half, y, x + half, y + style.line_height)
+            ImageDraw.Draw(self.sheet).rectangle(patch, fill=self.page.theme.page)
+            draw_text(self.sheet, (x, y), "no values yet", style, "center")
+
+    def _draw_grid(self) -> None:
+        """The shade, and hairlines with their values; a power of ten taken out of them stands above."""
+        page, style, draw = self.page, _small(self.page), ImageDraw.Draw(self.sheet)
+        left, top, right, bottom = self.box
+        if self.chart.shaded:
+            edges = sorted(float(self.x(edge)) for edge in self.chart.shaded)
+            draw.rectangle((edges[0], top, edges[1], bottom), fill=page.theme.mat)
+        ticks = series.ticks(*self.y_range)
+        exponent = series.shared_exponent(ticks)
+        for tick in ticks:
+            y = float(self.y(tick))
+            draw.line((left, round(y), right - 1, round(y)), fill=page.theme.rule)
+            at = (left - page.px(10), y - style.line_height / 2)
+            draw_text(self.sheet, at, series.label(tick, exponent), style, "right")
+        if exponent:
+            power = "\N{MULTIPLICATION SIGN}10" + str(exponent).translate(_SUPERSCRIPT)
+            draw_text(self.sheet, (left - page.px(10), top - page.px(32)), power, style, "right")
+
+    def _draw_x_axis(self) -> None:
+        page, style, draw = self.page, _small(self.page), ImageDraw.Draw(self.sheet)
+        left, _, right, bottom = self.box
+        draw.line((left, bottom, right - 1, bottom), fill=page.theme.faint)
+        for tick in series.ticks(*sorted(self.x_range), most=max(3, (right - left) // page.px(110))):
+            if self.chart.x_format == STEPS and tick != round(tick):
+                continue
+            x = round(float(self.x(tick)))
+            draw.line((x, bottom, x, bottom + page.px(6)), fill=page.theme.faint)
+            draw_text(self.sheet, (x, bottom + page.px(8)), f"{tick:{self.chart.x_format}}", style, "center")
+        middle = ((left + right) / 2, bottom + page.px(8) + style.line_height)
+        draw_text(self.sheet, middle, self.chart.x_label, style, "center")
+
+    def _draw_lines(self) -> None:
+        """On an enlarged copy of the plot area, which also clips them."""
+        page, reach = self.page, self.page.px(_REACH)
+        corner = (self.box[0] - reach, self.box[1])
+        area = self.sheet.crop((*corner, self.box[2] + reach, self.box[3]))
+        large = area.resize((area.width * _SCALE, area.height * _SCALE), Image.Resampling.NEAREST)
+        draw = ImageDraw.Draw(large)
+        for line in (line for line in self.chart.lines if not line.dotted):
+            mask = Image.new("L", large.size)
+            for stretch in self._stretches(line.x, line.y, corner):
+                opacity = 90 if len(line.x) <= series.POINTS else 44
+                ImageDraw.Draw(mask).line(stretch, fill=opacity, width=page.px(1) * _SCALE)
+            large.paste(line.colour, mask=mask)
+        if self.chart.reference is not None:
+            y, dash = (float(self.y(self.chart.reference)) - corner[1]) * _SCALE, page.px(7) * _SCALE
+            for x in range(reach * _SCALE, large.width - reach * _SCALE, 2 * dash):
+                draw.line((x, y, x + dash, y), fill=page.theme.faint, width=round(page.px(1.4) * _SCALE))
+        for line in self.chart.lines:
+            self._draw_strong(draw, line, corner)
+        for line in self.chart.lines:
+            self._draw_marks(draw, line, corner)
+        self.sheet.paste(large.reduce(_SCALE), corner)
+
+    def _stretches(self, x: Array, y: Array, corner: tuple[int, int]) -> list[list[tuple[float, float]]]:
+        """Enlarged positions from `corner`, in stretches between values that are not finite."""
+        usable, height = series.finite(y), self.box[3] - self.box[1]
+        down = np.clip(self.y(np.where(usable, y, 0.0)) - corner[1], -height, 2.0 * height)
+        points = zip(
+            usable.tolist(), ((self.x(x) - corner[0]) * _SCALE).tolist(), (down * _SCALE).tolist(), strict=True
+        )
+        groups = groupby(points, key=lambda point: point[0])
+        return [[(right, below) for _, right, below in group] for drawn, group in groups if drawn]
+
+    def _draw_strong(self, draw: ImageDraw.ImageDraw, line: Line, corner: tuple[int, int]) -> None:
+        """With round ends, and a dot at each value of a dotted line, smaller where they are many."""
+        page, width = self.page, self.page.px(2.4) * _SCALE
+        apart = (self.box[2] - self.box[0]) / max(1, len(line.x))
+        dot = min(page.px(4.5), max(apart / 4, page.px(1.6))) * _SCALE
+        for stretch in self._stretches(*_strong(line, self.y_range), corner):
+            draw.line(stretch, fill=line.colour, width=width, joint="curve")
+            radius = dot if line.dotted else page.px(4) * _SCALE if len(stretch) == 1 else width / 2
+            for at in stretch if line.dotted else (stretch[0], stretch[-1]):
+                if line.dotted:
+                    _draw_disc(draw, at, radius + page.px(1) * _SCALE, page.theme.page)
+                _draw_disc(draw, at, radius, line.colour)
+
+    def _draw_marks(self, draw: ImageDraw.ImageDraw, line: Line, corner: tuple[int, int]) -> None:
+        """A red triangle on the lower edge wherever a value is not finite."""
+        side, floor = self.page.px(5) * _SCALE, (self.box[3] - corner[1]) * _SCALE
+        for column in sorted({round(x - corner[0]) for x in self.x(line.x[~series.finite(line.y)]).tolist()}):
+            x = column * _SCALE
+            draw.polygon([(x - side, floor), (x + side, floor), (x, floor - 1.7 * side)], fill=self.page.theme.bad)
 
 
-def _draw_step_axis(page: _Page, steps: tuple[float, float], top: int, name: str) -> None:
-    draw, style = ImageDraw.Draw(page.image), page.small
-    axes = _Axes((page.left, top, page.right, top + 1), steps, (0.0, 1.0))
-    draw.line((page.left, top, page.right - 1, top), fill=page.theme.faint)
-    for value in series.ticks(*steps, most=9):
-        if value == round(value):
-            x = round(axes.x(value))
-            draw.line((x, top, x, top + page.px(6)), fill=page.theme.faint)
-            text = f"{value:,.0f}"
-            middle = min(x, page.image.width - page.px(8) - text_width(text, style) / 2)
-            draw_text(page.image, (middle, top + page.px(8)), text, style, "center")
-    centre = ((page.left + page.right) / 2, top + page.px(8) + style.line_height)
-    draw_text(page.image, centre, name, style, "center")
+def _draw_disc(draw: ImageDraw.ImageDraw, at: tuple[float, float], radius: float, colour: Colour) -> None:
+    draw.ellipse((at[0] - radius, at[1] - radius, at[0] + radius, at[1] + radius), fill=colour)
