@@ -12,7 +12,7 @@ from ..dspo_train.evaluate.blind import BASE, LORA, claim_test
 from ..dspo_train.exceptions import ConfigError, DspoError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import file_name
-from ..dspo_train.sheets.prompt_lists import prompts_for, read_prompts
+from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
 from . import collecting, pictures, places
 from .collecting import Shot
 from .sockets import CATEGORY

@@ -15,7 +15,7 @@ from comfy_api.v0_0_2 import io
 
 from ..dspo_train.models.batch_size import in_batches, largest
 from ..dspo_train.preferences.entries import MAX_IMAGES
-from ..dspo_train.sheets.prompt_lists import load_prompts, read_prompts
+from ..dspo_train.sheets.text_inputs import load_prompts, read_prompts
 from . import places
 from .collecting import CandidateInfo, Candidates
 from .sampling_inputs import sampling_inputs

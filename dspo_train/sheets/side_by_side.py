@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..drawing.grids import DARK, LIGHT, GridCell, ab_grid
 from ..exceptions import ConfigError
-from .prompt_lists import prompts_for, read_seeds
+from .text_inputs import prompts_for, read_seeds
 
 THEMES = {"light": LIGHT, "dark": DARK}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dspo_train.exceptions import ConfigError
-from dspo_train.sheets.prompt_lists import load_prompts, prompts_for, read_prompts, read_seeds
+from dspo_train.sheets.text_inputs import load_prompts, prompts_for, read_prompts, read_seeds
 
 
 def test_one_a_line_without_comments_and_repetitions():
