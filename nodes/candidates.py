@@ -96,7 +96,8 @@ class DrawCandidates(io.ComfyNode):
         **sampling: Any,
     ) -> io.NodeOutput:
         named = prompts_file not in ("", NO_FILE)
-        texts = load_prompts(places.prompt_file(prompts_file)) if named else read_prompts(prompts)
+        given = load_prompts(places.prompt_file(prompts_file)) if named else read_prompts(prompts)
+        texts = list(dict.fromkeys(given))  # a repeated prompt would draw the same images again
         seeds = [(seed + n) % 2**64 for n in range(seeds_per_prompt)]
         encoded = {text: _encode(clip, text) for text in dict.fromkeys([*texts, negative])}
         drawing = Drawing(model, (height // 8, width // 8), batch_size, sampling, len(texts) * len(seeds))

@@ -18,7 +18,7 @@ from dspo_train.pairs import scan_pairs
 from dspo_train.runs.previews import Previewer
 from dspo_train.runs.session import Job, open_session
 from dspo_train.sheets.contact_sheet import scan_sheet
-from dspo_train.sheets.side_by_side import Captions, batches_grid, read_strengths
+from dspo_train.sheets.side_by_side import Captions, batches_grid
 
 
 def plain(colour: str) -> Image.Image:
@@ -27,19 +27,6 @@ def plain(colour: str) -> Image.Image:
 
 def same(one: Image.Image, other: Image.Image) -> bool:
     return one.size == other.size and bool((np.asarray(one) == np.asarray(other)).all())
-
-
-def test_strengths_are_read_as_people_write_them():
-    assert read_strengths("0.5, 1.0,1.5") == (0.5, 1.0, 1.5)
-    assert read_strengths(" 1 ; -0.5 ;") == (1.0, -0.5)
-    assert read_strengths("0,5; 1,0") == (0.5, 1.0)
-    assert read_strengths("0.5,1") == (0.5, 1.0)
-
-
-@pytest.mark.parametrize("text", ["", " , ", "a", "1 2", "nan", "inf", "1e9", "0,5", "1,2,3"])
-def test_other_strengths_are_refused(text):
-    with pytest.raises(ConfigError, match="strengths"):
-        read_strengths(text)
 
 
 def test_a_batch_is_laid_out_by_strength_then_row():
@@ -106,7 +93,7 @@ def test_previews_show_the_base_beside_the_lora_and_do_not_touch_the_training(tm
                 losses[-1].append(report.loss)
                 if previewer is not None:
                     picture = previewer.draw()
-                    assert same(picture, load_rgb(session.folder.previews / f"step-{report.step:06d}.png"))
+                    assert same(picture, load_rgb(session.folder.preview(report.step)))
                     assert not same(previewer.before, previewer._sample()) or report.step == 1
     assert losses[0] == losses[1]
     assert len(list((tmp_path / "with" / "previews").iterdir())) == 4

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,7 +10,7 @@ from PIL import Image
 
 from ..drawing.grids import DARK, LIGHT, GridCell, ab_grid
 from ..exceptions import ConfigError
-from .text_inputs import prompts_for, read_seeds
+from .text_inputs import prompts_for, read_seeds, read_strengths
 
 THEMES = {"light": LIGHT, "dark": DARK}
 
@@ -25,30 +23,6 @@ class Captions:
     strengths: str = "1"
     seeds: str = ""
     title: str = ""
-
-
-def read_strengths(text: str) -> tuple[float, ...]:
-    """`0.5, 1, 1.5` -> numbers; also `0,5; 1; 1,5` with decimal commas.
-
-    Raises:
-        ConfigError: none, or something that is not a finite number.
-    """
-    if ";" in text:
-        text = text.replace(",", ".").replace(";", ",")
-    elif re.search(r"\d,\d", text) and "." not in text:
-        raise ConfigError(
-            f"strengths {text!r}: is that a list or decimal commas? Write 0.5, 1.0 with a space, or 0,5; 1,0"
-        )
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise ConfigError("no strengths are given; write one or more numbers separated by commas, such as 0.5, 1.0")
-    try:
-        numbers = tuple(float(part) for part in parts)
-    except ValueError:
-        raise ConfigError(f"strengths {text!r}: expected numbers separated by commas, such as 0.5, 1.0") from None
-    if not all(math.isfinite(number) and abs(number) <= 100 for number in numbers):
-        raise ConfigError(f"strengths {text!r}: expected numbers between -100 and 100")
-    return numbers
 
 
 def batches_grid(
