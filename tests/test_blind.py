@@ -6,7 +6,7 @@ import pytest
 from test_preferences import png
 
 from dspo_train.drawing.themes import DARK, LIGHT
-from dspo_train.drawing.verdict import Verdict, draw_verdict
+from dspo_train.drawing.result_card import Verdict, draw_verdict
 from dspo_train.evaluate.blind import blind_result, claim_test, names
 from dspo_train.exceptions import ConfigError
 from dspo_train.preferences import NewPicture, PreferenceStore

@@ -19,7 +19,7 @@ def result(place: Place, set: str) -> dict[str, Any]:
 
 def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> Picture:
     from ...dspo_train.drawing.themes import DARK, LIGHT
-    from ...dspo_train.drawing.verdict import Verdict, draw_verdict
+    from ...dspo_train.drawing.result_card import Verdict, draw_verdict
 
     store = opened(place, set)
     found, called = blind_result(store), names(store)
