@@ -18,7 +18,7 @@ from dspo_train.pairs import scan_pairs
 from dspo_train.runs.previews import Previewer
 from dspo_train.runs.session import Job, open_session
 from dspo_train.sheets.contact_sheet import scan_sheet
-from dspo_train.sheets.side_by_side import Captions, batches_grid
+from dspo_train.sheets.side_by_side import GridText, batches_grid
 
 
 def plain(colour: str) -> Image.Image:
@@ -32,7 +32,7 @@ def same(one: Image.Image, other: Image.Image) -> bool:
 def test_a_batch_is_laid_out_by_strength_then_row():
     base = [plain("white"), plain("black")]
     aligned = [plain(colour) for colour in ("red", "green", "blue", "yellow")]
-    sheet = batches_grid(base, aligned, Captions("one\ntwo", "0.5, 1", "7, 8", "Title"))
+    sheet = batches_grid(base, aligned, GridText("one\ntwo", "0.5, 1", "7, 8", "Title"))
     rows = [[base[0], aligned[0], aligned[2]], [base[1], aligned[1], aligned[3]]]
     cells = [[GridCell(picture, f"seed {seed}") for picture in row] for row, seed in zip(rows, (7, 8), strict=True)]
     assert same(sheet, ab_grid(["one", "two"], ["base", "LoRA 0.5", "LoRA 1"], cells, title="Title"))
@@ -40,7 +40,7 @@ def test_a_batch_is_laid_out_by_strength_then_row():
 
 def test_one_prompt_stands_for_all_rows():
     base, aligned = [plain("white")] * 4, [plain("red")] * 4
-    sheet = batches_grid(base, aligned, Captions("one\n\ntwo\n"))
+    sheet = batches_grid(base, aligned, GridText("one\n\ntwo\n"))
     cells = [[plain("white"), plain("red")]] * 4
     assert same(sheet, ab_grid(["one", "", "two", ""], ["base", "LoRA 1"], cells))
 
@@ -48,9 +48,9 @@ def test_one_prompt_stands_for_all_rows():
 @pytest.mark.parametrize(
     ("captions", "message"),
     [
-        (Captions(strengths="1, 2"), "2 pictures with the LoRA do not fit 2 without it at 2 strengths: 4 are needed"),
-        (Captions(seeds="1"), "1 seeds are given for 2 pictures"),
-        (Captions(prompts="a\nb\nc"), "3 prompts do not fit 2 pictures"),
+        (GridText(strengths="1, 2"), "2 pictures with the LoRA do not fit 2 without it at 2 strengths: 4 are needed"),
+        (GridText(seeds="1"), "1 seeds are given for 2 pictures"),
+        (GridText(prompts="a\nb\nc"), "3 prompts do not fit 2 pictures"),
     ],
 )
 def test_numbers_that_do_not_fit_are_named(captions, message):

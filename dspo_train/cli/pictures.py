@@ -58,7 +58,7 @@ def _sample(arguments: argparse.Namespace, base: Base, prompts: list[str]) -> in
             pictures = _draw(arguments, base, prompts, seeds, "LoRA")
     for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True):
         path = arguments.out / f"{seed:06d}.png"
-        files.write_picture(path, picture)
+        files.write_image(path, picture)
         files.write_text(path.with_suffix(".txt"), prompt + "\n")
     say(f"{len(pictures)} pictures in {arguments.out}")
     return OK
@@ -76,7 +76,7 @@ def _compare(arguments: argparse.Namespace, base: Base, prompts: list[str], stre
         title=arguments.lora.stem,
         subtitle=f"{base.name}, the same seeds in every column",
     )
-    files.write_picture(arguments.out, picture)
+    files.write_image(arguments.out, picture)
     say(f"grid: {arguments.out}")
     return OK
 

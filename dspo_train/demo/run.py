@@ -102,7 +102,7 @@ def run_demo(out: Path, size: DemoSize, *, say: Say, count: Count, watch: Watch)
         after = _sample(base, prompts, seeds, count, "with the LoRA")
     verdict = judge(prompts, before, after)
     grid = out / "ab_grid.png"
-    files.write_picture(grid, draw_grid(base, weights, verdict))
+    files.write_image(grid, draw_grid(base, weights, verdict))
     return DemoResult(verdict, pairs, folder.result, grid, folder.curve, time.monotonic() - started)
 
 
@@ -140,7 +140,7 @@ def draw_pairs(base: Base, folder: Path, candidates: int, count: Count) -> int:
         pair = [picture for _, picture in sorted(seen, key=lambda item: -large_and_dark(item[0]))]
         name = f"{prompts[first].replace(' ', '-')}-{first // 2 % (candidates // 2):02d}"
         for picture, side in zip(pair, "wl", strict=True):
-            files.write_picture(folder / f"{name}_{side}.png", picture)
+            files.write_image(folder / f"{name}_{side}.png", picture)
         files.write_text(folder / f"{name}.txt", prompts[first] + "\n")
         written += 1
     return written

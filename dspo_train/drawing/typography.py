@@ -152,7 +152,7 @@ def _is_ideograph(cluster: str) -> bool:
 
 
 def _split_wide(piece: str, style: TextStyle, width: int) -> list[str]:
-    """A piece cut wherever it reaches the width; at least one cluster a line."""
+    """A piece cut wherever it reaches the width; at least one cluster per line."""
     lines, line = [], ""
     for part in clusters(piece):
         if line and part != " " and text_width((line + part).rstrip(), style) > width:

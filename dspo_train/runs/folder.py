@@ -249,7 +249,7 @@ class RunFolder:
             raise files.cannot_write(self.reports_file, error) from error
 
     def reports(self) -> list[dict[str, Any]]:
-        return list(files.read_lines(self.reports_file))
+        return list(files.read_json_lines(self.reports_file))
 
     def completed(self, steps: int) -> bool:
         """Is the result there, and were all its steps reported, or an early stop?"""

@@ -230,7 +230,7 @@ class Session:
 def write_curve(folder: RunFolder, title: str) -> None:
     """Draw the run's reports so far."""
     picture = training_curve(folder.reports(), title=title)
-    files.write_picture(folder.curve, picture)
+    files.write_image(folder.curve, picture)
 
 
 def check(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:

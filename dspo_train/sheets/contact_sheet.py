@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from ..drawing.grids import opinion_sheet, pair_sheet
+from ..drawing.pair_sheets import pair_sheet, unpaired_sheet
 from ..exceptions import DatasetError
 from ..images.decode import load_rgb
 from ..pairs.any_folder import Scan
@@ -31,7 +31,7 @@ def scan_sheet(scan: Scan, shown: int, *, title: str) -> Image.Image:
         opinions = _loaded([((it.picture,), (it.liked, it.prompt)) for it in _spread(scan.usable(), shown)], scan)
         text = _count(len(opinions), len(scan.usable()), "pictures")
         singles = [(pictures[0], liked, prompt) for pictures, (liked, prompt) in opinions]
-        return opinion_sheet(singles, title=title, subtitle=f"{text}; the liked ones have the mark", cell_size=SIDE)
+        return unpaired_sheet(singles, title=title, subtitle=f"{text}; the liked ones have the mark", cell_size=SIDE)
     pairs = _loaded([((it.winner, it.loser), it.prompt) for it in _spread(scan.usable(), shown)], scan)
     text = _count(len(pairs), len(scan.usable()), "pairs")
     doubles = [(pictures[0], pictures[1], prompt) for pictures, prompt in pairs]

@@ -1,4 +1,4 @@
-"""Batches of pictures without and with a LoRA, as one captioned sheet."""
+"""Batches of images without and with a LoRA, as one captioned sheet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Literal
 
 from PIL import Image
 
-from ..drawing.grids import DARK, LIGHT, GridCell, ab_grid
+from ..drawing.grids import GridCell, ab_grid
+from ..drawing.themes import DARK, LIGHT
 from ..exceptions import ConfigError
 from .text_inputs import prompts_for, read_seeds, read_strengths
 
@@ -16,8 +17,8 @@ THEMES = {"light": LIGHT, "dark": DARK}
 
 
 @dataclass(frozen=True)
-class Captions:
-    """Texts as a person writes them: `prompts` one a line, `strengths` and `seeds` separated by commas."""
+class GridText:
+    """Texts as a person writes them: `prompts` one per line, `strengths` and `seeds` separated by commas."""
 
     prompts: str = ""
     strengths: str = "1"
@@ -28,22 +29,22 @@ class Captions:
 def batches_grid(
     base: Sequence[Image.Image],
     aligned: Sequence[Image.Image],
-    captions: Captions,
+    captions: GridText,
     theme: Literal["light", "dark"] = "light",
 ) -> Image.Image:
-    """Rows are the base's pictures; columns the base, then the LoRA at each strength.
+    """Rows are the base's images; columns the base, then the LoRA at each strength.
 
     Args:
         aligned: every row at the first strength, then every row at the next.
 
     Raises:
-        ConfigError: the numbers of pictures, strengths, prompts and seeds do not fit together.
+        ConfigError: the numbers of images, strengths, prompts and seeds do not fit together.
     """
     strengths, rows = read_strengths(captions.strengths), len(base)
     if len(aligned) != rows * len(strengths):
         raise ConfigError(
-            f"{len(aligned)} pictures with the LoRA do not fit {rows} without it at {len(strengths)} strengths: "
-            f"{rows * len(strengths)} are needed; give the strengths that the pictures were made with"
+            f"{len(aligned)} images with the LoRA do not fit {rows} without it at {len(strengths)} strengths: "
+            f"{rows * len(strengths)} are needed; give the strengths that the images were made with"
         )
     seeds = read_seeds(captions.seeds, rows)
     notes = [""] * rows if seeds is None else [f"seed {seed}" for seed in seeds]

@@ -51,7 +51,7 @@ def prompts_for(text: str, rows: int) -> list[str]:
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     if rows % len(lines):
-        raise ConfigError(f"{len(lines)} prompts do not fit {rows} pictures; give one for each, or one for all")
+        raise ConfigError(f"{len(lines)} prompts do not fit {rows} images; give one for each, or one for all")
     return [lines[row * len(lines) // rows] for row in range(rows)]
 
 
@@ -69,7 +69,7 @@ def read_seeds(text: str, rows: int) -> list[int] | None:
             "the seeds are not whole numbers separated by commas; write such as 7, 8, 9, or leave it empty"
         )
     if len(parts) != rows:
-        raise ConfigError(f"{len(parts)} seeds are given for {rows} pictures; give one for each, or none")
+        raise ConfigError(f"{len(parts)} seeds are given for {rows} images; give one for each, or none")
     return [int(part) for part in parts]
 
 
