@@ -6,7 +6,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.files.names import parts_of
-from ..dspo_train.sheets.side_by_side import Captions, batches_grid
+from ..dspo_train.sheets.side_by_side import GridText, batches_grid
 from . import pictures
 from .sockets import CATEGORY
 
@@ -62,7 +62,7 @@ class ABGrid(io.ComfyNode):
         seeds: str = "",
     ) -> io.NodeOutput:
         parts_of(filename_prefix, "the sheet's filename_prefix")
-        captions = Captions(prompts=prompts, strengths=strengths, seeds=seeds, title=title)
+        captions = GridText(prompts=prompts, strengths=strengths, seeds=seeds, title=title)
         sheet = batches_grid(pictures.to_pictures(base), pictures.to_pictures(aligned), captions, theme)
         image = pictures.to_tensor([sheet])
         return io.NodeOutput(image, ui=ui.ImageSaveHelper.get_save_images_ui(image, filename_prefix, cls))

@@ -12,7 +12,7 @@ from ..dspo_train.evaluate.blind import BASE, LORA, claim_test
 from ..dspo_train.exceptions import ConfigError, DspoError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import file_name
-from ..dspo_train.sheets.prompt_lists import prompts_for, read_prompts
+from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
 from . import collecting, pictures, places
 from .collecting import Shot
 from .sockets import CATEGORY
@@ -92,7 +92,7 @@ def _prompts(written: str, traced: str, count: int) -> list[str]:
         ConfigError: neither; the interval would take every pair for a prompt of its own.
     """
     if written.strip():
-        return prompts_for(_without_notes(written), count)
+        return prompts_for("\n".join(read_prompts(written)), count)
     text = " ".join(traced.split())
     if not text:
         raise ConfigError(
@@ -100,12 +100,6 @@ def _prompts(written: str, traced: str, count: int) -> list[str]:
             "or write them into `prompts`"
         )
     return prompts_for(text, count)
-
-
-def _without_notes(written: str) -> str:
-    """The lines that `read_prompts` takes for prompts; a prompt may come twice, since each may be for one picture."""
-    prompts = set(read_prompts(written))
-    return "\n".join(line for line in map(str.strip, written.removeprefix("\ufeff").splitlines()) if line in prompts)
 
 
 def _key(stem: str) -> str:

@@ -15,7 +15,7 @@ from comfy_api.v0_0_2 import io
 
 from ..dspo_train.models.batch_size import in_batches, largest
 from ..dspo_train.preferences.entries import MAX_IMAGES
-from ..dspo_train.sheets.prompt_lists import load_prompts, read_prompts
+from ..dspo_train.sheets.text_inputs import load_prompts, read_prompts
 from . import places
 from .collecting import CandidateInfo, Candidates
 from .sampling_inputs import sampling_inputs
@@ -96,7 +96,8 @@ class DrawCandidates(io.ComfyNode):
         **sampling: Any,
     ) -> io.NodeOutput:
         named = prompts_file not in ("", NO_FILE)
-        texts = load_prompts(places.prompt_file(prompts_file)) if named else read_prompts(prompts)
+        given = load_prompts(places.prompt_file(prompts_file)) if named else read_prompts(prompts)
+        texts = list(dict.fromkeys(given))  # a repeated prompt would draw the same images again
         seeds = [(seed + n) % 2**64 for n in range(seeds_per_prompt)]
         encoded = {text: _encode(clip, text) for text in dict.fromkeys([*texts, negative])}
         drawing = Drawing(model, (height // 8, width // 8), batch_size, sampling, len(texts) * len(seeds))

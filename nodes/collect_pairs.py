@@ -12,7 +12,7 @@ from comfy_api.v0_0_2 import io, ui
 from ..dspo_train.exceptions import ConfigError
 from ..dspo_train.preferences import Group, Schedule
 from ..dspo_train.preferences.entries import MAX_IMAGES
-from ..dspo_train.sheets.prompt_lists import read_seeds
+from ..dspo_train.sheets.text_inputs import read_seeds
 from . import collecting, pictures
 from .collecting import CandidateInfo, Candidates, Shot
 from .sockets import CATEGORY

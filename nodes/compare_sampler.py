@@ -10,7 +10,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from nodes import common_ksampler  # ComfyUI's own nodes.py
 
-from ..dspo_train.sheets.side_by_side import read_strengths
+from ..dspo_train.sheets.text_inputs import read_strengths
 from .lora_choice import chosen, lora_inputs, lora_stamp
 from .sampling_inputs import sampling_inputs
 from .sockets import CATEGORY

@@ -27,7 +27,7 @@ from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.runs import preflight
 from ..dspo_train.runs.advice import Names
-from ..dspo_train.runs.folder import RunFolder
+from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.job import Job
 from ..dspo_train.runs.memory import Setup
 from ..dspo_train.runs.names import claim, find
@@ -127,8 +127,7 @@ def _config(given: Mapping[str, Any], family: Family) -> TrainConfig:
 
 def _request(plan: Plan) -> dict[str, Any]:
     """All that settles what the run will be, known without loading a checkpoint."""
-    free = ("save_every", "keep_checkpoints")
-    settings = {key: value for key, value in plan.config.to_dict().items() if key not in free}
+    settings = {key: value for key, value in plan.config.to_dict().items() if key not in FREE_SETTINGS}
     order, model = plan.order, plan.order.settings.get("model")
     return {
         "settings": settings,

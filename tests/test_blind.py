@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from test_preferences import png
 
+from dspo_train.drawing.result_card import ResultCard, draw_result_card
 from dspo_train.drawing.themes import DARK, LIGHT
-from dspo_train.drawing.verdict import Verdict, draw_verdict
-from dspo_train.evaluate.blind import blind_result, claim_test, names
+from dspo_train.evaluate.blind import arm_names, blind_result, claim_test
 from dspo_train.exceptions import ConfigError
 from dspo_train.preferences import NewPicture, PreferenceStore
 
@@ -89,18 +89,18 @@ def test_groups_of_other_arms_and_removed_ones_do_not_count(store):
 def test_the_even_result_promises_nothing(store):
     for number in range(8):
         add(store, number, f"prompt {number}", ["lora", "base"][number % 2])
-    assert blind_result(store).text.endswith("no difference can be told.")
+    assert blind_result(store).text.endswith("no difference is visible.")
 
 
 def test_what_the_arms_are_called(store):
-    assert names(store) == {"base": "base", "lora": "lora"}
+    assert arm_names(store) == {"base": "base", "lora": "lora"}
     add(store, 0, "a", "lora", names={"base": "base", "lora": "my-taste-01"})
-    assert names(store) == {"base": "base", "lora": "my-taste-01"}
+    assert arm_names(store) == {"base": "base", "lora": "my-taste-01"}
 
 
 def test_a_damaged_name_is_no_harm(store):
     add(store, 0, "a", "lora", names=["base"])
-    assert names(store) == {"base": "base", "lora": "lora"}
+    assert arm_names(store) == {"base": "base", "lora": "lora"}
 
 
 def test_tests_are_numbered_and_found_again(tmp_path):
@@ -119,9 +119,9 @@ def test_a_test_has_a_plain_name(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def verdict(rate: float | None, low: float | None, high: float | None, **changes) -> Verdict:
+def verdict(rate: float | None, low: float | None, high: float | None, **changes) -> ResultCard:
     values = {"title": "T", "counts": (1, 2, 3), "names": ("base", "LoRA"), "text": "A sentence.", **changes}
-    return Verdict(rate=rate, low=low, high=high, **values)
+    return ResultCard(rate=rate, low=low, high=high, **values)
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
@@ -129,7 +129,7 @@ def verdict(rate: float | None, low: float | None, high: float | None, **changes
     ("low", "high", "role"), [(0.6, 0.8, "good"), (0.4, 0.8, "accent"), (0.2, 0.4, "bad"), (0.0, 0.0, "bad")]
 )
 def test_the_bar_has_the_colour_of_the_result_where_the_interval_is(theme, low, high, role):
-    picture = draw_verdict(verdict((low + high) / 2, low, high), theme)
+    picture = draw_result_card(verdict((low + high) / 2, low, high), theme)
     assert picture.mode == "RGB"
     colours = {picture.getpixel((x, y)) for x in range(picture.width) for y in range(picture.height * 1 // 2, 400)}
     others = {getattr(theme, name) for name in ("good", "accent", "bad")} - {getattr(theme, role)}
@@ -138,7 +138,7 @@ def test_the_bar_has_the_colour_of_the_result_where_the_interval_is(theme, low, 
 
 
 def test_the_picture_keeps_its_size_whatever_it_says():
-    plain = draw_verdict(verdict(0.5, 0.4, 0.6))
-    long = draw_verdict(verdict(None, None, None, names=("b" * 500, "猫" * 500), text="word " * 500))
+    plain = draw_result_card(verdict(0.5, 0.4, 0.6))
+    long = draw_result_card(verdict(None, None, None, names=("b" * 500, "猫" * 500), text="word " * 500))
     assert plain.size == long.size
     assert 1100 <= plain.width <= 1300 and 600 <= plain.height <= 700

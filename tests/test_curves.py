@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from dspo_train.drawing import series
+from dspo_train.drawing.charts import Chart, Line, draw_charts
 from dspo_train.drawing.themes import DARK, LIGHT, Theme
 from dspo_train.exceptions import ConfigError
-from dspo_train.runs.curves import Line, LinePanel, draw_panels, training_curve
+from dspo_train.runs.curves import training_curve
 
 NAN, INF = math.nan, math.inf
 
@@ -32,9 +33,9 @@ def has(picture: Image.Image, colour: tuple[int, int, int]) -> bool:
     return any(found == colour for _, found in picture.getcolors(1 << 24) or [])
 
 
-def panel(values: list[float], limits: tuple[float, float] | None = None) -> LinePanel:
-    line = Line("line", np.arange(len(values), dtype=np.float64), np.array(values, dtype=np.float64))
-    return LinePanel("Panel", (line,), limits=limits)
+def chart(values: list[float], limits: tuple[float, float] | None = None, colour: int = 0) -> Chart:
+    x, y = np.arange(len(values), dtype=np.float64), np.array(values, dtype=np.float64)
+    return Chart("Chart", (Line("line", x, y, LIGHT.series[colour]),), y_limits=limits)
 
 
 EDGE_CASES = {
@@ -118,18 +119,18 @@ def measured(step: int, winner_change: float = -1e-3, **changes: float) -> dict[
     return {**well(step), **held, "held_out_loser_change": 1e-3, **changes}
 
 
-def test_a_marked_line_goes_through_every_value_with_a_dot():
-    """A single 1 among zeros, limits 0 to 1: smoothed it stays low; marked, the strong colour reaches the top edge."""
+def test_a_dotted_line_goes_through_every_value_with_a_dot():
+    """A single 1 among zeros, limits 0 to 1: smoothed it stays low; dotted, the strong colour reaches the top edge."""
     values = np.zeros(41)
     values[20] = 1.0
 
-    def top(marked: bool) -> int:
-        line = Line("line", np.arange(41, dtype=np.float64), values, marked=marked)
-        picture = draw_panels([LinePanel("Panel", (line,), limits=(0.0, 1.0))], size=(600, 400))
-        box = np.argwhere((np.asarray(picture) == LIGHT.series[0]).all(-1) & (np.arange(600) < 500))
-        return int(box[box[:, 0] > 60][:, 0].min())  # below the legend
+    def top(dotted: bool) -> int:
+        line = Line("line", np.arange(41, dtype=np.float64), values, LIGHT.series[0], dotted)
+        picture = draw_charts([[Chart("Chart", (line,), y_limits=(0.0, 1.0))]], size=(600, 400))
+        box = np.argwhere((np.asarray(picture) == LIGHT.series[0]).all(-1) & (np.arange(600) > 200))
+        return int(box[:, 0].min())  # right of the legend
 
-    assert top(marked=True) < top(marked=False) - 40
+    assert top(dotted=True) < top(dotted=False) - 40
 
 
 def lines_of(picture: Image.Image, colour: tuple[int, int, int]) -> int:
@@ -179,9 +180,10 @@ def test_a_hundred_thousand_points_are_quick_and_keep_their_spike():
     values = np.zeros(100_000)
     values[61_803] = 1.0
     started = time.perf_counter()
-    picture = draw_panels([LinePanel("x", (Line("x", np.arange(100_000.0), values),), limits=(-0.1, 1.1))])
+    line = Line("x", np.arange(100_000.0), values, LIGHT.series[0])
+    picture = draw_charts([[Chart("x", (line,), y_limits=(-0.1, 1.1))]])
     assert time.perf_counter() - started < 10
-    left, right = 84, 1200 - 36
+    left, right = 84, 1200 - 40
     column = round(left + (right - left) * 61_803 / 99_999)
     upper = picture.crop((column - 3, 200, column + 4, 400))
     assert len(upper.getcolors() or []) > 1  # the raw spike crosses what is otherwise empty page
@@ -189,39 +191,68 @@ def test_a_hundred_thousand_points_are_quick_and_keep_their_spike():
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 1.0])
 def test_a_value_is_drawn_at_its_height(value: float):
-    """Grid lines at 1.5, 1, 0.5 and 0, from the top; that at -0.5 lies under the step axis."""
+    """Grid lines at 1.5, 1, 0.5, 0 and -0.5, from the top."""
     column = 900
-    grid = rows_of(draw_panels([panel([], (-0.5, 1.5))]), LIGHT.rule, column)
-    assert len(grid) == 4
+    grid = rows_of(draw_charts([[chart([-0.4] * 50, (-0.5, 1.5))]]), LIGHT.rule, column)
+    assert len(grid) == 5
     one, zero = grid[1], grid[3]
-    ink = rows_of(draw_panels([panel([value] * 50, (-0.5, 1.5))]), LIGHT.series[0], column)
+    ink = rows_of(draw_charts([[chart([value] * 50, (-0.5, 1.5))]]), LIGHT.series[0], column)
     assert ink and abs(sum(ink) / len(ink) - (zero + value * (one - zero))) <= 1
 
 
-def test_panels_stand_in_the_order_given():
-    first = LinePanel("a", (dataclasses.replace(panel([0.5] * 9).lines[0], colour=1),))
-    second = LinePanel("b", (dataclasses.replace(panel([0.5] * 9).lines[0], colour=2),))
-    picture = draw_panels([first, second])
-    upper, lower = (rows_of(picture, LIGHT.series[colour], 600) for colour in (1, 2))
-    assert upper and lower and max(upper) < 450 < min(lower)
+def test_charts_stand_in_rows_and_columns_as_given():
+    """Each a level line at the middle of its axis, in a colour of its own; the legends are left of the middle."""
+    image = np.asarray(
+        draw_charts([[chart([0.5] * 9, colour=2 * row + column) for column in (0, 1)] for row in (0, 1)])
+    )
+    for row, column in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        ys, xs = np.nonzero((image == LIGHT.series[2 * row + column]).all(-1))
+        assert (ys.mean() > 480, xs.mean() > 600) == (bool(row), bool(column))
 
 
-def test_several_series_share_a_panel_and_a_legend():
-    lines = tuple(Line("a comparison with a long name", np.arange(9.0), np.full(9, float(i)), i) for i in range(7))
-    picture = draw_panels([LinePanel("Comparison", lines, hint="of seven")], size=(700, 400))
+def test_a_descending_axis_puts_the_larger_number_left():
+    """A dot at 0.9 of an axis from 1 to 0.5 is a fifth of the way to the right: 84 + 0.2 (1160 - 84) = 299."""
+    line = Line("fit", np.array([0.9]), np.array([0.0]), LIGHT.series[0], dotted=True)
+    falling = Chart("Fit", (line,), x_limits=(1.0, 0.5), x_label="fit", x_format=".0%")
+    image = np.asarray(draw_charts([[falling]]))[200:]  # below the legend
+    _, xs = np.nonzero((image == LIGHT.series[0]).all(-1))
+    assert xs.mean() == pytest.approx(299.2, abs=1)
+
+
+def test_the_range_that_is_shaded_has_a_darker_ground():
+    """From 2 to 4 of 0 to 4: the right half, 622 to 1160."""
+    image = draw_charts([[dataclasses.replace(chart([], (0.1, 0.2)), x_limits=(0.0, 4.0), shaded=(2.0, 4.0))]])
+    row = [x for x in range(image.width) if image.getpixel((x, 300)) == LIGHT.mat]
+    assert (row[0], row[-1]) == (622, 1160)
+
+
+def test_one_legend_stands_for_all_charts():
+    entries = [(f"an objective with a long name {n}", LIGHT.series[n % 6]) for n in range(9)]
+    with_legend = draw_charts([[chart([], (0.0, 1.0))]], legend=entries)
+    assert all(has(with_legend, colour) for colour in LIGHT.series)
+    assert not has(draw_charts([[chart([], (0.0, 1.0))]]), LIGHT.series[1])
+
+
+def test_many_lines_share_a_chart_and_a_legend():
+    lines = tuple(
+        Line("a comparison with a long name", np.arange(9.0), np.full(9, float(i)), LIGHT.series[i % 6])
+        for i in range(7)
+    )
+    picture = draw_charts([[Chart("Comparison", lines, hint="of seven")]], size=(700, 400))
     assert all(has(picture, colour) for colour in LIGHT.series)
 
 
 @pytest.mark.parametrize(
     ("act", "message"),
     [
-        (lambda: draw_panels([]), "at least one panel"),
-        (lambda: draw_panels([panel([1.0])], size=(100, 900)), "need at least 480 x 160 pixels, got 100 x 900"),
-        (lambda: training_curve([], size=(1200, 300)), "3 panels need at least 480 x 480"),
+        (lambda: draw_charts([]), "at least one chart"),
+        (lambda: draw_charts([[]]), "at least one chart in every row"),
+        (lambda: draw_charts([[chart([1.0])]], size=(100, 900)), "need at least 480 x 160 pixels, got 100 x 900"),
+        (lambda: training_curve([], size=(1200, 300)), "3 rows of charts need at least 480 x 480"),
         (lambda: training_curve([{"step": 1.0}, {"loss": 1.0}]), "report 1 has no usable step, found None"),
         (lambda: training_curve([{"step": NAN}]), "report 0 has no usable step"),
-        (lambda: Line("x", np.zeros(3), np.zeros(4)), "equally long"),
-        (lambda: Line("x", np.array([NAN]), np.zeros(1)), "every step must be a finite number"),
+        (lambda: Line("x", np.zeros(3), np.zeros(4), LIGHT.ink), "equally long"),
+        (lambda: Line("x", np.array([NAN]), np.zeros(1), LIGHT.ink), "every x must be a finite number"),
     ],
 )
 def test_what_cannot_be_drawn_is_named(act, message: str):
@@ -255,7 +286,7 @@ def test_ticks_are_few_and_inside(span: float, start: float):
     ("values", "exponent", "labels"),
     [
         ([0.0, 0.25, 1.0], 0, ["0", "0.25", "1"]),
-        ([-2e-3, 0.0, 2e-3], -3, ["-2", "0", "2"]),
+        ([-2e-3, 0.0, 2e-3], -3, ["\N{MINUS SIGN}2", "0", "2"]),
         ([0.0, 5e-4, 1e-3], -3, ["0", "0.5", "1"]),
         ([0.0, 2e7], 7, ["0", "2"]),
         ([0.0], 0, ["0"]),
@@ -270,8 +301,8 @@ def test_labels_share_a_power_of_ten(values: list[float], exponent: int, labels:
     ("value", "text"),
     [
         (0.712, "0.71"),
-        (1.84e-3, "1.8e-3"),
-        (-6.3e-4, "-6.3e-4"),
+        (1.84e-3, "1.8e\N{MINUS SIGN}3"),
+        (-6.3e-4, "\N{MINUS SIGN}6.3e\N{MINUS SIGN}4"),
         (0.0, "0"),
         (123.4, "123"),
         (2.5e6, "2.5e6"),
@@ -306,11 +337,9 @@ def test_smoothing_skips_single_gaps_and_shows_long_ones():
     assert np.isnan(smooth[250])
 
 
-def test_thinning_keeps_the_mean_and_the_extremes():
+def test_thinning_keeps_the_mean():
     steps, values = np.arange(60_000.0), np.random.default_rng(0).normal(size=60_000)
     values[7] = NAN
     few, means = series.thinned(steps, values)
     assert len(few) == len(means) == 1500
     assert means.mean() == pytest.approx(np.nanmean(values), abs=1e-3)
-    _, edges = series.envelope(steps, values)
-    assert (np.nanmin(edges), np.nanmax(edges)) == (np.nanmin(values), np.nanmax(values))

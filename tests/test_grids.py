@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from dspo_train.drawing.grids import DARK, LIGHT, GridCell, Theme, ab_grid, pair_sheet
+from dspo_train.drawing.grids import GridCell, ab_grid
+from dspo_train.drawing.pair_sheets import pair_sheet
+from dspo_train.drawing.themes import DARK, LIGHT, Theme
 from dspo_train.drawing.tiles import LARGEST_SIDE, rounded_mask
 from dspo_train.exceptions import ConfigError
 

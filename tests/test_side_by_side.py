@@ -19,7 +19,7 @@ from dspo_train.runs.job import Job
 from dspo_train.runs.previews import Previewer
 from dspo_train.runs.session import open_session
 from dspo_train.sheets.contact_sheet import scan_sheet
-from dspo_train.sheets.side_by_side import Captions, batches_grid, read_strengths
+from dspo_train.sheets.side_by_side import GridText, batches_grid
 
 
 def plain(colour: str) -> Image.Image:
@@ -30,23 +30,10 @@ def same(one: Image.Image, other: Image.Image) -> bool:
     return one.size == other.size and bool((np.asarray(one) == np.asarray(other)).all())
 
 
-def test_strengths_are_read_as_people_write_them():
-    assert read_strengths("0.5, 1.0,1.5") == (0.5, 1.0, 1.5)
-    assert read_strengths(" 1 ; -0.5 ;") == (1.0, -0.5)
-    assert read_strengths("0,5; 1,0") == (0.5, 1.0)
-    assert read_strengths("0.5,1") == (0.5, 1.0)
-
-
-@pytest.mark.parametrize("text", ["", " , ", "a", "1 2", "nan", "inf", "1e9", "0,5", "1,2,3"])
-def test_other_strengths_are_refused(text):
-    with pytest.raises(ConfigError, match="strengths"):
-        read_strengths(text)
-
-
 def test_a_batch_is_laid_out_by_strength_then_row():
     base = [plain("white"), plain("black")]
     aligned = [plain(colour) for colour in ("red", "green", "blue", "yellow")]
-    sheet = batches_grid(base, aligned, Captions("one\ntwo", "0.5, 1", "7, 8", "Title"))
+    sheet = batches_grid(base, aligned, GridText("one\ntwo", "0.5, 1", "7, 8", "Title"))
     rows = [[base[0], aligned[0], aligned[2]], [base[1], aligned[1], aligned[3]]]
     cells = [[GridCell(picture, f"seed {seed}") for picture in row] for row, seed in zip(rows, (7, 8), strict=True)]
     assert same(sheet, ab_grid(["one", "two"], ["base", "LoRA 0.5", "LoRA 1"], cells, title="Title"))
@@ -54,7 +41,7 @@ def test_a_batch_is_laid_out_by_strength_then_row():
 
 def test_one_prompt_stands_for_all_rows():
     base, aligned = [plain("white")] * 4, [plain("red")] * 4
-    sheet = batches_grid(base, aligned, Captions("one\n\ntwo\n"))
+    sheet = batches_grid(base, aligned, GridText("one\n\ntwo\n"))
     cells = [[plain("white"), plain("red")]] * 4
     assert same(sheet, ab_grid(["one", "", "two", ""], ["base", "LoRA 1"], cells))
 
@@ -62,9 +49,9 @@ def test_one_prompt_stands_for_all_rows():
 @pytest.mark.parametrize(
     ("captions", "message"),
     [
-        (Captions(strengths="1, 2"), "2 pictures with the LoRA do not fit 2 without it at 2 strengths: 4 are needed"),
-        (Captions(seeds="1"), "1 seeds are given for 2 pictures"),
-        (Captions(prompts="a\nb\nc"), "3 prompts do not fit 2 pictures"),
+        (GridText(strengths="1, 2"), "2 pictures with the LoRA do not fit 2 without it at 2 strengths: 4 are needed"),
+        (GridText(seeds="1"), "1 seeds are given for 2 pictures"),
+        (GridText(prompts="a\nb\nc"), "3 prompts do not fit 2 pictures"),
     ],
 )
 def test_numbers_that_do_not_fit_are_named(captions, message):
@@ -107,7 +94,7 @@ def test_previews_show_the_base_beside_the_lora_and_do_not_touch_the_training(tm
                 losses[-1].append(report.loss)
                 if previewer is not None:
                     picture = previewer.draw()
-                    assert same(picture, load_rgb(session.folder.previews / f"step-{report.step:06d}.png"))
+                    assert same(picture, load_rgb(session.folder.preview(report.step)))
                     assert not same(previewer.before, previewer._sample()) or report.step == 1
     assert losses[0] == losses[1]
     assert len(list((tmp_path / "with" / "previews").iterdir())) == 4

@@ -430,7 +430,7 @@ def test_killed_twice_and_resumed_is_bit_identical(inputs, tmp_path):
 
 def wait_for_step(reports: Path, step: int, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + 120
-    while not (reports.exists() and any(r["step"] >= step for r in files.read_lines(reports))):
+    while not (reports.exists() and any(r["step"] >= step for r in files.read_json_lines(reports))):
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pytest
@@ -19,6 +20,7 @@ SCRIPTS = {
     "umlauts": "ÄÖÜ äöü ß Übergröße in München",
     "accents": "naïve café ñandú Çedille Ångström Dvořák ő",
     "cyrillic": "кот на подоконнике",
+    "greek": "η γάτα στο παράθυρο",
     "japanese": "夕暮れの海辺に立つ灯台",
     "arabic": "قطة جميلة تجلس على الكرسي",
     "emoji": "\U0001f3a8 art \U0001f469\u200d\U0001f3a8 \u2764\ufe0f \U0001f1e9\U0001f1ea",
@@ -31,12 +33,15 @@ SCRIPTS = {
 
 @pytest.fixture
 def no_system_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Only what Pillow brings along."""
-    monkeypatch.setattr(typefaces, "TEXT_FONTS", ())
+    """Only what the package brings along."""
+    caches = (typefaces.runs, typefaces.emoji_font, typefaces._covering)
+    monkeypatch.setattr(typefaces, "SYSTEM_FONTS", ())
     monkeypatch.setattr(typefaces, "EMOJI_FONTS", ())
-    typefaces.runs.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
     yield
-    typefaces.runs.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
 
 
 def drawn(text: str, style: TextStyle, at: tuple[int, int] = (100, 100)) -> tuple[int, int, int, int] | None:
@@ -48,73 +53,76 @@ def drawn(text: str, style: TextStyle, at: tuple[int, int] = (100, 100)) -> tupl
 
 
 @pytest.mark.parametrize("bold", [False, True])
-@pytest.mark.parametrize("size", [12, 20, 40])
-@pytest.mark.parametrize("text", SCRIPTS.values(), ids=SCRIPTS)
-def test_ink_stays_in_the_measured_box(text: str, size: int, bold: bool):
-    style = TextStyle(size, BLACK, bold)
-    box = drawn(text, style)
-    slack = 2 + size // 10  # a stroke may reach a hair beyond its advance
-    if not clean(text):
-        assert box is None
-        return
-    assert box is not None
-    assert box[0] >= -slack and box[2] <= text_width(text, style) + slack
-    assert box[1] >= 0 and box[3] <= style.line_height
+def test_ink_stays_in_the_measured_box(bold: bool):
+    for text, size in itertools.product(SCRIPTS.values(), (12, 20, 40)):
+        style = TextStyle(size, BLACK, bold)
+        box = drawn(text, style)
+        slack = 2 + size // 10  # a stroke may reach a hair beyond its advance
+        if not clean(text):
+            assert box is None
+            continue
+        assert box is not None, (text, size)
+        assert box[0] >= -slack and box[2] <= text_width(text, style) + slack, (text, size)
+        assert box[1] >= 0 and box[3] <= style.line_height, (text, size)
 
 
-@pytest.mark.parametrize("text", SCRIPTS.values(), ids=SCRIPTS)
-def test_every_script_is_drawn_without_any_system_font(text: str, no_system_fonts: None):
-    assert (drawn(text, STYLE) is None) == (clean(text) == "")
+def test_every_script_is_drawn_without_any_system_font(no_system_fonts: None):
+    for text in SCRIPTS.values():
+        assert (drawn(text, STYLE) is None) == (clean(text) == ""), text
 
 
-def test_umlauts_carry_their_dots_without_any_system_font(no_system_fonts: None):
-    """The dots reach higher than the letter, and nothing else changes: the advance is that of the letter."""
-    for plain, dotted in ("aä", "oö", "uü", "AÄ", "OÖ", "UÜ"):
-        letter, umlaut = drawn(plain, STYLE), drawn(dotted, STYLE)
-        assert letter and umlaut
-        assert umlaut[1] < letter[1] - 1
-        assert umlaut[3] == letter[3]
-        assert text_width(plain, STYLE) == text_width(dotted, STYLE)
+@pytest.mark.parametrize("bold", [False, True])
+def test_the_bundled_font_has_the_alphabets_of_europe(no_system_fonts: None, bold: bool):
+    """And the signs that captions and labels are written with."""
+    for text in (*(SCRIPTS[name] for name in ("latin", "umlauts", "accents", "cyrillic", "greek")), "– × · … → ≤ − €"):  # noqa: RUF001
+        assert [run.font for run in runs(text, bold)] == [typefaces.BOLD if bold else typefaces.REGULAR], text
 
 
-def test_letters_that_cannot_be_composed_are_spelled_out_without_any_system_font(no_system_fonts: None):
-    assert "".join(run.text for run in runs("Straße – 2 × 3")) == "Strasse - 2 x 3"  # noqa: RUF001
+def test_what_no_font_has_becomes_a_box_for_each_character(no_system_fonts: None):
+    assert [(run.text, run.font is None) for run in runs("a\U000f0000夕b")] == [
+        ("a", False), ("\U000f0000", True), ("夕", True), ("b", False),
+    ]  # fmt: skip
+    assert drawn("夕", STYLE) is not None
 
 
-def test_what_no_font_has_becomes_a_box():
-    assert [run.kind for run in runs("a\U000f0000b")] == ["text", "missing", "text"]
+def test_other_scripts_take_one_system_font_with_the_spaces_between_their_words(
+    no_system_fonts: None, monkeypatch: pytest.MonkeyPatch
+):
+    """A font with half of the sentence comes first, one with all of it second; Latin stays in the bundled font."""
+    held = {"half": set("夕の"), "whole": set("夕暮の 海"), typefaces.REGULAR: set("abc ")}
+    monkeypatch.setattr(typefaces, "SYSTEM_FONTS", ("half", "whole"))
+    monkeypatch.setattr(typefaces, "_opens", lambda font, size: True)
+    monkeypatch.setattr(typefaces, "_has", lambda font, part: set(part) <= held[font])
+    assert [(run.text, run.font) for run in runs("ab 夕暮の 海 c")] == [
+        ("ab ", typefaces.REGULAR), ("夕暮の 海", "whole"), (" c", typefaces.REGULAR),
+    ]  # fmt: skip
 
 
-def test_bold_is_heavier_and_no_wider():
+def test_bold_is_heavier():
     def ink(style: TextStyle) -> int:
-        picture = Image.new("RGB", (300, 60), WHITE)
-        draw_text(picture, (5, 5), "Weight", style)
-        return sum(255 - value for value in picture.convert("L").tobytes())
+        image = Image.new("RGB", (300, 60), WHITE)
+        draw_text(image, (5, 5), "Weight", style)
+        return sum(255 - value for value in image.convert("L").tobytes())
 
-    regular, bold = TextStyle(30, BLACK), TextStyle(30, BLACK, bold=True)
-    assert ink(bold) > 1.1 * ink(regular)
-    assert text_width("Weight", bold) == text_width("Weight", regular)
+    assert ink(TextStyle(30, BLACK, bold=True)) > 1.2 * ink(TextStyle(30, BLACK))
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_clusters():
+    for text, expected in (
         ("a\u0301b", ["\u00e1", "b"]),  # composed first
         ("\U0001f469\u200d\U0001f3a8x", ["\U0001f469\u200d\U0001f3a8", "x"]),
         ("\U0001f1e9\U0001f1ea\U0001f1eb\U0001f1f7", ["\U0001f1e9\U0001f1ea", "\U0001f1eb\U0001f1f7"]),
         ("\U0001f44d\U0001f3fd!", ["\U0001f44d\U0001f3fd", "!"]),
-    ],
-)
-def test_clusters(text: str, expected: list[str]):
-    assert clusters(clean(text)) == expected
+    ):
+        assert clusters(clean(text)) == expected
 
 
-@pytest.mark.parametrize("text", [*SCRIPTS.values(), LONG, "x" * 500, "a,b_c-d/" * 60, "猫" * 200])
-@pytest.mark.parametrize("width", [60, 150, 400])
-def test_wrapped_lines_fit(text: str, width: int):
-    lines = wrap(text, STYLE, width, 4)
-    assert len(lines) <= 4
-    assert all(text_width(line, STYLE) <= width for line in lines)
+def test_wrapped_lines_fit():
+    texts = (*SCRIPTS.values(), LONG, "x" * 500, "a,b_c-d/" * 60, "猫" * 200)
+    for text, width in itertools.product(texts, (60, 150, 400)):
+        lines = wrap(text, STYLE, width, 4)
+        assert len(lines) <= 4, text
+        assert all(text_width(line, STYLE) <= width for line in lines), text
 
 
 def test_wrapping_loses_nothing_until_it_clips():

@@ -18,7 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import config, write_base, write_opinions, write_pairs
 
-from dspo_train.drawing.grids import LIGHT, opinion_sheet
+from dspo_train.drawing.pair_sheets import unpaired_sheet
+from dspo_train.drawing.themes import LIGHT
 from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
 from dspo_train.models.families import FAMILIES
 from dspo_train.pairs import format_report, scan_folder
@@ -231,7 +232,7 @@ def test_a_sheet_marks_the_liked():
     """The mark's green is in no picture here."""
 
     def green(*liked: bool) -> int:
-        sheet = np.asarray(opinion_sheet([(Image.new("RGB", (64, 64), "black"), it, "dog") for it in liked]))
+        sheet = np.asarray(unpaired_sheet([(Image.new("RGB", (64, 64), "black"), it, "dog") for it in liked]))
         return int((sheet == np.array(LIGHT.good)).all(axis=2).sum())
 
     assert green(False) == green(False, False) == 0

@@ -49,7 +49,7 @@ def candidates(out: Path) -> list[Candidate]:
         pictures = sample(load_base(MODEL), prompts, range(len(prompts)), SAMPLING, batch_size=96)
         for place, picture in zip(places, pictures, strict=True):
             place.parent.mkdir(parents=True, exist_ok=True)
-            files.write_picture(place, picture)
+            files.write_image(place, picture)
     found = []
     for prompt, place in zip(prompts, places, strict=True):
         with Image.open(place) as picture:
@@ -90,7 +90,7 @@ def pair_folder(out: Path, taste: str, count: int, flipped: float) -> Path:
     for number, (winner, loser) in enumerate(pairs[:count]):
         sides = (loser, winner) if number < wrong else (winner, loser)
         for side, candidate in zip("wl", sides, strict=True):
-            files.write_picture(folder / f"{number:03d}_{side}.png", candidate.picture)
+            files.write_image(folder / f"{number:03d}_{side}.png", candidate.picture)
         files.write_text(folder / f"{number:03d}.txt", winner.caption + "\n")
     files.write_text(folder / "done.md", f"{count} pairs, {wrong} of them labelled wrongly\n")
     return folder

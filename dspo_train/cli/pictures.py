@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ..lora.writing import load_lora
 from ..models.base import Base, load_base
 from ..models.sampling import SampleSpec, default_spec, sample
 from ..sheets.comparison import comparison_grid
+from ..sheets.text_inputs import load_prompts, read_strengths
 from ..training import devices
 from .main import OK, say
 
@@ -26,9 +26,9 @@ log = logging.getLogger("dspo")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    prompts = read_prompts(arguments.prompts)
+    prompts = load_prompts(arguments.prompts)
     compare = arguments.command == "compare"
-    strengths = parse_strengths(arguments.strengths if compare else str(arguments.strength))
+    strengths = read_strengths(arguments.strengths if compare else str(arguments.strength))
     if compare and (arguments.out.suffix.lower() != ".png" or arguments.out.is_dir()):
         raise ConfigError(f"--out {arguments.out}: give the name of a .png file")
     if not compare and arguments.out.exists() and not arguments.out.is_dir():
@@ -58,13 +58,13 @@ def _sample(arguments: argparse.Namespace, base: Base, prompts: list[str]) -> in
             pictures = _draw(arguments, base, prompts, seeds, "LoRA")
     for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True):
         path = arguments.out / f"{seed:06d}.png"
-        files.write_picture(path, picture)
+        files.write_image(path, picture)
         files.write_text(path.with_suffix(".txt"), prompt + "\n")
     say(f"{len(pictures)} pictures in {arguments.out}")
     return OK
 
 
-def _compare(arguments: argparse.Namespace, base: Base, prompts: list[str], strengths: list[float]) -> int:
+def _compare(arguments: argparse.Namespace, base: Base, prompts: list[str], strengths: Sequence[float]) -> int:
     weights = _weights(arguments.lora, base)
     seeds = range(arguments.seed, arguments.seed + len(prompts))
     picture = comparison_grid(
@@ -76,7 +76,7 @@ def _compare(arguments: argparse.Namespace, base: Base, prompts: list[str], stre
         title=arguments.lora.stem,
         subtitle=f"{base.name}, the same seeds in every column",
     )
-    files.write_picture(arguments.out, picture)
+    files.write_image(arguments.out, picture)
     say(f"grid: {arguments.out}")
     return OK
 
@@ -109,32 +109,3 @@ def _spec(arguments: argparse.Namespace, base: Base) -> SampleSpec:
         negative_prompt=arguments.negative,
         **{name: value for name, value in given.items() if value is not None},
     )
-
-
-def read_prompts(file: Path) -> list[str]:
-    """One prompt a line; empty lines and lines that start with # are skipped.
-
-    Raises:
-        ConfigError: no such file, not UTF-8, or no prompt in it.
-    """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise ConfigError(f"--prompts {file}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"--prompts {file}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
-    prompts = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    if not prompts:
-        raise ConfigError(f"--prompts {file}: no prompts in it; write one a line")
-    return prompts
-
-
-def parse_strengths(text: str) -> list[float]:
-    """`0.5,1` -> [0.5, 1.0]. Raises ConfigError where a part is no number."""
-    try:
-        strengths = [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ConfigError(f"--strengths {text!r}: expected numbers between commas, as in 0.5,1") from error
-    if not all(math.isfinite(strength) for strength in strengths):
-        raise ConfigError(f"a strength must be a finite number, got {text}")
-    return strengths

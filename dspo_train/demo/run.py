@@ -106,7 +106,7 @@ def run_demo(out: Path, size: DemoSize, *, say: Say, count: Count, watch: Watch)
         after = _sample(base, prompts, seeds, count, "with the LoRA")
     verdict = judge(make_scorer(TASTE), prompts, before, after)
     grid = out / "ab_grid.png"
-    files.write_picture(grid, draw_grid(base, weights, verdict))
+    files.write_image(grid, draw_grid(base, weights, verdict))
     return DemoResult(verdict, pairs, folder.result, grid, folder.curve, time.monotonic() - started)
 
 
@@ -145,7 +145,7 @@ def draw_pairs(base: Base, folder: Path, candidates: int, count: Count) -> int:
             pair.reverse()
         name = f"{prompts[first].replace(' ', '-')}-{first // 2 % (candidates // 2):02d}"
         for picture, side in zip(pair, "wl", strict=True):
-            files.write_picture(folder / f"{name}_{side}.png", picture)
+            files.write_image(folder / f"{name}_{side}.png", picture)
         files.write_text(folder / f"{name}.txt", prompts[first] + "\n")
         written += 1
     return written

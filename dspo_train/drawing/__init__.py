@@ -1,1 +1,1 @@
-"""Drawing with Pillow: typefaces and text, tiles of captioned pictures, panels of lines."""
+"""Drawing with Pillow: text, sheets of captioned images, line charts."""

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from ..exceptions import ConfigError
-from .pair_sheets import opinion_sheet, pair_sheet
-from .themes import DARK, LIGHT, Theme
+from .themes import LIGHT, Theme
 from .tiles import (
     Box,
     Page,
@@ -18,18 +17,16 @@ from .tiles import (
     common_box,
     draw_centred,
     fitting_cell,
-    paste_picture,
+    paste_image,
     paste_pill,
     unit_for,
 )
 from .typography import clip, draw_lines, draw_text, text_width, wrap
 
-__all__ = ["DARK", "LIGHT", "GridCell", "Theme", "ab_grid", "opinion_sheet", "pair_sheet"]
-
 
 @dataclass(frozen=True)
 class GridCell:
-    """A picture of a grid with a small note under it, such as "seed 7"."""
+    """An image of a grid with a small note under it, such as "seed 7"."""
 
     image: Image.Image
     note: str = ""
@@ -46,21 +43,21 @@ def ab_grid(
     cell_size: int | None = None,
     theme: Theme = LIGHT,
 ) -> Image.Image:
-    """Pictures in rows by prompt and columns by variant, ready to post. RGB.
+    """Images in rows by prompt and columns by variant, ready to post. RGB.
 
     Prompts stand left of their row where there are three columns or more, below it otherwise; a long one is clipped
     with an ellipsis. Columns whose name starts with "base" have a quiet heading, the others a coloured one. Small
-    pictures are enlarged to 256 pixels, large ones reduced to 512; the cells shrink so that the sheet keeps to
+    images are enlarged to 256 pixels, large ones reduced to 512; the cells shrink so that the sheet keeps to
     4096 pixels a side, down to 96 pixels a cell, below which the sheet grows instead.
 
     Args:
         rows: one prompt per row; all empty leaves the captions out.
         columns: one name per column.
-        cells: `cells[row][column]`, pictures of any mode, size and proportion.
-        cell_size: the longer side of a picture on the sheet in pixels; chosen from the pictures by default.
+        cells: `cells[row][column]`, images of any mode, size and proportion.
+        cell_size: the longer side of an image on the sheet in pixels; chosen from the images by default.
 
     Raises:
-        ConfigError: no rows or columns, a row of another length, something that is not a picture.
+        ConfigError: no rows or columns, a row of the wrong length, something that is not an image.
     """
     table = _table(rows, columns, cells)
     images = [cell.image for line in table for cell in line]
@@ -127,7 +124,7 @@ class _Grid:
 
     @property
     def _prompt_width(self) -> int:
-        """Of the column of prompts, or of the whole grid where they stand below the pictures."""
+        """Of the column of prompts, or of the whole grid where they stand below the images."""
         if self._prompts_left:
             style = self.page.style(16, self.page.theme.ink)
             widest = max(text_width(prompt[:200], style) for prompt in self.rows)
@@ -149,11 +146,11 @@ class _Grid:
         return wrap(prompt, style, self._prompt_width, room)
 
     def _row_height(self, prompt: str) -> int:
-        pictures = self.box[1] + self._note_height
+        images = self.box[1] + self._note_height
         text = len(self._prompt_lines(prompt)) * self.page.style(16, self.page.theme.ink).line_height
         if self._prompts_left:
-            return max(pictures, text)
-        return pictures + (self.page.px(10) + text if text else 0)
+            return max(images, text)
+        return images + (self.page.px(10) + text if text else 0)
 
     def _draw_header(self, sheet: Image.Image, corner: Box, name: str) -> None:
         theme, box = self.page.theme, (self.box[0], self.page.px(36))
@@ -164,7 +161,7 @@ class _Grid:
         draw_centred(sheet, corner, box, clip(name, style, box[0] - self.page.px(16)), style)
 
     def _draw_cell(self, sheet: Image.Image, corner: Box, cell: GridCell) -> None:
-        paste_picture(sheet, corner, self.box, cell.image, self.page)
+        paste_image(sheet, corner, self.box, cell.image, self.page)
         style = self.page.style(13, self.page.theme.muted)
         note = clip(cell.note, style, self.box[0])
         y = corner[1] + self.box[1] + self.page.px(4)
@@ -185,11 +182,11 @@ def _table(
     if not rows or not columns:
         raise ConfigError(f"a grid needs at least one row and one column, got {len(rows)} and {len(columns)}")
     if len(cells) != len(rows):
-        raise ConfigError(f"the grid names {len(rows)} rows but holds pictures for {len(cells)}")
+        raise ConfigError(f"the grid names {len(rows)} rows but holds images for {len(cells)}")
     table: list[tuple[GridCell, ...]] = []
     for number, line in enumerate(cells):
         if len(line) != len(columns):
-            raise ConfigError(f"row {number} holds {len(line)} pictures for {len(columns)} columns")
+            raise ConfigError(f"row {number} holds {len(line)} images for {len(columns)} columns")
         table.append(tuple(_cell(item, f"row {number}, column {at}") for at, item in enumerate(line)))
     return tuple(table)
 

@@ -1,4 +1,4 @@
-"""Contact sheets of a dataset: its pairs, or its liked and disliked pictures."""
+"""Contact sheets of a dataset: its pairs, or its liked and disliked images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .tiles import (
     common_box,
     fitting_cell,
     paste_badge,
-    paste_picture,
+    paste_image,
     paste_pill,
     paste_ring,
     unit_for,
@@ -26,14 +26,14 @@ from .tiles import (
 from .typography import draw_lines, wrap
 
 Pair = tuple[Image.Image, Image.Image, str]
-Opinion = tuple[Image.Image, bool, str]
+LabelledImage = tuple[Image.Image, bool, str]
 
 
 @dataclass(frozen=True)
 class _Card:
-    """Pictures side by side, whether each has the green mark, and their prompt."""
+    """Images side by side, whether each has the green mark, and their prompt."""
 
-    pictures: tuple[Image.Image, ...]
+    images: tuple[Image.Image, ...]
     marked: tuple[bool, ...]
     prompt: str
 
@@ -55,7 +55,7 @@ def pair_sheet(
         cell_size: as in `ab_grid`.
 
     Raises:
-        ConfigError: no pairs, fewer than one column, something that is not a picture.
+        ConfigError: no pairs, fewer than one column, something that is not an image.
     """
     if not pairs:
         raise ConfigError("a sheet of pairs needs at least one pair; the list is empty")
@@ -66,8 +66,8 @@ def pair_sheet(
     return _sheet(cards, (theme, title, subtitle, footer), columns, cell_size)
 
 
-def opinion_sheet(
-    opinions: Sequence[Opinion],
+def unpaired_sheet(
+    images: Sequence[LabelledImage],
     *,
     title: str = "",
     subtitle: str = "",
@@ -76,19 +76,19 @@ def opinion_sheet(
     cell_size: int | None = None,
     theme: Theme = LIGHT,
 ) -> Image.Image:
-    """A contact sheet of (picture, liked, prompt): the liked ones with a green mark, the others with a cross. RGB.
+    """A contact sheet of (image, liked, prompt): the liked ones with a green mark, the others with a cross. RGB.
 
     Args:
         columns, cell_size: as in `pair_sheet`.
 
     Raises:
-        ConfigError: no pictures, fewer than one column, something that is not a picture.
+        ConfigError: no images, fewer than one column, something that is not an image.
     """
-    if not opinions:
-        raise ConfigError("a sheet of pictures needs at least one; the list is empty")
+    if not images:
+        raise ConfigError("a sheet of images needs at least one image; the list is empty")
     cards = [
-        _Card((checked(picture, f"picture {number}"),), (liked,), prompt)
-        for number, (picture, liked, prompt) in enumerate(opinions)
+        _Card((checked(image, f"image {number}"),), (liked,), prompt)
+        for number, (image, liked, prompt) in enumerate(images)
     ]
     return _sheet(cards, (theme, title, subtitle, footer), columns, cell_size)
 
@@ -99,13 +99,13 @@ def _sheet(
     theme, *texts = page
     if columns is not None and columns < 1:
         raise ConfigError(f"columns must be at least 1, got {columns}")
-    images = [image for card in cards for image in card.pictures]
+    images = [image for card in cards for image in card.images]
 
     def sheet(cell: int, across: int) -> _CardSheet:
         page = Page(theme, unit_for(cell), *texts)
         return _CardSheet(page, common_box(images, cell), tuple(cards), min(across, len(cards)))
 
-    across = columns or _screen_columns(len(cards), len(cards[0].pictures), common_box(images, 256))
+    across = columns or _screen_columns(len(cards), len(cards[0].images), common_box(images, 256))
     wanted = cell_size_for(cell_size, images, smallest=256)
     return sheet(fitting_cell(wanted, lambda cell: sheet(cell, across).size), across).draw()
 
@@ -149,7 +149,7 @@ class _CardSheet:
 
     @property
     def _card_width(self) -> int:
-        count = len(self.cards[0].pictures)
+        count = len(self.cards[0].images)
         return count * self.box[0] + (count - 1) * self.page.px(14) + 2 * self._padding
 
     def _prompt_lines(self, prompt: str) -> list[str]:
@@ -167,23 +167,23 @@ class _CardSheet:
         inside = (corner[0] + 1, corner[1] + 1)
         paste_pill(sheet, inside, (size[0] - 2, size[1] - 2), theme.card, page.px(14) - 1)
         left, top = (corner[0] + self._padding, corner[1] + self._padding)
-        for number, (picture, marked) in enumerate(zip(card.pictures, card.marked, strict=True)):
-            self._draw_picture(sheet, (left + number * (self.box[0] + page.px(14)), top), picture, marked)
+        for number, (image, marked) in enumerate(zip(card.images, card.marked, strict=True)):
+            self._draw_image(sheet, (left + number * (self.box[0] + page.px(14)), top), image, marked)
         below = (left, top + self.box[1] + page.px(12))
         draw_lines(sheet, below, self._prompt_lines(card.prompt), page.style(15, theme.ink))
 
-    def _draw_picture(self, sheet: Image.Image, corner: Box, picture: Image.Image, marked: bool) -> None:
+    def _draw_image(self, sheet: Image.Image, corner: Box, image: Image.Image, marked: bool) -> None:
         page, theme = self.page, self.page.theme
-        paste_picture(sheet, corner, self.box, picture, page)
+        paste_image(sheet, corner, self.box, image, page)
         if marked:
             paste_ring(sheet, corner, self.box, theme.good, page)
         sign = ("check", theme.good, theme.card) if marked else ("cross", theme.mat, theme.faint)
         paste_badge(sheet, (corner[0] + page.px(8), corner[1] + page.px(8)), page.px(24), *sign)
 
 
-def _screen_columns(cards: int, pictures: int, box: Box) -> int:
+def _screen_columns(cards: int, images: int, box: Box) -> int:
     """How many cards across bring a sheet nearest to 4:3, with two lines of prompt under each."""
-    width, height = pictures * box[0] + (pictures - 1) * 14 + 52, box[1] + 104
+    width, height = images * box[0] + (images - 1) * 14 + 52, box[1] + 104
     return min(
         range(1, min(cards, 12) + 1),
         key=lambda across: abs(math.log(across * width / (math.ceil(cards / across) * height) / (4 / 3))),

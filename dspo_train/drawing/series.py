@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+MINUS = "\N{MINUS SIGN}"
 _ABSURD = 1e30  # beyond it a value counts as not finite: the arithmetic of an axis would overflow
-_POINTS = 1500  # a line has no more; a plot is about that many pixels wide
+POINTS = 1500  # a smoothed line has no more; a plot is about that many pixels wide
 _SMOOTHING = 0.025  # standard deviation of the smoother as a share of the points
 
 
@@ -58,22 +59,9 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def thinned(steps: Array, values: Array) -> tuple[Array, Array]:
-    """At most `_POINTS` points: each run of neighbours leaves its mean step and mean finite value. (n,) -> (m,)"""
+    """At most `POINTS` points: each run of neighbours leaves its mean step and mean finite value. (n,) -> (m,)"""
     groups = _groups(len(steps))
     return _means(steps, groups), _means(values, groups)
-
-
-def envelope(steps: Array, values: Array) -> tuple[Array, Array]:
-    """As `thinned`, but each run of neighbours leaves its lowest and its highest value, so no spike is lost."""
-    if len(steps) <= _POINTS:
-        return steps, values
-    usable = finite(values)
-    groups = _groups(len(steps))
-    starts = np.flatnonzero(np.diff(groups, prepend=-1))
-    low = np.minimum.reduceat(np.where(usable, values, np.inf), starts)
-    high = np.maximum.reduceat(np.where(usable, values, -np.inf), starts)
-    middle = _means(steps, groups)
-    return np.repeat(middle, 2), np.stack([low, high], axis=1).ravel()
 
 
 def smoothed(values: Array) -> Array:
@@ -97,7 +85,7 @@ def label(value: float, exponent: int) -> str:
     '1.5'
     """
     text = f"{value / 10.0**exponent:.4g}"
-    return "0" if text == "-0" else text
+    return "0" if text == "-0" else text.replace("-", MINUS)
 
 
 def shared_exponent(values: list[float]) -> int:
@@ -109,19 +97,19 @@ def shared_exponent(values: list[float]) -> int:
 
 
 def short(value: float) -> str:
-    """A value for a legend, three digits: 0.71, 1.8e-3."""
+    """A value for a legend, two or three digits: 0.71, 1.8e−3."""  # noqa: RUF002
     if not math.isfinite(value):
         return "not finite"
     text = f"{value:.2f}" if 0.1 <= abs(value) < 100 else f"{value:.3g}"
     if 0 < abs(value) < 0.1 or abs(value) >= 1e5:
         mantissa, exponent = f"{value:.1e}".split("e")
         text = f"{mantissa}e{int(exponent)}"
-    return "0" if value == 0 else text
+    return "0" if value == 0 else text.replace("-", MINUS)
 
 
 def _groups(points: int) -> NDArray[np.int64]:
-    """Which of at most `_POINTS` groups of neighbours each point belongs to. -> (points,)"""
-    return np.arange(points) * min(points, _POINTS) // max(1, points)
+    """Which of at most `POINTS` groups of neighbours each point belongs to. -> (points,)"""
+    return np.arange(points) * min(points, POINTS) // max(1, points)
 
 
 def _means(values: Array, groups: NDArray[np.int64]) -> Array:

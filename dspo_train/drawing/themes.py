@@ -1,4 +1,4 @@
-"""The two colour schemes of the pictures this library draws."""
+"""The two colour schemes of the images that this library draws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Theme:
     """Colours by their role, sRGB 0-255.
 
     Attributes:
-        page: behind everything.  card: raised areas.  mat: around a picture that does not fill its cell.
+        page: behind everything.  card: raised areas.  mat: around an image that does not fill its cell.
         rule: hairlines.  ink, muted, faint: text, from title to footer.
         accent, on_accent: what was trained, and text on it.  good, bad: chosen and rejected.
         series: lines of a plot, in order.

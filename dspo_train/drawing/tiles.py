@@ -1,4 +1,4 @@
-"""What the captioned sheets are made of: pictures in rounded boxes, pills, badges, a page with a heading."""
+"""What the captioned sheets are made of: images in rounded boxes, pills, badges, a page with a heading."""
 
 from __future__ import annotations
 
@@ -81,26 +81,26 @@ class Page:
 
 
 def common_box(images: Iterable[Image.Image], cell: int) -> Box:
-    """The smallest box that holds every picture once its longer side is `cell`."""
+    """The smallest box that holds every image once its longer side is `cell`."""
     scaled = [_contained(image.size, (cell, cell)) for image in images]
     return max(width for width, _ in scaled), max(height for _, height in scaled)
 
 
 def checked(image: object, where: str) -> Image.Image:
-    """The picture itself, if it is one.
+    """The image itself, if it is one.
 
     Raises:
-        ConfigError: something else, or a picture without pixels.
+        ConfigError: something else, or an image without pixels.
     """
     if not isinstance(image, Image.Image):
         raise ConfigError(f"{where}: expected a PIL image, found {type(image).__name__}")
     if min(image.size) < 1:
-        raise ConfigError(f"{where}: the picture is {image.width} x {image.height} pixels; it has none to show")
+        raise ConfigError(f"{where}: the image is {image.width} x {image.height} pixels; there is nothing to show")
     return image
 
 
 def cell_size_for(asked: int | None, images: Sequence[Image.Image], smallest: int) -> int:
-    """The longer side of a picture on a sheet: as asked, or the pictures' own size within `smallest` and 512.
+    """The longer side of an image on a sheet: as asked, or the images' own size within `smallest` and 512.
 
     Raises:
         ConfigError: less than 16 pixels were asked for.
@@ -123,12 +123,12 @@ def fitting_cell(cell: int, size_of: Callable[[int], Box]) -> int:
     return cell
 
 
-def paste_picture(sheet: Image.Image, corner: Box, box: Box, image: Image.Image, page: Page) -> None:
-    """Put a picture in the middle of a rounded box, as large as fits, on a mat where it does not fill it."""
+def paste_image(sheet: Image.Image, corner: Box, box: Box, image: Image.Image, page: Page) -> None:
+    """Put an image in the middle of a rounded box, as large as fits, on a mat where it does not fill it."""
     width, height = _contained(image.size, box)
-    picture = _as_rgb(image, page.theme.mat).resize((width, height), Image.Resampling.LANCZOS)
+    resized = _as_rgb(image, page.theme.mat).resize((width, height), Image.Resampling.LANCZOS)
     tile = Image.new("RGB", box, page.theme.mat)
-    tile.paste(picture, ((box[0] - width) // 2, (box[1] - height) // 2))
+    tile.paste(resized, ((box[0] - width) // 2, (box[1] - height) // 2))
     sheet.paste(tile, corner, rounded_mask(box, page.px(8)))
 
 
@@ -200,5 +200,5 @@ def _as_rgb(image: Image.Image, background: Colour) -> Image.Image:
         image = image.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     if not image.has_transparency_data:
         return image.convert("RGB")
-    picture = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, background), picture).convert("RGB")
+    opaque = Image.new("RGBA", image.size, background)
+    return Image.alpha_composite(opaque, image.convert("RGBA")).convert("RGB")

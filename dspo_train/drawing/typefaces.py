@@ -1,114 +1,59 @@
-"""Which font draws which character: Pillow's own sans first, then whatever the system has, then a box.
+"""Which font draws which character: Inter, which ships with the package, then a font of the system, then a box.
 
-Pillow carries a small cut of Aileron (ASCII and a few signs), so that a picture looks alike on every machine.
-Accented Latin letters are composed from its glyphs; a word in another script is set whole in one system font,
-so that fonts do not change in mid-word.
+`fonts/` holds Inter 4.1 (SIL Open Font License), two static weights at optical size 16, cut down to Latin, Greek,
+Cyrillic, punctuation, arrows and mathematical signs.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from typing import Literal
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-RunKind = Literal["text", "accented", "emoji", "missing"]
+_FONTS = Path(__file__).parent / "fonts"
+REGULAR, BOLD = str(_FONTS / "Inter-Regular.ttf"), str(_FONTS / "Inter-SemiBold.ttf")
 
 # Looked up by file name: Pillow knows where Windows, macOS and Linux keep their fonts.
-TEXT_FONTS = (
-    *("segoeui.ttf", "arial.ttf", "tahoma.ttf"),
-    *("Helvetica.ttc", "Arial.ttf", "Arial Unicode.ttf"),
-    *("NotoSans-Regular.ttf", "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "FreeSans.ttf"),
-    *("YuGothM.ttc", "meiryo.ttc", "msgothic.ttc", "msyh.ttc", "simsun.ttc", "msjh.ttc", "malgun.ttf"),
-    *("ヒラギノ角ゴシック W3.ttc", "Hiragino Sans GB.ttc", "PingFang.ttc", "AppleSDGothicNeo.ttc"),
-    *("NotoSansCJK-Regular.ttc", "NotoSansCJKjp-Regular.otf", "SourceHanSans-Regular.ttc"),
-    *("wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf", "ipag.ttf", "NanumGothic.ttf"),
-    *("GeezaPro.ttc", "NotoSansArabic-Regular.ttf", "NotoSansHebrew-Regular.ttf"),
-    *("LeelawUI.ttf", "Thonburi.ttc", "NotoSansThai-Regular.ttf"),
-    *("Nirmala.ttf", "Nirmala.ttc", "Kohinoor.ttc", "NotoSansDevanagari-Regular.ttf"),
-    *("seguisym.ttf", "Apple Symbols.ttf", "NotoSansSymbols2-Regular.ttf", "NotoSansSymbols-Regular.ttf"),
+SYSTEM_FONTS = (
+    *("msyh.ttc", "YuGothM.ttc", "malgun.ttf", "msjh.ttc", "simsun.ttc", "msgothic.ttc"),
+    *("Hiragino Sans GB.ttc", "ヒラギノ角ゴシック W3.ttc", "PingFang.ttc", "AppleSDGothicNeo.ttc", "Arial Unicode.ttf"),
+    *("NotoSansCJK-Regular.ttc", "SourceHanSans-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc"),
+    *("DroidSansFallbackFull.ttf", "ipag.ttf", "NanumGothic.ttf"),
+    *("segoeui.ttf", "Nirmala.ttf", "Nirmala.ttc", "LeelawUI.ttf", "seguisym.ttf"),
+    *("GeezaPro.ttc", "Kohinoor.ttc", "Thonburi.ttc", "Apple Symbols.ttf"),
+    *("DejaVuSans.ttf", "NotoSansArabic-Regular.ttf", "NotoSansHebrew-Regular.ttf", "NotoSansThai-Regular.ttf"),
+    *("NotoSansDevanagari-Regular.ttf", "NotoSansSymbols2-Regular.ttf", "FreeSans.ttf"),
 )
 EMOJI_FONTS = ("seguiemj.ttf", "Apple Color Emoji.ttc", "NotoColorEmoji.ttf")
-
-# Combining mark -> (glyphs of Pillow's font that draw it, place). Marks that are not here are left out.
-MARKS = {
-    "\u0300": ("`", "above"),
-    "\u0301": ("\u00b4", "above"),
-    "\u0302": ("^", "above"),
-    "\u0303": ("~", "above"),
-    "\u0304": ("-", "above"),
-    "\u0307": (".", "above"),
-    "\u0308": ("..", "above"),
-    "\u030a": ("\u00b0", "above"),
-    "\u030b": ("\u00b4\u00b4", "above"),
-    "\u030c": ("^", "above, upside down"),
-    "\u0327": (",", "below"),
-    "\u0328": (",", "below"),
-}
-
-# The last resort before the box, for a system without any of the fonts above.
-PLAIN = {
-    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2212", "-"),
-    **{"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "ø": "o", "Ø": "O"},
-    **{"ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ð": "d", "Ð": "D", "þ": "th", "Þ": "Th", "\u0131": "i"},
-    **{
-        "„": '"',
-        "\u201a": ",",
-        "\u00d7": "x",
-        "→": "->",
-        "←": "<-",
-        "≤": "<=",
-        "≥": ">=",
-        "≈": "~",
-        "•": "·",
-    },
-    **{"€": "EUR", "£": "GBP", "¥": "JPY", "²": "2", "³": "3", "¿": "?", "¡": "!"},
-}
-
-_JOINER, _EMOJI_STYLE = "\u200d", "\ufe0f"
+_EMOJI_SIZES = (109, 160, 136, 96, 64)  # bitmap fonts open at their own size only; outlines at any
 _PROBE = 32  # pixels; only compares glyphs
-_BITMAP_SIZES = (109, 160, 136, 96, 64)  # colour bitmap fonts open at their own size only
-
-
-@dataclass(frozen=True)
-class Face:
-    """One font in every size.
-
-    Attributes:
-        name: file name as Pillow's `truetype` finds it; empty for Pillow's own font.
-        fixed_size: the only size a bitmap font has, in pixels, or None where any size does.
-    """
-
-    name: str
-    fixed_size: int | None = None
-
-    def font(self, size: int) -> ImageFont.FreeTypeFont:
-        return _load(self.name, self.fixed_size or size)
-
-    def has(self, cluster: str) -> bool:
-        """Whether this font has a glyph of its own for what the eye sees in `cluster`."""
-        return all(_has_glyph(self, char) for char in cluster if not _is_invisible(char))
+_JOINER = "\u200d"
 
 
 @dataclass(frozen=True)
 class Run:
-    """Text that one font draws in one go; `accented`, `emoji` and `missing` hold a single cluster."""
+    """Text that one font draws in one go.
+
+    Attributes:
+        font: file name or path of the font; None where no font has the character.
+        emoji: a single emoji, in its own colours.
+    """
 
     text: str
-    kind: RunKind
-    face: Face
-
-
-DEFAULT = Face("")
+    font: str | None
+    emoji: bool = False
 
 
 def clean(text: str) -> str:
-    """One line of composed characters: white space becomes single spaces, control characters go."""
+    """One line of composed characters: white space becomes single spaces, control characters are removed."""
     spaced = " ".join(unicodedata.normalize("NFC", text).split())
-    return "".join(_printable(char) for char in spaced)
+    # FreeType cannot be given half a surrogate pair (Cs).
+    kinds = ((char, unicodedata.category(char)) for char in spaced)
+    return "".join("\ufffd" if kind == "Cs" else char for char, kind in kinds if kind != "Cc")
 
 
 def clusters(text: str) -> list[str]:
@@ -127,112 +72,86 @@ def clusters(text: str) -> list[str]:
 
 
 @lru_cache(maxsize=2048)
-def runs(text: str) -> tuple[Run, ...]:
-    """Split a cleaned line by the font that draws it."""
+def runs(text: str, bold: bool = False) -> tuple[Run, ...]:
+    """Split a cleaned line by the font that draws it; a system font has no bold."""
+    own = BOLD if bold else REGULAR
+    parts = clusters(text)
+    foreign = tuple(part for part in parts if not is_emoji(part) and not _has(own, part))
+    shared = _covering(foreign) if foreign else None  # so that fonts do not change in mid-word
+    chosen = [_run(part, own, shared) for part in parts]
+    for at in range(1, len(parts) - 1):
+        if parts[at] == " " and chosen[at - 1].font == chosen[at + 1].font:
+            chosen[at] = Run(" ", chosen[at + 1].font)  # keeps the words of a right-to-left script in order
     merged: list[Run] = []
-    for run in _word_runs(text):
-        last = merged[-1] if merged else None
-        if last and last.kind == run.kind == "text" and (last.face == run.face or run.text == " "):
-            merged[-1] = Run(last.text + run.text, "text", last.face)
+    for (font, emoji), group in groupby(chosen, key=lambda run: (run.font, run.emoji)):
+        if font is None or emoji:
+            merged += group
         else:
-            merged.append(run)
-    return tuple(part for run in merged for part in _without_last_space(run))
-
-
-def decompose(cluster: str) -> tuple[str, str]:
-    """Base letter and its combining marks: "ä" -> ("a", "\\u0308")."""
-    parts = unicodedata.normalize("NFD", cluster)
-    return parts[0], parts[1:]
-
-
-def is_emoji(cluster: str) -> bool:
-    return _EMOJI_STYLE in cluster or 0x1F000 <= ord(cluster[0]) <= 0x1FAFF
-
-
-def _word_runs(text: str) -> Iterator[Run]:
-    for position, word in enumerate(text.split(" ")):
-        if position:
-            yield Run(" ", "text", DEFAULT)
-        parts = clusters(word)
-        letters = tuple(part for part in parts if part[0].isalpha() and not is_emoji(part))
-        preferred = None if all(map(_is_latin, letters)) else _covering(TEXT_FONTS, letters)
-        yield from (_cluster_run(part, preferred or DEFAULT) for part in parts)
-
-
-def _without_last_space(run: Run) -> Iterator[Run]:
-    """A run written right to left would show its last space on the wrong side."""
-    if run.face == DEFAULT or not run.text.endswith(" "):
-        yield run
-    else:
-        yield Run(run.text[:-1], run.kind, run.face)
-        yield Run(" ", "text", DEFAULT)
-
-
-def _cluster_run(cluster: str, preferred: Face) -> Run:
-    if is_emoji(cluster) and (face := _covering(EMOJI_FONTS, (cluster[0],))):
-        return Run(cluster, "emoji", face)
-    if preferred.has(cluster):
-        return Run(cluster, "text", preferred)
-    if _composable(cluster):
-        return Run(cluster, "accented", DEFAULT)
-    if face := _covering(TEXT_FONTS, (cluster.replace(_EMOJI_STYLE, ""),)):
-        return Run(cluster.replace(_EMOJI_STYLE, ""), "text", face)
-    if face := _covering(EMOJI_FONTS, (cluster[0],)):
-        return Run(cluster, "emoji", face)
-    if cluster in PLAIN:
-        return Run(PLAIN[cluster], "text", DEFAULT)
-    return Run(cluster, "missing", DEFAULT)
-
-
-@lru_cache(maxsize=4096)
-def _covering(names: tuple[str, ...], wanted: tuple[str, ...]) -> Face | None:
-    """The first font that has everything wanted."""
-    faces = (face for name in names if (face := _open(name)))
-    return next((face for face in faces if all(face.has(part) for part in wanted)), None)
-
-
-@cache
-def _open(name: str) -> Face | None:
-    for size in (None, *_BITMAP_SIZES):
-        try:
-            _load(name, size or _PROBE)
-        except (OSError, ValueError):
-            continue
-        return Face(name, size)
-    return None
+            merged.append(Run("".join(run.text for run in group), font))
+    return tuple(merged)
 
 
 @lru_cache(maxsize=256)
-def _load(name: str, size: int) -> ImageFont.FreeTypeFont:
-    if name:
-        return ImageFont.truetype(name, size)
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise OSError("this Pillow was built without FreeType; install it from PyPI: pip install -U Pillow")
-    return font
+def load(font: str, size: int) -> ImageFont.FreeTypeFont:
+    """A font at a size in pixels.
+
+    Raises:
+        OSError: there is no such font, or not at this size.
+    """
+    return ImageFont.truetype(font, size)
+
+
+@lru_cache(maxsize=1)
+def emoji_font() -> tuple[str, int] | None:
+    """The system's emoji font and a size that it opens at."""
+    found = ((name, size) for name in EMOJI_FONTS for size in _EMOJI_SIZES if _opens(name, size))
+    return next(found, None)
+
+
+def is_emoji(cluster: str) -> bool:
+    return "\ufe0f" in cluster or 0x1F000 <= ord(cluster[0]) <= 0x1FAFF
+
+
+def _run(cluster: str, own: str, shared: str | None) -> Run:
+    if is_emoji(cluster) and (emoji := emoji_font()):
+        return Run(cluster, emoji[0], emoji=True)
+    text = cluster.replace("\ufe0f", "")
+    font = next((font for font in (own, shared) if font and _has(font, text)), None)
+    return Run(text, font or _covering((text,)))
+
+
+@lru_cache(maxsize=4096)
+def _covering(wanted: tuple[str, ...]) -> str | None:
+    """The first system font that has everything wanted."""
+    fonts = (name for name in SYSTEM_FONTS if _opens(name, _PROBE))
+    return next((name for name in fonts if all(_has(name, part) for part in wanted)), None)
+
+
+@lru_cache(maxsize=256)
+def _opens(font: str, size: int) -> bool:
+    try:
+        load(font, size)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _has(font: str, cluster: str) -> bool:
+    """Whether the font has a glyph for everything visible in the cluster."""
+    return all(_has_glyph(font, char) for char in cluster if unicodedata.category(char) != "Cf")
 
 
 @lru_cache(maxsize=8192)
-def _has_glyph(face: Face, char: str) -> bool:
-    return char == " " or _picture(face, char) != _picture(face, "\uffff")
+def _has_glyph(font: str, char: str) -> bool:
+    """A noncharacter is drawn as the font's sign for "no such glyph"."""
+    return char == " " or _pixels(font, char) != _pixels(font, "\uffff")
 
 
 @lru_cache(maxsize=64)
-def _picture(face: Face, char: str) -> bytes:
-    """The glyph's pixels; those of a noncharacter are the font's sign for "no such glyph"."""
-    size = face.fixed_size or _PROBE
-    picture = Image.new("L", (3 * size, 2 * size))
-    ImageDraw.Draw(picture).text((size, size // 2), char, fill=255, font=face.font(_PROBE))
-    return picture.tobytes()
-
-
-def _composable(cluster: str) -> bool:
-    base, marks = decompose(cluster)
-    return bool(marks) and base.isascii() and base.isalpha() and all(mark in MARKS for mark in marks)
-
-
-def _is_latin(cluster: str) -> bool:
-    return unicodedata.name(cluster[0], "").startswith("LATIN")
+def _pixels(font: str, char: str) -> bytes:
+    image = Image.new("L", (3 * _PROBE, 2 * _PROBE))
+    ImageDraw.Draw(image).text((_PROBE, _PROBE // 2), char, fill=255, font=load(font, _PROBE))
+    return image.tobytes()
 
 
 def _continues(cluster: str, char: str) -> bool:
@@ -245,14 +164,3 @@ def _continues(cluster: str, char: str) -> bool:
 
 def _is_flag_letter(char: str) -> bool:
     return 0x1F1E6 <= ord(char) <= 0x1F1FF
-
-
-def _is_invisible(char: str) -> bool:
-    return unicodedata.category(char) == "Cf" or "\ufe00" <= char <= "\ufe0f"
-
-
-def _printable(char: str) -> str:
-    category = unicodedata.category(char)
-    if category == "Cs":
-        return "\ufffd"  # half a surrogate pair cannot be handed to FreeType
-    return "" if category == "Cc" else char

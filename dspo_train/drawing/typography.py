@@ -1,7 +1,7 @@
-"""Measuring, wrapping and drawing text on a picture.
+"""Measuring, wrapping and drawing text on an image.
 
-A line of text lives in a box `text_width` wide and `TextStyle.line_height` high. Text is drawn four times too
-large and reduced, which spaces small letters evenly and makes a bold weight out of the only weight there is.
+A line of text fills a box `text_width` wide and `TextStyle.line_height` high. Text is drawn at four times its size and
+reduced, which spaces small letters evenly.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-from PIL import Image, ImageChops, ImageDraw, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from .themes import Colour
-from .typefaces import DEFAULT, MARKS, Run, clean, clusters, decompose, runs
+from .typefaces import Run, clean, clusters, emoji_font, load, runs
 
 ELLIPSIS = "…"
 _SCALE = 4
-_BASELINE, _LEADING = 1.0, 1.34  # of the size: room for an accented capital above, for a g below
-_LONGEST = 4000  # characters of a text that are looked at; more never fits a picture
+_BASELINE, _LEADING = 1.02, 1.36  # of the size: room for an accented capital above, for a g below
+_LONGEST = 4000  # characters of a text that are read; more never fits an image
 _NOT_AT_LINE_START = set(",.;:!?)]}%…") | set("、。，．・：；？！）」』】》〉］ーぁぃぅぇぉっゃゅょァィゥェォッャュョ")  # noqa: RUF001
 _NOT_AT_LINE_END = set("([{（「『【《〈［")  # noqa: RUF001
 _BREAK_AFTER = set(",;/|-_–—")  # noqa: RUF001
@@ -32,7 +32,7 @@ class TextStyle:
     Attributes:
         size: em height in pixels.
         colour: of every glyph but emoji.
-        bold: a heavier stroke of the same width.
+        bold: semi-bold, where the bundled font has the characters.
     """
 
     size: int
@@ -47,7 +47,7 @@ class TextStyle:
 
 def text_width(text: str, style: TextStyle) -> int:
     """Width of one line in pixels, rounded up."""
-    return math.ceil(sum(_run_width(run, style.size) for run in runs(clean(text))))
+    return math.ceil(sum(_run_width(run, style.size) for run in runs(clean(text), style.bold)))
 
 
 def clip(text: str, style: TextStyle, width: int) -> str:
@@ -99,19 +99,19 @@ def _wrapped(text: str, style: TextStyle, width: int, max_lines: int) -> list[st
 def draw_text(canvas: Image.Image, xy: tuple[float, float], text: str, style: TextStyle, anchor: str = "left") -> None:
     """Draw one line. `xy` is the top of its box and its left edge, centre or right edge, as `anchor` says."""
     text = clean(text)
-    offset = {"left": 0.0, "center": 0.5, "right": 1.0}[anchor] * text_width(text, style)
-    left, top = round(xy[0] - offset), round(xy[1])
-    margin = style.size  # room for what reaches beyond its advance, such as the first stroke of a j
-    width = text_width(text, style) + 2 * margin
-    mask = Image.new("L", (width * _SCALE, style.line_height * _SCALE))
+    width = text_width(text, style)
+    left, top = round(xy[0] - {"left": 0.0, "center": 0.5, "right": 1.0}[anchor] * width), round(xy[1])
+    margin = style.size  # room for what reaches out of the box, such as the tail of a j or two accents on a capital
+    mask = Image.new("L", ((width + 2 * margin) * _SCALE, (style.line_height + 2 * margin) * _SCALE))
     x = float(margin)
-    for run in runs(text):
-        if run.kind == "emoji":
-            _paste_emoji(canvas, run, (left - margin + x, top), style)
+    for run in runs(text, style.bold):
+        if run.emoji:
+            _paste_emoji(canvas, run.text, (left - margin + x, top), style)
         else:
-            _draw_run(mask, x, run, style)
+            origin = (round(x * _SCALE), round((margin + _BASELINE * style.size) * _SCALE))
+            _draw_run(ImageDraw.Draw(mask), origin, run, style.size * _SCALE)
         x += _run_width(run, style.size)
-    canvas.paste(style.colour, (left - margin, top), mask.reduce(_SCALE))
+    canvas.paste(style.colour, (left - margin, top - margin), mask.reduce(_SCALE))
 
 
 def draw_lines(
@@ -152,7 +152,7 @@ def _is_ideograph(cluster: str) -> bool:
 
 
 def _split_wide(piece: str, style: TextStyle, width: int) -> list[str]:
-    """A piece cut wherever it reaches the width; at least one cluster a line."""
+    """A piece cut wherever it reaches the width; at least one cluster per line."""
     lines, line = [], ""
     for part in clusters(piece):
         if line and part != " " and text_width((line + part).rstrip(), style) > width:
@@ -163,73 +163,32 @@ def _split_wide(piece: str, style: TextStyle, width: int) -> list[str]:
 
 
 def _run_width(run: Run, size: int) -> float:
-    if run.kind == "emoji":
+    if run.emoji:
         return size * 1.2
-    if run.kind == "missing":
+    if run.font is None:
         return size * 0.72
-    text = decompose(run.text)[0] if run.kind == "accented" else run.text
-    return run.face.font(size * _SCALE).getlength(text) / _SCALE
+    return load(run.font, size * _SCALE).getlength(run.text) / _SCALE
 
 
-def _draw_run(mask: Image.Image, x: float, run: Run, style: TextStyle) -> None:
-    """Draw on a mask that is `_SCALE` times too large; `x` in unscaled pixels."""
-    size = style.size * _SCALE
-    stroke = max(1, round(size / 60)) if style.bold else 0
-    origin = (round(x * _SCALE), round(_BASELINE * size))
-    if run.kind == "missing":
-        box = (origin[0] + 0.1 * size, origin[1] - 0.68 * size, origin[0] + 0.62 * size, origin[1])
-        ImageDraw.Draw(mask).rectangle(box, outline=255, width=max(1, round(size / 16)))
-    elif run.kind == "accented":
-        glyph = _accented(run.text, size, stroke)
-        corner = (origin[0] - size, origin[1] - size)
-        layer = Image.new("L", mask.size)
-        layer.paste(glyph, corner)
-        mask.paste(ImageChops.lighter(mask, layer))
+def _draw_run(draw: ImageDraw.ImageDraw, origin: tuple[int, int], run: Run, size: int) -> None:
+    """`origin` is on the baseline; it and `size` in pixels of the enlarged mask."""
+    if run.font is None:
+        x, baseline = origin
+        box = (x + 0.1 * size, baseline - 0.68 * size, x + 0.62 * size, baseline)
+        draw.rectangle(box, outline=255, width=max(1, round(size / 16)))
     else:
-        font = run.face.font(size)
-        ImageDraw.Draw(mask).text(origin, run.text, fill=255, font=font, anchor="ls", stroke_width=stroke)
+        draw.text(origin, run.text, fill=255, font=load(run.font, size), anchor="ls")
 
 
-def _accented(cluster: str, size: int, stroke: int) -> Image.Image:
-    """A letter of the default font with its marks, 3 x 2 em, its origin one em from the left and the top."""
-    base, marks = decompose(cluster)
-    font = DEFAULT.font(size)
-    glyph = Image.new("L", (3 * size, 2 * size))
-    draw = ImageDraw.Draw(glyph)
-    draw.text((size, size), base, fill=255, font=font, anchor="ls", stroke_width=stroke)
-    top = size + font.getbbox(base, anchor="ls")[1]
-    if base in "ij" and any(MARKS[mark][1] != "below" for mark in marks):
-        top = size + font.getbbox("x", anchor="ls")[1]
-        draw.rectangle((0, 0, 3 * size, top - stroke - 1), fill=0)  # the mark replaces the dot
-    left, _, right, _ = font.getbbox(base, anchor="ls")
-    centre = size + (left + right) / 2
-    for mark in marks:
-        signs, place = MARKS[mark]
-        sign = _mark_glyph(signs, place, size, stroke)
-        y = size + size // 40 if place == "below" else top - round(0.075 * size) - sign.height
-        glyph.paste(255, (round(centre - sign.width / 2), round(y)), sign)
-        top = min(top, round(y))
-    return glyph
-
-
-def _mark_glyph(signs: str, place: str, size: int, stroke: int) -> Image.Image:
-    small = DEFAULT.font(round(size * (0.62 if signs in "^~°" else 0.8)))
-    sign = Image.new("L", (3 * size, 3 * size))
-    draw, x = ImageDraw.Draw(sign), float(size)
-    for char in signs:
-        draw.text((round(x), size), char, fill=255, font=small, anchor="ls", stroke_width=stroke)
-        x += max(small.getlength(char), 0.24 * size)
-    cropped = sign.crop(sign.getbbox())
-    return ImageOps.flip(cropped) if place.endswith("upside down") else cropped
-
-
-def _paste_emoji(canvas: Image.Image, run: Run, corner: tuple[float, float], style: TextStyle) -> None:
-    font = run.face.font(style.size * _SCALE)
-    left, top, right, bottom = font.getbbox(run.text)
-    picture = Image.new("RGBA", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))))
-    ImageDraw.Draw(picture).text((-left, -top), run.text, font=font, embedded_color=True, fill=style.colour)
-    room = (round(style.size * 1.14), round(style.size * 1.14))
-    picture = ImageOps.contain(picture, room, Image.Resampling.LANCZOS)
-    x = corner[0] + (style.size * 1.2 - picture.width) / 2
-    y = corner[1] + (style.line_height - picture.height) / 2
-    canvas.paste(picture, (round(x), round(y)), picture)
+def _paste_emoji(canvas: Image.Image, text: str, corner: tuple[float, float], style: TextStyle) -> None:
+    found = emoji_font()
+    assert found, "an emoji run needs an emoji font"
+    font = load(*found)
+    left, top, right, bottom = font.getbbox(text)
+    glyph = Image.new("RGBA", (max(1, math.ceil(right - left)), max(1, math.ceil(bottom - top))))
+    ImageDraw.Draw(glyph).text((-left, -top), text, font=font, embedded_color=True, fill=style.colour)
+    side = round(style.size * 1.14)
+    glyph = ImageOps.contain(glyph, (side, side), Image.Resampling.LANCZOS)
+    x = corner[0] + (style.size * 1.2 - glyph.width) / 2
+    y = corner[1] + (style.line_height - glyph.height) / 2
+    canvas.paste(glyph, (round(x), round(y)), glyph)

@@ -1,4 +1,4 @@
-"""What a blind test says: how often the arm `lora` was preferred over the arm `base`."""
+"""The result of a blind test: how often the arm `lora` was preferred over the arm `base`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import files
 from ..files.names import file_name
-from ..files.numbered import claim, numbered
+from ..files.numbered import claim_number, numbered_paths
 from ..preferences.store import PreferenceStore
 
 BASE, LORA = "base", "lora"
@@ -22,11 +22,11 @@ class BlindResult:
     """The LoRA's score over the base.
 
     Attributes:
-        votes: that count; skips are left out.
+        votes: those that count; skips do not.
         win_rate: share of votes for the LoRA, ties at one half; None without votes, as are `low` and `high`.
         low, high: the 95% interval, with the prompt as the independent unit.
-        to_settle: how many more votes until the interval leaves one half; None where that cannot be said.
-        text: one plain sentence.
+        to_settle: how many more votes until the interval excludes one half; None where no number can be given.
+        text: the result in one sentence.
     """
 
     votes: int
@@ -42,7 +42,7 @@ class BlindResult:
 
 
 def blind_result(store: PreferenceStore) -> BlindResult:
-    """Sum up the votes of a set whose groups hold one picture of each arm; other groups are left out."""
+    """Sum up the votes of a set whose groups hold one image of each arm; other groups are left out."""
     scores = _scores(store)
     if not scores:
         return BlindResult(0, None, None, None, 0, 0, 0, 0, None, "Nothing has been judged yet.")
@@ -56,30 +56,30 @@ def blind_result(store: PreferenceStore) -> BlindResult:
     return BlindResult(rate.comparisons, rate.rate, rate.low, rate.high, *counts, rate.prompts, to_settle, text)
 
 
-def names(store: PreferenceStore) -> dict[str, str]:
-    """What the arms are called, as the test that made the set says; the arms' own names otherwise."""
+def arm_names(store: PreferenceStore) -> dict[str, str]:
+    """What the test calls its arms; the arms' own names where it gives none."""
     found: Any = next((group.settings.get("names") for group in store.groups()), None)
     given = found if isinstance(found, dict) else {}
     return {arm: str(given.get(arm) or arm) for arm in (BASE, LORA)}
 
 
-def claim_test(parent: Path, name: str, pictures: str) -> Path:
-    """The folder of the test of that name with the same pictures, else a new one: `name-01`, `name-02`, ...
+def claim_test(parent: Path, name: str, images: str) -> Path:
+    """The folder of the test of that name with the same images, else a new one: `name-01`, `name-02`, ...
 
     Args:
-        pictures: a digest of what is compared.
+        images: a digest of what is compared.
 
     Raises:
         ConfigError: `name` is no plain name.
         RunError: the folder cannot be made.
     """
     name = file_name(name, "the test's name")
-    found = [(number, path) for number, path in numbered(parent, name) if path.is_dir()]
-    mark = f'{{"pictures": "{pictures}"}}\n'
+    found = [(number, path) for number, path in numbered_paths(parent, name) if path.is_dir()]
+    mark = f'{{"pictures": "{images}"}}\n'
     for _, path in reversed(found):
         if _read(path / MARK) == mark:
             return path
-    folder = claim(parent, name, max((number for number, _ in found), default=0))
+    folder = claim_number(parent, name, max((number for number, _ in found), default=0))
     files.write_text(folder / MARK, mark)
     return folder
 
@@ -93,7 +93,7 @@ def _read(file: Path) -> str:
 
 def _scores(store: PreferenceStore) -> list[tuple[str, float]]:
     """(prompt, score) of every win and tie; pairs without a prompt count as one prompt together."""
-    arms = {group.id: {picture.image: picture.arm for picture in group.images} for group in store.groups()}
+    arms = {group.id: {image.image: image.arm for image in group.images} for group in store.groups()}
     found = []
     for judged in store.judged(ties=True):
         group = arms.get(judged.vote.group, {})
@@ -105,18 +105,18 @@ def _scores(store: PreferenceStore) -> list[tuple[str, float]]:
 
 def _sentence(rate: float, low: float, high: float, votes: int, prompts: int, to_settle: int | None) -> str:
     interval = f"95% interval {low:.0%} to {high:.0%}"
-    told = (
+    result = (
         f"The LoRA was preferred in {rate:.0%} of {_count(votes, 'vote')} on {_count(prompts, 'prompt')} ({interval})"
     )
     if prompts == 1 and votes > 1:
-        return f"{told}; one prompt says little about others, so test on more."
+        return f"{result}; one prompt says little about others, so test on more."
     if low > 0.5:
-        return f"{told}: it is better than the base."
+        return f"{result}: it is better than the base."
     if high < 0.5:
-        return f"{told}: it is worse than the base."
+        return f"{result}: it is worse than the base."
     if to_settle is None:
-        return f"{told}: no difference can be told."
-    return f"{told}: not settled yet; about {_count(to_settle, 'more vote')} would settle it if they go on like this."
+        return f"{result}: no difference is visible."
+    return f"{result}: not settled yet; about {_count(to_settle, 'more vote')} would settle it at this rate."
 
 
 def _count(number: int, thing: str) -> str:

@@ -1,4 +1,4 @@
-"""Win rates with an interval that treats the prompt, not the picture, as the independent unit."""
+"""Win rates with an interval that treats the prompt, not the image, as the independent unit."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class WinRate:
 def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) -> WinRate:
     """Estimate a win rate from (prompt, outcome) with outcome 1 won, 0.5 tied, 0 lost.
 
-    Pictures of one prompt go together, so their comparisons say less than as many independent ones. The interval is
-    Wilson's (1927) at the effective number of comparisons n = W (1 - W) / se^2, se the cluster-robust standard error
-    over the K prompts, never more than were made, and K where all were won or all lost. Few prompts tell little of
-    their spread: n is multiplied by (z / t)^2, t the quantile of Student's distribution with K - 1 degrees of freedom
-    (Korn & Graubard 1998).
+    Images of one prompt are alike, so their comparisons carry less evidence than as many independent ones. The interval
+    is Wilson's (1927) at the effective number of comparisons n = W (1 - W) / se^2, where se is the cluster-robust
+    standard error over the K prompts; n is at most the number of comparisons made, and K where all were won or all
+    lost. Few prompts determine their spread poorly: n is multiplied by (z / t)^2, t the quantile of Student's
+    distribution with K - 1 degrees of freedom (Korn & Graubard 1998).
 
     Raises:
         ValueError: no outcomes, or one outside [0, 1].
@@ -46,12 +46,12 @@ def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) ->
 
 
 def votes_to_settle(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) -> int | None:
-    """How many more votes until the interval of `win_rate` leaves one half, if they go on as the given ones went.
+    """How many more votes until the interval of `win_rate` excludes one half, at the rate of the votes so far.
 
-    Going on means the same rate and spread, and new prompts that are judged as often as the present ones.
+    Assumes the same spread too, and as many votes for each new prompt as for the present ones.
 
     Returns:
-        0 where the interval has left one half already, None where the rate is one half and never will.
+        0 where it already does, None where the rate is one half, so that it never will.
 
     Raises:
         ValueError: as for `win_rate`.
@@ -74,7 +74,7 @@ def votes_to_settle(outcomes: Iterable[tuple[str, float]], confidence: float = 0
 
 
 def _few(prompts: float, confidence: float) -> float:
-    """What the factor (z / t)^2 leaves of the comparisons of so many prompts; a single one has no spread to measure."""
+    """The factor (z / t)^2; a single prompt has no spread to measure, and counts as one and a half."""
     return (_z(confidence) / float(student.ppf(0.5 + confidence / 2, max(prompts - 1, 0.5)))) ** 2
 
 

@@ -3,23 +3,23 @@
 from .writing import (
     cannot_write,
     digest,
-    read_lines,
+    read_json_lines,
     sha256_of,
     write_bytes,
     write_chunks,
+    write_image,
     write_json,
-    write_picture,
     write_text,
 )
 
 __all__ = [
     "cannot_write",
     "digest",
-    "read_lines",
+    "read_json_lines",
     "sha256_of",
     "write_bytes",
     "write_chunks",
+    "write_image",
     "write_json",
-    "write_picture",
     "write_text",
 ]

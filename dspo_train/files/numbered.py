@@ -1,4 +1,4 @@
-"""Folders that a person named and a number tells apart: `name-01`, `name-02`, ..."""
+"""Folders that share a name and differ by a number: `name-01`, `name-02`, ..."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from .. import files
 
 
-def numbered(parent: Path, name: str, suffix: str = "") -> Iterator[tuple[int, Path]]:
+def numbered_paths(parent: Path, name: str, suffix: str = "") -> Iterator[tuple[int, Path]]:
     """Folders and files of that name and a number, newest first; `suffix` may follow."""
     pattern = re.compile(rf"{re.escape(name)}-(\d{{2,6}})({re.escape(suffix)})?")
     for path in sorted(parent.iterdir(), reverse=True) if parent.is_dir() else ():
@@ -17,8 +17,8 @@ def numbered(parent: Path, name: str, suffix: str = "") -> Iterator[tuple[int, P
             yield int(match[1]), path
 
 
-def claim(parent: Path, name: str, taken: int) -> Path:
-    """Make the first folder with a number above `taken` that nobody else has made.
+def claim_number(parent: Path, name: str, taken: int) -> Path:
+    """Make the first folder with a number above `taken` that does not exist yet.
 
     Raises:
         RunError: the folder cannot be made.

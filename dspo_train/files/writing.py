@@ -89,7 +89,7 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8")).hexdigest()
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Objects of a JSON-lines file; a last line that a crash cut short is left out."""
     if not path.exists():
         return
@@ -101,8 +101,8 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 return
 
 
-def write_picture(path: Path, picture: Image.Image) -> None:
+def write_image(path: Path, image: Image.Image) -> None:
     """Write a PNG whole or not at all."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG", optimize=True)
     write_bytes(path, buffer.getvalue())

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import safetensors.torch
 import torch
@@ -17,12 +15,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ..exceptions import LoraFileError
+from ..files.tensor_file import TensorHeader, read_header
 from ..models.families import FAMILIES
 from ..models.unet_names import BlockLayout
 from .keys import Part, describe, name_table, resolve, split_key
 from .layers import LoraLayer, adaptable_layers, fitted
 
-_MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _MIDDLE = ".lora_mid.weight"
 _TEXT_KEYS = ("attn2.to_k", "attn2_to_k", "attn2.processor.to_k")
@@ -62,67 +60,42 @@ def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
     """
     path = Path(path)
     header, data = _read(path)
-    metadata: dict[str, str] = header.pop("__metadata__", {})
     layers = adaptable_layers(unet)
     table = name_table(layers, BlockLayout.of(unet.config))  # type: ignore[arg-type]
     tensors = _tensors(path, data)
     _check_text_width(path, tensors, layers)
-    found = _grouped(path, header, table)
+    found = _grouped(path, header.tensors, table)
     used = {key for keys in found.values() for key in keys.values()}
     if not found:
-        kinds = LoadedLora({}, tuple(header), {}).unused_summary
+        kinds = LoadedLora({}, tuple(header.tensors), {}).unused_summary
         raise LoraFileError(f"{path}: no layer of this LoRA fits this base; the file holds {kinds}")
-    alphas = _noted_alphas(path, metadata)
+    alphas = _noted_alphas(path, header.metadata)
     weights = {
         layer: _layer(path, layer, found[layer], tensors, alphas, base)
         for layer, base in layers.items()
         if layer in found
     }
-    return LoadedLora(weights, tuple(key for key in header if key not in used), metadata)
+    return LoadedLora(weights, tuple(key for key in header.tensors if key not in used), header.metadata)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], bytes]:
+def _read(path: Path) -> tuple[TensorHeader, bytes]:
     """The header and, if it is a LoRA's, the whole file: a checkpoint's gigabytes are not read to be refused."""
     try:
-        with path.open("rb") as file:
-            header = _header(path, file, os.fstat(file.fileno()).st_size)
-            if not any(split_key(key) for key in header):
-                keys = ", ".join([key for key in header if key != "__metadata__"][:3]) or "none at all"
-                raise LoraFileError(f"{path}: this is not a LoRA; its first tensors are {keys}")
-            file.seek(0)
-            return header, file.read()
+        header = read_header(path, LoraFileError)
+        if not any(split_key(key) for key in header.tensors):
+            keys = ", ".join(list(header.tensors)[:3]) or "none at all"
+            raise LoraFileError(f"{path}: this is not a LoRA; its first tensors are {keys}")
+        return header, path.read_bytes()
     except OSError as error:
         raise LoraFileError(f"{path}: the LoRA could not be read: {error.strerror or error}") from error
 
 
-def _header(path: Path, file: BinaryIO, size: int) -> dict[str, Any]:
-    """Parse and check a safetensors header: 8 bytes of length, then JSON."""
-    length = int.from_bytes(file.read(8), "little")
-    begin = file.read(1)
-    if begin != b"{" or length > _MAX_HEADER:
-        raise LoraFileError(f"{path}: this is not a safetensors file; pickled formats (.pt, .ckpt) are not read")
-    if 8 + length > size:
-        raise LoraFileError(f"{path}: the file is truncated within its header; download or copy it again")
-    try:
-        header = json.loads(begin + file.read(length - 1))
-        entries = [value for key, value in header.items() if key != "__metadata__"]
-        end = max((int(entry["data_offsets"][1]) for entry in entries), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise LoraFileError(f"{path}: the file's header is broken ({error}); download or copy it again") from error
-    if 8 + length + end > size:
-        raise LoraFileError(
-            f"{path}: the file is truncated: its header promises {8 + length + end} bytes, it has {size}; "
-            "download or copy it again"
-        )
-    return header
-
-
-def _grouped(path: Path, header: Mapping[str, Any], table: Mapping[str, str]) -> _Groups:
+def _grouped(path: Path, keys: Collection[str], table: Mapping[str, str]) -> _Groups:
     """The complete layers: our path -> role -> key."""
     # A LoCon with a middle factor is another product than up @ down: none of it can be used.
-    middles = {key.removesuffix(_MIDDLE) for key in header if key.endswith(_MIDDLE)}
+    middles = {key.removesuffix(_MIDDLE) for key in keys if key.endswith(_MIDDLE)}
     found: _Groups = defaultdict(dict)
-    for key in header:
+    for key in keys:
         name, part = split_key(key) or ("", None)
         layer = resolve(name, table) if part and name not in middles else None
         if part is None or layer is None:
@@ -130,7 +103,7 @@ def _grouped(path: Path, header: Mapping[str, Any], table: Mapping[str, str]) ->
         if part in found[layer]:
             raise LoraFileError(f"{path}: {key} and {found[layer][part]} both give the {part} of one layer")
         found[layer][part] = key
-    return {layer: keys for layer, keys in found.items() if "down" in keys and "up" in keys}
+    return {layer: parts for layer, parts in found.items() if "down" in parts and "up" in parts}
 
 
 def _check_text_width(path: Path, tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Module]) -> None:

@@ -6,9 +6,7 @@ but the UNet is copied byte by byte.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from torch import Tensor
 from .. import files
 from ..exceptions import ModelError
 from ..files.published import check_metadata
+from ..files.tensor_file import StoredTensor, header_bytes, read_header
 from .families import PREDICTION_NAMES, Prediction
 from .ldm_layout import original_names
 from .single_file import UNET, UnetWeights, open_single_file, with_unet
@@ -98,7 +97,11 @@ def save_checkpoint(
     else:
         trained = {UNET + name: value for name, value in trained.items()}
         file = with_unet(open_single_file(base), UnetWeights(trained, prediction, zero_snr))
-        kept = {k: part for k, part in _read_parts(base).items() if k in file.shapes and _stays(k, wanted)}
+        kept = {
+            k: part
+            for k, part in read_header(base, ModelError).tensors.items()
+            if k in file.shapes and _stays(k, wanted)
+        }
         carried = {key: value for key, value in file.metadata.items() if key not in STALE_METADATA}
         writer = _Writer(_parts(trained, kept, dtype, markers), {"format": "pt", **carried, **told}, base, trained)
     files.write_chunks(path, writer.chunks(), writer.check)
@@ -119,46 +122,18 @@ def _refuse_place(path: Path, base: Path) -> None:
         raise ModelError(f"{path} is the base itself, which is never overwritten; give another name")
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One tensor in a file: its type in safetensors' spelling, its size in bytes, where in the base file it lies."""
-
-    kind: str
-    shape: tuple[int, ...]
-    length: int
-    start: int = 0
-
-    @property
-    def width(self) -> int:
-        """Bytes an element."""
-        return self.length // max(math.prod(self.shape), 1)
-
-
-def _read_parts(path: Path) -> dict[str, _Part]:
-    """What a safetensors file holds. Eight bytes of length, a header in JSON, the tensors."""
-    with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(size))
-    header.pop("__metadata__", None)
-    parts: dict[str, _Part] = {}
-    for name, entry in header.items():
-        first, end = entry["data_offsets"]
-        parts[name] = _Part(entry["dtype"], tuple(entry["shape"]), end - first, 8 + size + first)
-    return parts
-
-
 def _parts(
-    trained: Mapping[str, Tensor], kept: Mapping[str, _Part], dtype: torch.dtype | None, markers: Iterable[str]
-) -> dict[str, _Part]:
+    trained: Mapping[str, Tensor], kept: Mapping[str, StoredTensor], dtype: torch.dtype | None, markers: Iterable[str]
+) -> dict[str, StoredTensor]:
     """The new file's tensors, the widest elements first as safetensors aligns them, else in the base file's order."""
     parts = dict(kept)
     for name, value in trained.items():
-        own = parts[name].kind if name in parts else "F16"
+        own = parts[name].dtype if name in parts else "F16"
         kind = own if own in FLOATS else "F16"
         if dtype is not None:
             kind = next(spelling for spelling, known in FLOATS.items() if known == dtype)
-        parts[name] = _Part(kind, tuple(value.shape), value.numel() * FLOATS[kind].itemsize)
-    parts |= {name: _Part("F32", (0,), 0) for name in sorted(markers) if name not in parts}
+        parts[name] = StoredTensor(kind, tuple(value.shape), value.numel() * FLOATS[kind].itemsize)
+    parts |= {name: StoredTensor("F32", (0,), 0) for name in sorted(markers) if name not in parts}
     return dict(sorted(parts.items(), key=lambda item: -item[1].width))
 
 
@@ -179,13 +154,13 @@ class _Writer:
 
     def __init__(
         self,
-        parts: Mapping[str, _Part],
+        parts: Mapping[str, StoredTensor],
         metadata: Mapping[str, str],
         source: Path | None,
         trained: Mapping[str, Tensor],
     ) -> None:
         self.parts, self.source, self.trained = parts, source, trained
-        self.header = _header(parts, metadata)
+        self.header = header_bytes(parts, metadata)
         self._error = self._change = 0.0
 
     @property
@@ -217,11 +192,11 @@ class _Writer:
         part, value = self.parts[name], self.trained[name].detach().to("cpu", torch.float32)
         if not value.isfinite().all():
             raise ModelError(f"{name} holds values that are not finite; the training has broken up")
-        stored = value.to(FLOATS[part.kind]).contiguous()
+        stored = value.to(FLOATS[part.dtype]).contiguous()
         back = stored.to(torch.float32)
         if not back.isfinite().all():
             raise ModelError(
-                f"{name}: {value.abs().max():.3g} is more than the file's {part.kind} can hold; save as float32"
+                f"{name}: {value.abs().max():.3g} is more than the file's {part.dtype} can hold; save as float32"
             )
         if before is not None and before.shape == value.shape:
             self._error += float((back - value).square().sum(dtype=torch.float64))
@@ -238,18 +213,3 @@ class _Writer:
             raise ModelError(f"the checkpoint was not written correctly: {error}; is the disk failing?") from error
         if shapes != {name: part.shape for name, part in self.parts.items()} or written.stat().st_size != length:
             raise ModelError("the checkpoint was not written correctly: it holds other tensors; is the disk failing?")
-
-
-def _header(parts: Mapping[str, _Part], metadata: Mapping[str, str]) -> bytes:
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
-    first = 0
-    for name, part in parts.items():
-        header[name] = {
-            "dtype": part.kind,
-            "shape": list(part.shape),
-            "data_offsets": [first, first + part.length],
-        }
-        first += part.length
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
-    text += b" " * (-len(text) % 8)  # so that the tensors begin at a multiple of eight
-    return len(text).to_bytes(8, "little") + text

@@ -1,27 +1,24 @@
-"""The training curve: what tells an artist whether a run is getting somewhere."""
+"""The training curve: whether a run is getting anywhere."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from ..drawing import series
-from ..drawing.panels import Line, LinePanel, draw_panels
+from ..drawing.charts import Chart, Line, draw_charts
 from ..drawing.series import Array
 from ..drawing.themes import LIGHT, Colour, Theme
 from ..exceptions import ConfigError
 from . import alarm
 
-__all__ = ["Line", "LinePanel", "draw_panels", "training_curve"]
-
 Report = Mapping[str, Any]
 
-_ALARM = "the winner's line is too high: pictures will suffer"
+_ALARM = "the error on winners is too high: image quality will suffer"
 _HELD_OUT = "held_out_"
 _TINT = 0.45  # of a colour in its tint; the rest is the page
 
@@ -31,68 +28,68 @@ def training_curve(
 ) -> Image.Image:
     """Margin, accuracy and error changes over the steps of a run. RGB.
 
-    The loss is left out: it does not tell a good run from a bad one. Where pairs were held out, their lines are the
-    strong ones and the training's are tinted: what a step says of its own pairs is noisy and flatters. Of several
+    The loss is left out: it does not distinguish a good run from a bad one. Where pairs were held out, their lines are
+    the strong ones and those of training are tinted: a step's own pairs are noisy and flatter the model. Of several
     reports of one step, as a resumed run leaves them, the last counts.
 
     Args:
         reports: one mapping per step with `step` and any of `margin`, `accuracy`, `winner_change`, `loser_change`,
             `lr`; a value that is missing, None, NaN or infinite is skipped and marked. Measurements on held-out pairs
-            are those of the same names after `held_out_`; steps without are nothing to mark.
+            have the same names after `held_out_`; steps without them are not marked.
 
     Raises:
-        ConfigError: a report without a usable `step`, or a picture too small to read.
+        ConfigError: a report without a usable `step`, or an image too small to read.
     """
     by_step = {_step(report, number): report for number, report in enumerate(reports)}
     ordered = [by_step[step] for step in sorted(by_step)]
-    steps = np.array(sorted(by_step), dtype=np.float64)
     measured = [report for report in ordered if report.get(_HELD_OUT + "margin") is not None]
 
     def lines(*drawn: tuple[str, str, int]) -> tuple[Line, ...]:
-        """Of (name, key, colour) each, the training's before those of held-out pairs."""
-        tint = len(theme.series) if measured else 0
-        training = [Line(name, steps, _values(ordered, key), colour + tint) for name, key, colour in drawn]
-        return (*training, *(_held_out_line(measured, *line) for line in drawn if measured))
+        """Of (name, key, colour) each; held-out lines last, on top."""
+        plain = [
+            _line(name, ordered, key, _tint(theme.series[colour], theme) if measured else theme.series[colour])
+            for name, key, colour in drawn
+        ]
+        strong = [
+            _line(f"held-out {name}", measured, _HELD_OUT + key, theme.series[colour], dotted=True)
+            for name, key, colour in drawn
+        ]
+        return (*plain, *(strong if measured else ()))
 
     worse = alarm.alarm(ordered) is not None
-    panels = (
-        LinePanel(
+    charts = (
+        Chart(
             "Margin",
             lines(("margin", "margin", 0)),
-            hint="above zero: it prefers your winners more than the base does",
+            hint="above zero, the model prefers your winners more than the base does",
             reference=0.0,
         ),
-        LinePanel(
+        Chart(
             "Accuracy",
             lines(("accuracy", "accuracy", 3)),
-            hint="share of pairs it ranks as you did; 0.5 is chance",
+            hint="share of pairs that the model ranks as you did; 0.5 is chance",
             reference=0.5,
-            limits=(-0.04, 1.04),
+            y_limits=(-0.04, 1.04),
         ),
-        LinePanel(
-            "Error against the base",
+        Chart(
+            "Error relative to the base",
             lines(("winner", "winner_change", 1), ("loser", "loser_change", 2)),
-            hint=_ALARM if worse else "below zero it is predicted better than by the base",
+            hint=_ALARM if worse else "below zero, the model predicts it better than the base does",
             alarm=worse,
             reference=0.0,
+            x_label="step",
         ),
     )
-    return draw_panels(panels, title=title, subtitle=_summary(ordered, steps), theme=_with_tints(theme), size=size)
+    return draw_charts([[chart] for chart in charts], title=title, subtitle=_summary(ordered), theme=theme, size=size)
 
 
-def _held_out_line(measured: Sequence[Report], name: str, key: str, colour: int) -> Line:
-    steps = np.array([report["step"] for report in measured], dtype=np.float64)
-    return Line(f"held-out {name}", steps, _values(measured, _HELD_OUT + key), colour, marked=True)
+def _line(name: str, reports: Sequence[Report], key: str, colour: Colour, dotted: bool = False) -> Line:
+    return Line(name, _values(reports, "step"), _values(reports, key), colour, dotted)
 
 
-def _with_tints(theme: Theme) -> Theme:
-    """The theme with a tint of each series colour after them all."""
-
-    def tint(colour: Colour) -> Colour:
-        red, green, blue = (round(_TINT * c + (1 - _TINT) * p) for c, p in zip(colour, theme.page, strict=True))
-        return red, green, blue
-
-    return replace(theme, series=(*theme.series, *map(tint, theme.series)))
+def _tint(colour: Colour, theme: Theme) -> Colour:
+    red, green, blue = (round(_TINT * c + (1 - _TINT) * p) for c, p in zip(colour, theme.page, strict=True))
+    return red, green, blue
 
 
 def _step(report: Report, number: int) -> float:
@@ -108,10 +105,10 @@ def _values(reports: Sequence[Report], key: str) -> Array:
     return np.array([math.nan if value is None else float(value) for value in found], dtype=np.float64)
 
 
-def _summary(reports: Sequence[Report], steps: Array) -> str:
+def _summary(reports: Sequence[Report]) -> str:
     if not reports:
         return "no reports yet"
     rates = _values(reports, "lr")
     rates = rates[series.finite(rates)]
     lr = f" · learning rate {series.short(float(rates.max()))}" if len(rates) else ""
-    return f"step {steps[-1]:,.0f}{lr}"
+    return f"step {reports[-1]['step']:,.0f}{lr}"

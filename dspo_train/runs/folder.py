@@ -1,7 +1,7 @@
 """The run folder: what was asked, what was reported, the checkpoints and the result.
 
     run.json                      settings, what they were applied to, and the version
-    reports.jsonl                 one line a step
+    reports.jsonl                 one line per step
     reference.safetensors         the frozen reference, where an existing LoRA is refined
     checkpoints/step-000050/      state.safetensors (resume from it) and lora.safetensors (use it)
     previews/step-000050.png      base beside LoRA, where previews were asked for
@@ -37,8 +37,7 @@ from ..exceptions import RunError
 if TYPE_CHECKING:  # that module loads accelerate
     from ..training.trainer import StepReport
 
-# Settings that may change between the parts of a run: they do not touch the weights.
-_FREE = ("save_every", "keep_checkpoints")
+FREE_SETTINGS = ("save_every", "keep_checkpoints")  # may change between the parts of a run: the weights stay the same
 _STEP = re.compile(r"step-(\d{6,})")
 _BEST = re.compile(r"best-(\d{6,})\.safetensors")
 
@@ -93,16 +92,26 @@ class RunFolder:
 
     @property
     def request(self) -> Path:
-        """See `run_names`."""
+        """See `names`."""
         return self.folder / "request.json"
 
+    def preview(self, step: int) -> Path:
+        return self.folder / "previews" / f"step-{step:06d}.png"
+
+    def previews(self) -> list[Path]:
+        """Oldest first."""
+        parent = self.folder / "previews"
+        found = [(m, path) for path in parent.glob("*.png") if (m := _STEP.fullmatch(path.stem))]
+        return [path for _, path in sorted(found, key=lambda it: int(it[0][1]))]
+
     @property
-    def previews(self) -> Path:
-        return self.folder / "previews"
+    def identity(self) -> Path:
+        """The settings of the run, what they were applied to, and the version."""
+        return self.folder / "run.json"
 
     @property
     def begun(self) -> bool:
-        return (self.folder / "run.json").exists()
+        return self.identity.exists()
 
     def start(self, identity: Mapping[str, Any], refine: Path | None = None) -> None:
         """Record what this run is and copy the LoRA it refines, or check that it is still the same run.
@@ -113,14 +122,14 @@ class RunFolder:
         self.check(identity)
         if refine is not None and not self.begun:  # before run.json: from then on the copy is the reference
             files.write_bytes(self.reference, refine.read_bytes())
-        files.write_json(self.folder / "run.json", identity)
+        files.write_json(self.identity, identity)
         self._sweep()
 
     def check(self, identity: Mapping[str, Any]) -> None:
         """Is the folder free, or does it hold the run that `identity` (the whole or some of its keys) describes?
 
         Raises:
-            RunError: the folder holds another run (what differs is named), or files that are no run's.
+            RunError: the folder holds another run (what differs is named), or files that are not a run's.
         """
         if self.begun:
             self._check_same(json.loads(json.dumps(identity)))
@@ -138,15 +147,15 @@ class RunFolder:
 
     def _check_same(self, identity: Mapping[str, Any]) -> None:
         try:
-            before = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            before = json.loads(self.identity.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise RunError(f"{self.folder / 'run.json'} cannot be read ({error}); choose a new folder") from error
+            raise RunError(f"{self.identity} cannot be read ({error}); choose a new folder") from error
         if isinstance(before.get("config"), dict):
             before["config"] = with_defaults(before["config"])
         changed = [
             f"{key} was {_short(old)}, now {_short(new)}"
             for key, old, new in differences({key: before.get(key) for key in identity}, identity)
-            if key.rsplit(".", 1)[-1] not in _FREE and key != "version"
+            if key.rsplit(".", 1)[-1] not in FREE_SETTINGS and key != "version"
         ]
         if changed:
             raise RunError(
@@ -243,7 +252,7 @@ class RunFolder:
             raise files.cannot_write(self.reports_file, error) from error
 
     def reports(self) -> list[dict[str, Any]]:
-        return list(files.read_lines(self.reports_file))
+        return list(files.read_json_lines(self.reports_file))
 
     def completed(self, steps: int) -> bool:
         """Is the result there, and were all its steps reported, or an early stop?"""

@@ -46,14 +46,14 @@ def claim(parent: Path, name: str, request: Mapping[str, Any], results: Path) ->
     """
     name = file_name(name, WHAT)
     taken = max((number for place in (parent, results) for number, _ in _numbered(place, name)), default=0)
-    folder = RunFolder(numbered.claim(parent, name, taken))
+    folder = RunFolder(numbered.claim_number(parent, name, taken))
     files.write_json(folder.request, json.loads(json.dumps(request)))
     return folder
 
 
 def _numbered(parent: Path, name: str) -> Iterator[tuple[int, Path]]:
     """Runs, or finished LoRAs, of that name, newest first."""
-    return numbered.numbered(parent, name, ".safetensors")
+    return numbered.numbered_paths(parent, name, ".safetensors")
 
 
 def undelivered(parent: Path, name: str, results: Path) -> list[str]:

@@ -38,7 +38,7 @@ class Previewer:
         after = self._sample()
         step = self.session.training.step
         picture = ab_grid([self.prompt], ["base", f"LoRA, step {step}"], [[self.before, after]])
-        files.write_picture(self.session.folder.previews / f"step-{step:06d}.png", picture)
+        files.write_image(self.session.folder.preview(step), picture)
         return picture
 
     def _sample(self) -> Image.Image:

@@ -96,4 +96,4 @@ class Results:
 
 def write_curve(folder: RunFolder, title: str) -> None:
     """Draw the run's reports so far."""
-    files.write_picture(folder.curve, training_curve(folder.reports(), title=title))
+    files.write_image(folder.curve, training_curve(folder.reports(), title=title))

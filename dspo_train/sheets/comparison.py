@@ -1,4 +1,4 @@
-"""Base and LoRA from the same prompts and seeds, in one picture."""
+"""Base and LoRA from the same prompts and seeds, in one image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def comparison_grid(
     """Rows are prompts; columns the base, then the LoRA at each strength.
 
     Args:
-        draw: given a column's name, samples one picture a prompt from `base` as it is at that moment.
+        draw: given a column's name, samples one image per prompt from `base` as it is at that moment.
     """
     names = ["base", *(f"LoRA {strength:g}" for strength in strengths)]
     columns = [draw(names[0])]

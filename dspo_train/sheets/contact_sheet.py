@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from PIL import Image
 
-from ..drawing.grids import opinion_sheet, pair_sheet
+from ..drawing.pair_sheets import pair_sheet, unpaired_sheet
 from ..exceptions import DatasetError
 from ..images.decode import load_rgb
 from ..pairs import PreferencePair, RatedImage, Scan
@@ -29,7 +29,7 @@ def scan_sheet(scan: Scan, shown: int, *, title: str) -> Image.Image:
     if scan.unpaired:
         rated = _loaded(_spread(scan.liked + scan.disliked, shown))
         singles = [(images[0], row.liked, row.prompt) for row, images in rated]
-        return opinion_sheet(singles, title=title, subtitle=_subtitle(len(rated), scan), cell_size=SIDE)
+        return unpaired_sheet(singles, title=title, subtitle=_subtitle(len(rated), scan), cell_size=SIDE)
     pairs = _loaded(_spread(scan.pairs, shown))
     doubles = [(images[0], images[1], row.prompt) for row, images in pairs]
     return pair_sheet(doubles, title=title, subtitle=_subtitle(len(pairs), scan), cell_size=SIDE)

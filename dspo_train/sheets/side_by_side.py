@@ -1,25 +1,24 @@
-"""Batches of pictures without and with a LoRA, as one captioned sheet."""
+"""Batches of images without and with a LoRA, as one captioned sheet."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from PIL import Image
 
-from ..drawing.grids import DARK, LIGHT, GridCell, ab_grid
+from ..drawing.grids import GridCell, ab_grid
+from ..drawing.themes import DARK, LIGHT
 from ..exceptions import ConfigError
-from .prompt_lists import prompts_for, read_seeds
+from .text_inputs import prompts_for, read_seeds, read_strengths
 
 THEMES = {"light": LIGHT, "dark": DARK}
 
 
 @dataclass(frozen=True)
-class Captions:
-    """Texts as a person writes them: `prompts` one a line, `strengths` and `seeds` separated by commas."""
+class GridText:
+    """Texts as a person writes them: `prompts` one per line, `strengths` and `seeds` separated by commas."""
 
     prompts: str = ""
     strengths: str = "1"
@@ -27,49 +26,25 @@ class Captions:
     title: str = ""
 
 
-def read_strengths(text: str) -> tuple[float, ...]:
-    """`0.5, 1, 1.5` -> numbers; also `0,5; 1; 1,5` with decimal commas.
-
-    Raises:
-        ConfigError: none, or something that is not a finite number.
-    """
-    if ";" in text:
-        text = text.replace(",", ".").replace(";", ",")
-    elif re.search(r"\d,\d", text) and "." not in text:
-        raise ConfigError(
-            f"strengths {text!r}: is that a list or decimal commas? Write 0.5, 1.0 with a space, or 0,5; 1,0"
-        )
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts:
-        raise ConfigError("no strengths are given; write one or more numbers separated by commas, such as 0.5, 1.0")
-    try:
-        numbers = tuple(float(part) for part in parts)
-    except ValueError:
-        raise ConfigError(f"strengths {text!r}: expected numbers separated by commas, such as 0.5, 1.0") from None
-    if not all(math.isfinite(number) and abs(number) <= 100 for number in numbers):
-        raise ConfigError(f"strengths {text!r}: expected numbers between -100 and 100")
-    return numbers
-
-
 def batches_grid(
     base: Sequence[Image.Image],
     aligned: Sequence[Image.Image],
-    captions: Captions,
+    captions: GridText,
     theme: Literal["light", "dark"] = "light",
 ) -> Image.Image:
-    """Rows are the base's pictures; columns the base, then the LoRA at each strength.
+    """Rows are the base's images; columns the base, then the LoRA at each strength.
 
     Args:
         aligned: every row at the first strength, then every row at the next.
 
     Raises:
-        ConfigError: the numbers of pictures, strengths, prompts and seeds do not fit together.
+        ConfigError: the numbers of images, strengths, prompts and seeds do not fit together.
     """
     strengths, rows = read_strengths(captions.strengths), len(base)
     if len(aligned) != rows * len(strengths):
         raise ConfigError(
-            f"{len(aligned)} pictures with the LoRA do not fit {rows} without it at {len(strengths)} strengths: "
-            f"{rows * len(strengths)} are needed; give the strengths that the pictures were made with"
+            f"{len(aligned)} images with the LoRA do not fit {rows} without it at {len(strengths)} strengths: "
+            f"{rows * len(strengths)} are needed; give the strengths that the images were made with"
         )
     seeds = read_seeds(captions.seeds, rows)
     notes = [""] * rows if seeds is None else [f"seed {seed}" for seed in seeds]

@@ -1,4 +1,4 @@
-"""What a blind test says, as numbers and as a picture."""
+"""The result of a blind test, as numbers and as an image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import io
 from typing import Any, Literal
 
-from ...dspo_train.evaluate.blind import BASE, LORA, blind_result, names
+from ...dspo_train.evaluate.blind import BASE, LORA, arm_names, blind_result
 from ..collecting import Place
 from .opening import opened
 from .serve import Picture
@@ -14,16 +14,16 @@ from .serve import Picture
 
 def result(place: Place, set: str) -> dict[str, Any]:
     store = opened(place, set)
-    return {**dataclasses.asdict(blind_result(store)), "open": store.progress().open, "names": names(store)}
+    return {**dataclasses.asdict(blind_result(store)), "open": store.progress().open, "names": arm_names(store)}
 
 
 def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> Picture:
+    from ...dspo_train.drawing.result_card import ResultCard, draw_result_card
     from ...dspo_train.drawing.themes import DARK, LIGHT
-    from ...dspo_train.drawing.verdict import Verdict, draw_verdict
 
     store = opened(place, set)
-    found, called = blind_result(store), names(store)
-    verdict = Verdict(
+    found, called = blind_result(store), arm_names(store)
+    card = ResultCard(
         title=set,
         rate=found.win_rate,
         low=found.low,
@@ -33,5 +33,5 @@ def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> Picture:
         text=found.text,
     )
     buffer = io.BytesIO()
-    draw_verdict(verdict, {"light": LIGHT, "dark": DARK}[theme]).save(buffer, format="PNG")
+    draw_result_card(card, {"light": LIGHT, "dark": DARK}[theme]).save(buffer, format="PNG")
     return Picture(buffer.getvalue(), "png")

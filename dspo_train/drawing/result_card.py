@@ -1,4 +1,4 @@
-"""The result of a blind test as a picture to post: the win rate, its interval, and what was counted."""
+"""The result of a blind test as an image to post: the win rate, its interval, and what was counted."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _BAR = 24  # height of the interval's bar
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the picture shows.
+class ResultCard:
+    """What the card shows.
 
     Attributes:
         rate, low, high: the share that preferred the second name, and its interval; None without votes.
@@ -34,45 +34,45 @@ class Verdict:
     text: str
 
 
-def draw_verdict(verdict: Verdict, theme: Theme = LIGHT) -> Image.Image:
+def draw_result_card(card: ResultCard, theme: Theme = LIGHT) -> Image.Image:
     """RGB, the same size whatever the numbers are, but for the lines that a long title takes."""
-    page = Page(theme, 1.25, verdict.title, "Blind test: which picture is better, not knowing which is which", _FOOTER)
+    page = Page(theme, 1.25, card.title, "Blind test: which image is better, not knowing which model made it", _FOOTER)
     sheet, (left, top) = page.canvas(BODY)
-    _draw_rate(sheet, (left, top), verdict, page)
-    _draw_scale(sheet, (left, top + page.px(148)), verdict, page)
+    _draw_rate(sheet, (left, top), card, page)
+    _draw_scale(sheet, (left, top + page.px(148)), card, page)
     style = page.style(17, theme.ink)
-    draw_lines(sheet, (left, top + page.px(232)), wrap(verdict.text, style, BODY[0], 2), style)
+    draw_lines(sheet, (left, top + page.px(232)), wrap(card.text, style, BODY[0], 2), style)
     return sheet
 
 
-_FOOTER = "Ties count one half. The interval treats the prompt, not the picture, as the independent unit. DSPO Studio"
+_FOOTER = "Ties count one half. The interval treats the prompt, not the image, as the independent unit. DSPO Studio"
 
 
-def _draw_rate(sheet: Image.Image, corner: tuple[int, int], verdict: Verdict, page: Page) -> None:
+def _draw_rate(sheet: Image.Image, corner: tuple[int, int], card: ResultCard, page: Page) -> None:
     """The number, large, and beside it what was counted."""
     theme, (left, top) = page.theme, corner
-    style = page.style(84, _colour(verdict, theme), bold=True)
-    text = "–" if verdict.rate is None else f"{verdict.rate:.0%}"  # noqa: RUF001
+    style = page.style(84, _colour(card, theme), bold=True)
+    text = "–" if card.rate is None else f"{card.rate:.0%}"  # noqa: RUF001
     draw_text(sheet, (left, top), text, style)
     words = page.style(20, theme.ink, bold=True)
     lines = page.style(17, theme.muted)
     x, width = left + page.px(250), BODY[0] - page.px(250)
-    draw_text(sheet, (x, top + page.px(18)), clip(f"preferred {verdict.names[1]}", words, width), words)
-    draw_text(sheet, (x, top + page.px(48)), clip(f"over {verdict.names[0]}", lines, width), lines)
-    wins, ties, losses = verdict.counts
+    draw_text(sheet, (x, top + page.px(18)), clip(f"preferred {card.names[1]}", words, width), words)
+    draw_text(sheet, (x, top + page.px(48)), clip(f"over {card.names[0]}", lines, width), lines)
+    wins, ties, losses = card.counts
     draw_text(sheet, (x, top + page.px(76)), f"{wins:,} better · {ties:,} the same · {losses:,} worse", lines)
 
 
-def _draw_scale(sheet: Image.Image, corner: tuple[int, int], verdict: Verdict, page: Page) -> None:
+def _draw_scale(sheet: Image.Image, corner: tuple[int, int], card: ResultCard, page: Page) -> None:
     """A bar from 0 to 100% with a mark at one half, the interval on it, and the rate as a line."""
     theme, (left, top) = page.theme, corner
     width, height = BODY[0], page.px(_BAR)
     paste_pill(sheet, (left, top), (width, height), theme.mat, height // 2)
     draw = ImageDraw.Draw(sheet)
-    if verdict.rate is not None and verdict.low is not None and verdict.high is not None:
-        start, end = (left + round(share * width) for share in (verdict.low, verdict.high))
-        paste_pill(sheet, (start, top), (max(height, end - start), height), _colour(verdict, theme), height // 2)
-        x = min(left + width - 3, left + round(verdict.rate * width))
+    if card.rate is not None and card.low is not None and card.high is not None:
+        start, end = (left + round(share * width) for share in (card.low, card.high))
+        paste_pill(sheet, (start, top), (max(height, end - start), height), _colour(card, theme), height // 2)
+        x = min(left + width - 3, left + round(card.rate * width))
         draw.line((x, top - page.px(5), x, top + height + page.px(4)), fill=theme.ink, width=page.px(3))
     middle = left + width // 2
     draw.line((middle, top - page.px(10), middle, top + height + page.px(10)), fill=theme.muted, width=page.px(1))
@@ -83,10 +83,10 @@ def _draw_scale(sheet: Image.Image, corner: tuple[int, int], verdict: Verdict, p
         draw_text(sheet, (x, y), text, style, anchor)
 
 
-def _colour(verdict: Verdict, theme: Theme) -> Colour:
-    """Good or bad once the interval has left one half, before that neither."""
-    if verdict.low is not None and verdict.low > 0.5:
+def _colour(card: ResultCard, theme: Theme) -> Colour:
+    """Good or bad once the interval excludes one half, neither before."""
+    if card.low is not None and card.low > 0.5:
         return theme.good
-    if verdict.high is not None and verdict.high < 0.5:
+    if card.high is not None and card.high < 0.5:
         return theme.bad
     return theme.accent

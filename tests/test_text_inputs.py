@@ -1,21 +1,21 @@
-"""Prompts and seeds as people write them."""
+"""Prompts, seeds and strengths as people write them."""
 
 from __future__ import annotations
 
 import pytest
 
 from dspo_train.exceptions import ConfigError
-from dspo_train.sheets.prompt_lists import load_prompts, prompts_for, read_prompts, read_seeds
+from dspo_train.sheets.text_inputs import load_prompts, prompts_for, read_prompts, read_seeds, read_strengths
 
 
-def test_one_a_line_without_comments_and_repetitions():
+def test_prompts_stand_one_per_line_among_comments_and_may_repeat():
     text = "\ufeff  a cat \n# a comment\n\n  # another\na dog, #1\na cat\n"
-    assert read_prompts(text) == ["a cat", "a dog, #1"]
+    assert read_prompts(text) == ["a cat", "a dog, #1", "a cat"]
 
 
 @pytest.mark.parametrize("text", ["", "\n \n", "# only a comment"])
 def test_a_list_without_a_prompt_is_refused(text):
-    with pytest.raises(ConfigError, match="no prompt"):
+    with pytest.raises(ConfigError, match="no prompts"):
         read_prompts(text)
 
 
@@ -70,3 +70,16 @@ def test_seeds():
 def test_other_seeds_are_refused(text):
     with pytest.raises(ConfigError, match="seeds"):
         read_seeds(text, 2)
+
+
+def test_strengths_are_read_as_people_write_them():
+    assert read_strengths("0.5, 1.0,1.5") == (0.5, 1.0, 1.5)
+    assert read_strengths(" 1 ; -0.5 ;") == (1.0, -0.5)
+    assert read_strengths("0,5; 1,0") == (0.5, 1.0)
+    assert read_strengths("0.5,1") == (0.5, 1.0)
+
+
+@pytest.mark.parametrize("text", ["", " , ", "a", "1 2", "nan", "inf", "1e9", "0,5", "1,2,3"])
+def test_other_strengths_are_refused(text):
+    with pytest.raises(ConfigError, match="strengths"):
+        read_strengths(text)

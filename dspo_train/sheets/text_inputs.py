@@ -1,24 +1,26 @@
-"""Prompts as people write them: one a line, in a text box or a file."""
+"""Prompts, seeds and strengths as people write them, in a text box, a file or an option."""
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 from ..exceptions import ConfigError
 
-LARGEST = 1 << 20  # bytes; a longer file is no list of prompts
+LARGEST = 1 << 20  # bytes; a longer file is not a list of prompts
 
 
 def read_prompts(text: str, where: str = "prompts") -> list[str]:
-    """One prompt a line. Empty lines, lines that start with `#` and repeated prompts are left out.
+    """One prompt per line; empty lines and lines that start with `#` are skipped.
 
     Raises:
         ConfigError: there is none.
     """
     lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
-    prompts = list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
+    prompts = [line for line in lines if line and not line.startswith("#")]
     if not prompts:
-        raise ConfigError(f"{where}: there is no prompt in it; write one a line")
+        raise ConfigError(f"{where}: no prompts in it; write one per line")
     return prompts
 
 
@@ -37,7 +39,7 @@ def load_prompts(file: Path) -> list[str]:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{file.name}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
     if len(data) > LARGEST:
-        raise ConfigError(f"{file.name}: is longer than 1 MiB; give a list of prompts, one a line")
+        raise ConfigError(f"{file.name}: longer than 1 MiB; give a list of prompts, one per line")
     return read_prompts(text, file.name)
 
 
@@ -49,7 +51,7 @@ def prompts_for(text: str, rows: int) -> list[str]:
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
     if rows % len(lines):
-        raise ConfigError(f"{len(lines)} prompts do not fit {rows} pictures; give one for each, or one for all")
+        raise ConfigError(f"{len(lines)} prompts do not fit {rows} images; give one for each, or one for all")
     return [lines[row * len(lines) // rows] for row in range(rows)]
 
 
@@ -67,5 +69,29 @@ def read_seeds(text: str, rows: int) -> list[int] | None:
             "the seeds are not whole numbers separated by commas; write such as 7, 8, 9, or leave it empty"
         )
     if len(parts) != rows:
-        raise ConfigError(f"{len(parts)} seeds are given for {rows} pictures; give one for each, or none")
+        raise ConfigError(f"{len(parts)} seeds are given for {rows} images; give one for each, or none")
     return [int(part) for part in parts]
+
+
+def read_strengths(text: str) -> tuple[float, ...]:
+    """`0.5, 1, 1.5` -> numbers; also `0,5; 1; 1,5` with decimal commas.
+
+    Raises:
+        ConfigError: none, or something that is not a finite number.
+    """
+    if ";" in text:
+        text = text.replace(",", ".").replace(";", ",")
+    elif re.search(r"\d,\d", text) and "." not in text:
+        raise ConfigError(
+            f"strengths {text!r}: is that a list or decimal commas? Write 0.5, 1.0 with a space, or 0,5; 1,0"
+        )
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise ConfigError("no strengths are given; write one or more numbers separated by commas, such as 0.5, 1.0")
+    try:
+        numbers = tuple(float(part) for part in parts)
+    except ValueError:
+        raise ConfigError(f"strengths {text!r}: expected numbers separated by commas, such as 0.5, 1.0") from None
+    if not all(math.isfinite(number) and abs(number) <= 100 for number in numbers):
+        raise ConfigError(f"strengths {text!r}: expected numbers between -100 and 100")
+    return numbers
