@@ -12,8 +12,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from dspo_train.demo.run import MODEL, SAMPLING, draw_pairs
+from dspo_train.demo.run import MODEL, SAMPLING, TASTE, draw_pairs
 from dspo_train.demo.taste import judge
+from dspo_train.evaluate.scorers import make_scorer
 from dspo_train.evaluate.shapes import SIZE, captions
 from dspo_train.lora.attach import applied
 from dspo_train.lora.writing import load_lora
@@ -43,7 +44,7 @@ def main(steps: int) -> None:
         say(f"{'preset':10} {'win rate':>26} {'taste':>14} {'fit':>16} {'seconds':>8}")
         for name in PRESETS:
             started = time.monotonic()
-            config = configure(name, "sd15", steps, Changes(resolution=SIZE, device="cpu", precision="fp32"))
+            config = configure(name, base.family, steps, Changes(resolution=SIZE, device="cpu", precision="fp32"))
             with open_session(Job(MODEL, out / "pairs", out / "runs" / name, config)) as session:
                 for _ in session.reports():
                     pass
@@ -51,7 +52,7 @@ def main(steps: int) -> None:
             seconds = time.monotonic() - started
             with applied(base.unet, load_lora(result, base.unet).weights):
                 after = sample(base, prompts, seeds, SAMPLING, batch_size=64)
-            seen = judge(prompts, before, after)
+            seen = judge(make_scorer(TASTE), prompts, before, after)
             taste = f"{seen.reward_before:+.2f} {seen.reward_after:+.2f}"
             fit = f"{seen.fit_before:.1%} {seen.fit_after:.1%}"
             say(f"{name:10} {seen.win_rate!s:>26} {taste:>14} {fit:>16} {seconds:8.0f}")

@@ -20,6 +20,7 @@ from tiny_runs import config, write_base, write_opinions, write_pairs
 
 from dspo_train.drawing.grids import LIGHT, opinion_sheet
 from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
+from dspo_train.models.families import FAMILIES
 from dspo_train.pairs import format_report, scan_folder
 from dspo_train.pairs.discover import find_sets, pairs_stamp
 from dspo_train.runs import preflight
@@ -185,7 +186,7 @@ def test_what_is_trained_has_a_stamp(tmp_path: Path):
 
 def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
     scan = scan_folder(world / "opinions")
-    few, often = preflight.check_pairs(scan, configure("balanced", "sd15", 400, Changes()))
+    few, often = preflight.check_pairs(scan, configure("balanced", FAMILIES["sd15"], 400, Changes()))
     assert few.startswith("3 disliked images are few")
     assert "each of the 3 disliked images will be seen 533 times" in often  # 400 steps of 4 rows over 3
     assert "(75)" in often  # 75 steps of 4 rows: each 100 times
@@ -194,7 +195,7 @@ def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
 def test_pictures_without_captions_are_explained(tmp_path: Path):
     folder = write_opinions(tmp_path)
     (folder / "liked" / "0.txt").unlink()
-    short = configure("balanced", "sd15", 1, Changes())
+    short = configure("balanced", FAMILIES["sd15"], 1, Changes())
     assert "1 images are left out because they have no caption" in preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("liked/*.txt"):
         text.unlink()
@@ -210,12 +211,12 @@ def test_pictures_without_captions_are_explained(tmp_path: Path):
 def test_one_side_alone_is_explained(tmp_path: Path):
     folder = write_opinions(tmp_path, disliked=0)
     with pytest.raises(DspoError, match="no usable images on both sides"):
-        preflight.check_pairs(scan_folder(folder), configure("balanced", "sd15", 1, Changes()))
+        preflight.check_pairs(scan_folder(folder), configure("balanced", FAMILIES["sd15"], 1, Changes()))
 
 
 def test_the_disk_is_asked_for_each_picture(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As for pairs: 8 pictures at 512 pixels and their captions, and the checkpoints; see test_runs_by_name.py."""
-    setting = configure("balanced", "sd15", 10, Changes(resolution=512))
+    setting = configure("balanced", FAMILIES["sd15"], 10, Changes(resolution=512))
     need = 8 * (512 * 512 / 64 * 8 * 4 + 77 * 2048 * 4) + 3 * 4 * 4 * 16 * 199296 + 256 * 2**20
     usage = namedtuple("usage", "total used free")
     scan = scan_folder(world / "opinions")
