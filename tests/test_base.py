@@ -15,11 +15,11 @@ import pytest
 import torch
 from huggingface_hub import constants
 from peft import LoraConfig, inject_adapter_in_model
-from tiny_models import tiny_tokenizer, tiny_unet, write_diffusers_folder, write_single_file
+from tiny_models import Family, tiny_tokenizer, tiny_unet, write_diffusers_folder, write_single_file
 
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import Base, load_base, weight_files
-from dspo_train.models.families import Family
+from dspo_train.models.process import Ddpm
 
 FAMILIES: list[Family] = ["sd15", "sd2", "sdxl"]
 
@@ -27,10 +27,10 @@ FAMILIES: list[Family] = ["sd15", "sd2", "sdxl"]
 def predict(base: Base) -> torch.Tensor:
     """The UNet on fixed inputs, its text embedding included."""
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(3))
-    rows = base.encoder.prompts(["a red dog"])
-    added = {"text_embeds": rows.pooled, "time_ids": torch.tensor([[64.0, 64, 0, 0, 64, 64]])}
+    rows = base.encoder.prompts(["a red dog"]).tensors
+    added = {"text_embeds": rows.get("pooled"), "time_ids": torch.tensor([[64.0, 64, 0, 0, 64, 64]])}
     with torch.no_grad():
-        return base.unet(noise, torch.tensor(500), rows.context, added_cond_kwargs=added, return_dict=False)[0]
+        return base.unet(noise, torch.tensor(500), rows["context"], added_cond_kwargs=added, return_dict=False)[0]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -40,7 +40,7 @@ def test_folder_and_single_file_are_the_same_model(tmp_path: Path, family: Famil
     one, other = load_base(folder), load_base(path, tokenizer=folder / "tokenizer")
     pixels = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 2 - 1
     assert (one.name, other.name) == ("pipeline", "one file.v2")
-    assert (one.family, other.family) == (family, family)
+    assert (one.family.name, other.family.name) == (family, family)
     assert one.fingerprint() == other.fingerprint()
     assert one.encoder.image_id == other.encoder.image_id
     assert one.encoder.prompt_id == other.encoder.prompt_id
@@ -113,10 +113,11 @@ def test_pickled_weights_are_read_as_weights_only(tmp_path: Path) -> None:
 def test_prediction_of_a_folder_and_its_override(tmp_path: Path, asked: Any, prediction: str, zero_snr: bool) -> None:
     folder = write_diffusers_folder(tmp_path / "m", "sd15", "v_prediction", zero_snr=True)
     base = load_base(folder, prediction=asked)
-    assert base.noise.prediction == prediction
+    assert isinstance(base.process, Ddpm)
+    assert base.process.prediction == prediction
     assert base.scheduler_config["prediction_type"] == prediction
     assert base.scheduler_config["rescale_betas_zero_snr"] is zero_snr
-    assert (base.noise.alphas_cumprod[-1] == 0).item() is zero_snr
+    assert (base.process.alphas_cumprod[-1] == 0).item() is zero_snr
 
 
 def test_marked_sdxl_checkpoint_is_v_prediction_with_zero_terminal_snr(tmp_path: Path) -> None:
@@ -124,8 +125,9 @@ def test_marked_sdxl_checkpoint_is_v_prediction_with_zero_terminal_snr(tmp_path:
     path = write_single_file(tmp_path / "m.safetensors", "sdxl", extra=marks)
     tiny_tokenizer(tmp_path / "tokenizer")
     base = load_base(path)
-    assert base.noise.prediction == "v_prediction"
-    assert base.noise.alphas_cumprod[-1] == 0
+    assert isinstance(base.process, Ddpm)
+    assert base.process.prediction == "v_prediction"
+    assert base.process.alphas_cumprod[-1] == 0
 
 
 def without(*names: str) -> Callable[[Path], None]:

@@ -10,20 +10,22 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from tiny_models import tiny_text_encoders, tiny_tokenizer, tiny_vae, write_diffusers_folder
+from tiny_models import Family, tiny_text_encoders, tiny_tokenizer, tiny_vae, write_diffusers_folder
 
 from dspo_train.data.encodings import latents_from_moments
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import load_base
 from dspo_train.models.encoder import DiffusersEncoder, digest
-from dspo_train.models.families import Family
+from dspo_train.models.families import FAMILIES
 
+SD15 = FAMILIES["sd15"]
 PROMPTS = ["a red dog", "", "dog " * 100, "naïve café!"]
 
 
 @pytest.fixture
 def encoder(tmp_path: Path) -> DiffusersEncoder:
-    return DiffusersEncoder(tiny_vae(), tiny_text_encoders("sd15"), [tiny_tokenizer(tmp_path / "tokenizer")])
+    tokenizers = [tiny_tokenizer(tmp_path / "tokenizer")]
+    return DiffusersEncoder(SD15, tiny_vae(), tiny_text_encoders("sd15"), tokenizers)
 
 
 def pixels(count: int = 1) -> torch.Tensor:
@@ -38,14 +40,13 @@ def test_prompts_equal_the_pipelines(tmp_path: Path, family: Family) -> None:
     extra = {} if family == "sdxl" else {"safety_checker": None, "feature_extractor": None}
     pipeline = kind(**_parts(folder, family), **extra)
     encoded = pipeline.encode_prompt(PROMPTS, device="cpu", num_images_per_prompt=1, do_classifier_free_guidance=False)
-    assert torch.equal(rows.context, encoded[0])
-    assert rows.context.shape == (4, 77, 96 if family == "sdxl" else 32)
+    assert torch.equal(rows.tensors["context"], encoded[0])
+    assert rows.tensors["context"].shape == (4, 77, 96 if family == "sdxl" else 32)
     if family == "sdxl":
-        assert rows.pooled is not None
-        assert torch.equal(rows.pooled, encoded[2])
+        assert rows.tensors.keys() == {"context", "pooled"}
+        assert torch.equal(rows.tensors["pooled"], encoded[2])
     else:
-        assert rows.pooled is None
-    assert rows.time_ids is None
+        assert rows.tensors.keys() == {"context"}
 
 
 def _parts(folder: Path, family: Family) -> dict[str, Any]:
@@ -67,14 +68,15 @@ def test_a_prompt_does_not_depend_on_its_neighbours(encoder: DiffusersEncoder) -
     texts = [f"dog {n}" for n in range(40)]
     together = encoder.prompts(texts)
     assert len(together) == 40
-    torch.testing.assert_close(together.context[37:38], encoder.prompts([texts[37]]).context)
+    torch.testing.assert_close(together.tensors["context"][37:38], encoder.prompts([texts[37]]).tensors["context"])
 
 
 def test_long_prompts_are_cut_with_a_warning(encoder: DiffusersEncoder, caplog: pytest.LogCaptureFixture) -> None:
     """80 words of one token each; 75 fit between start and end, so 5 are dropped."""
     with caplog.at_level(logging.WARNING):
         rows = encoder.prompts(["dog " * 80, "dog " * 75])
-    assert torch.equal(rows.context[0], rows.context[1])
+    context = rows.tensors["context"]
+    assert torch.equal(context[0], context[1])
     assert [r.getMessage() for r in caplog.records if "dropped" in r.getMessage()] == [
         f"prompt too long: its last 5 tokens of 80 are dropped: {'dog ' * 80!r:.60}"
     ]
@@ -121,8 +123,8 @@ def test_float16_overflow_is_done_again_in_float32(
     encoder.vae = overflowing_vae()
     given = pixels() if method == "moments" else torch.ones(1, 4, 8, 8)
     wanted = getattr(encoder, method)(given)
-    identity = DiffusersEncoder(overflowing_vae().half(), encoder.text_encoders, encoder.tokenizers).image_id
-    fresh = DiffusersEncoder(overflowing_vae().half(), encoder.text_encoders, encoder.tokenizers)
+    identity = DiffusersEncoder(SD15, overflowing_vae().half(), encoder.text_encoders, encoder.tokenizers).image_id
+    fresh = DiffusersEncoder(SD15, overflowing_vae().half(), encoder.text_encoders, encoder.tokenizers)
     with caplog.at_level(logging.WARNING):
         results = [getattr(fresh, method)(given) for _ in range(2)]
     assert sum("overflows" in r.getMessage() for r in caplog.records) == 1
@@ -144,7 +146,9 @@ def test_ids_follow_weights_config_precision_and_words(tmp_path: Path) -> None:
         vae.register_to_config(**config)
         encoders = tiny_text_encoders("sd15", seed)
         tokenizer = tiny_tokenizer(tmp_path / "tokenizer", pad)
-        return DiffusersEncoder(vae.half() if half else vae, [e.half() if half else e for e in encoders], [tokenizer])
+        if half:
+            vae, encoders = vae.half(), [encoder.half() for encoder in encoders]
+        return DiffusersEncoder(SD15, vae, encoders, [tokenizer])
 
     same, again = made(), made()
     assert (same.image_id, same.prompt_id) == (again.image_id, again.prompt_id)
@@ -171,6 +175,6 @@ def test_release_and_use_again(encoder: DiffusersEncoder) -> None:
 def test_results_can_enter_autograd(encoder: DiffusersEncoder) -> None:
     """Inference tensors could not: training multiplies them by weights that need gradients."""
     weight = torch.ones(1, requires_grad=True)
-    (encoder.prompts(["dog"]).context * weight).sum().backward()
+    (encoder.prompts(["dog"]).tensors["context"] * weight).sum().backward()
     (encoder.moments(pixels()) * weight).sum().backward()
     assert weight.grad is not None

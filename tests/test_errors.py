@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from fakes import FakeDenoiser, random_batch
+from fakes import FakeDenoiser, random_batch, random_pairs
 
-from dspo_train.data.batch import PairBatch
 from dspo_train.objectives.errors import per_sample_mse
 from dspo_train.training.forward import pair_errors
 
@@ -34,11 +35,10 @@ def test_at_the_start_the_policy_is_the_reference():
 
 def test_winner_and_loser_share_noise_and_timestep():
     """With the same latents on both sides every error agrees: nothing else is drawn apart."""
-    batch = random_batch()
-    same = PairBatch(batch.winner, batch.winner, batch.noise, batch.timesteps, batch.conditioning)
+    pairs = random_pairs()
     denoiser = FakeDenoiser()
     denoiser.delta.data.fill_(0.02)
-    e = pair_errors(denoiser, same)
+    e = pair_errors(denoiser, replace(pairs, loser=pairs.winner).batch())
     assert torch.equal(e.policy_w, e.policy_l)
     assert torch.equal(e.reference_w, e.reference_l)
 
@@ -46,15 +46,15 @@ def test_winner_and_loser_share_noise_and_timestep():
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
 def test_errors_follow_the_definition(prediction):
     """Worked out for one pair from x_t = a x_0 + s n and the target (n, or a n - s x_0)."""
-    denoiser, batch = FakeDenoiser(prediction), random_batch(pairs=1)
+    denoiser, pair = FakeDenoiser(prediction), random_pairs(pairs=1)
     denoiser.delta.data.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
-    a2 = denoiser.noise.alphas_cumprod[batch.timesteps].item()
+    a2 = denoiser.process.alphas_cumprod[pair.t].item()
     a, s = a2**0.5, (1 - a2) ** 0.5
-    noisy = a * batch.loser + s * batch.noise
-    target = batch.noise if prediction == "epsilon" else a * batch.noise - s * batch.loser
+    noisy = a * pair.loser + s * pair.noise
+    target = pair.noise if prediction == "epsilon" else a * pair.noise - s * pair.loser
     weight = denoiser.base + denoiser.delta
     predicted = torch.einsum("oc,nchw->nohw", weight, noisy)
-    e = pair_errors(denoiser, batch)
+    e = pair_errors(denoiser, pair.batch(prediction))
     torch.testing.assert_close(e.policy_l, (predicted - target).square().mean().view(1), rtol=1e-5, atol=1e-6)
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_lora import predict, unet_inputs
+from tiny_lora import conditioning, predict, unet_inputs
 from tiny_models import Family, tiny_unet
 from torch import Tensor, nn
 
 from dspo_train.exceptions import ModelError
-from dspo_train.models.conditioning import Conditioning
+from dspo_train.models import families
 from dspo_train.models.unet import predict as denoise
 from dspo_train.training.full import WholeModel, whole
 
@@ -225,11 +225,10 @@ def test_under_autocast_the_reference_is_the_base_and_the_start_has_no_drift(
     unet = tiny_unet(family)
     nn.Module.to(unet, dtype)
     inputs = unet_inputs(unet)
-    added = inputs.get("added_cond_kwargs", {})
-    given = Conditioning(inputs["encoder_hidden_states"], added.get("text_embeds"), added.get("time_ids"))
+    given = conditioning(inputs)
 
     def predicted() -> Tensor:
-        return denoise(unet, inputs["sample"], inputs["timestep"], given)
+        return denoise(families.FAMILIES[family], unet, inputs["sample"], inputs["timestep"], given)
 
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         base = predicted()

@@ -7,8 +7,9 @@ from tiny_lora import full_size_unet
 from tiny_models import ldm_unet, tiny_unet
 
 from dspo_train.exceptions import LoraFileError
-from dspo_train.lora.keys import BLOCK_NAMES, describe, kohya_name, name_table, resolve, split_key
+from dspo_train.lora.keys import describe, kohya_name, name_table, resolve, split_key
 from dspo_train.lora.layers import adaptable_layers
+from dspo_train.models.families import FAMILIES
 from dspo_train.models.unet_names import BlockLayout, ldm_path
 
 SD15 = BlockLayout((2, 2, 2, 2), (False, True, True, True))
@@ -95,7 +96,8 @@ def test_every_spelling_of_every_layer_is_resolved_to_it(family: str) -> None:
 
 
 def test_the_families_block_names() -> None:
-    assert BLOCK_NAMES == {"sd15": "diffusers", "sd2": "diffusers", "sdxl": "ldm"}
+    names = {name: family.lora.blocks for name, family in FAMILIES.items()}
+    assert names == {"sd15": "diffusers", "sd2": "diffusers", "sdxl": "ldm"}
 
 
 def test_layouts_from_configs() -> None:

@@ -8,14 +8,13 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from fakes import FakeDenoiser, random_batch
+from fakes import FakeDenoiser, random_batch, random_pairs
 from torch import Tensor
 
 from dspo_train import objectives
 from dspo_train.config import LossSpec, TrainConfig
-from dspo_train.data.batch import PairBatch
+from dspo_train.data.batch import Batch
 from dspo_train.exceptions import ConfigError
-from dspo_train.models.conditioning import Conditioning
 from dspo_train.objectives import table
 from dspo_train.objectives.errors import PairErrors
 from dspo_train.training.forward import pair_errors
@@ -31,19 +30,11 @@ def trained(seed: int = 3, size: float = 0.01) -> FakeDenoiser:
     return denoiser
 
 
-def gradient(loss: objectives.Loss, batch: PairBatch, denoiser: FakeDenoiser | None = None) -> Tensor:
+def gradient(loss: objectives.Loss, batch: Batch, denoiser: FakeDenoiser | None = None) -> Tensor:
     """Of the summed loss by the adapter; without a denoiser, at the start, where the policy is the reference."""
     denoiser = denoiser or FakeDenoiser()
     (grad,) = torch.autograd.grad(loss(pair_errors(denoiser, batch)).sum(), denoiser.delta)
     return grad
-
-
-def part(batch: PairBatch, start: int, stop: int) -> PairBatch:
-    winner, loser, noise, timesteps, context = (
-        tensor[start:stop]
-        for tensor in (batch.winner, batch.loser, batch.noise, batch.timesteps, batch.conditioning.context)
-    )
-    return PairBatch(winner, loser, noise, timesteps, Conditioning(context))
 
 
 def test_at_the_start_every_margin_is_zero():
@@ -99,9 +90,9 @@ def test_without_a_pull_dspo_is_sft(name, off):
 
 
 def test_swapping_winner_and_loser_flips_the_margin():
-    batch = random_batch()
-    e = pair_errors(trained(), batch)
-    other = pair_errors(trained(), replace(batch, winner=batch.loser, loser=batch.winner))
+    pairs = random_pairs()
+    e = pair_errors(trained(), pairs.batch())
+    other = pair_errors(trained(), replace(pairs, winner=pairs.loser, loser=pairs.winner).batch())
     for field in fields(PairErrors):
         torch.testing.assert_close(getattr(other, field.name), getattr(e.swapped(), field.name))
     assert torch.equal(e.swapped().margin, -e.margin)
@@ -112,17 +103,17 @@ def test_swapping_winner_and_loser_flips_the_margin():
 @pytest.mark.parametrize("name", ["dspo", "diffusion_dpo", "ipo", "diffusion_kto", "dspo_sdxl"])
 def test_the_same_picture_on_both_sides_teaches_nothing_at_the_start(name):
     """Winner's and loser's gradients cancel while the policy is still the reference, to float32's rounding."""
-    batch, loss = random_batch(), objectives.bind(name, {})
-    same = replace(batch, loser=batch.winner)
-    assert gradient(loss, same).norm() < 1e-5 * gradient(loss, batch).norm()
+    pairs, loss = random_pairs(), objectives.bind(name, {})
+    same = replace(pairs, loser=pairs.winner).batch()
+    assert gradient(loss, same).norm() < 1e-5 * gradient(loss, pairs.batch()).norm()
 
 
 @pytest.mark.parametrize("name", ["diffusion_dpo", "ipo", "dspo_sdxl"])
 def test_the_same_picture_on_both_sides_never_teaches_an_objective_of_the_margin(name):
     """Their loss is a function of the margin alone (dspo_sdxl below its switch), and that is 0 whatever the policy."""
-    batch, loss = random_batch(), objectives.bind(name, {"beta": 1000.0} if name == "dspo_sdxl" else {})
-    same = replace(batch, loser=batch.winner)
-    assert gradient(loss, same, trained()).norm() < 1e-5 * gradient(loss, batch, trained()).norm()
+    pairs, loss = random_pairs(), objectives.bind(name, {"beta": 1000.0} if name == "dspo_sdxl" else {})
+    same = replace(pairs, loser=pairs.winner).batch()
+    assert gradient(loss, same, trained()).norm() < 1e-5 * gradient(loss, pairs.batch(), trained()).norm()
 
 
 @pytest.mark.parametrize(
@@ -130,9 +121,10 @@ def test_the_same_picture_on_both_sides_never_teaches_an_objective_of_the_margin
 )
 def test_does_the_rejected_picture_change_the_update(name, moved):
     """At default arguments, with another loser in the same pair."""
-    batch = random_batch(seed=0)
+    pairs = random_pairs(seed=0)
     first, second = (
-        gradient(objectives.bind(name, {}), replace(batch, loser=random_batch(seed=seed).loser)) for seed in (1, 2)
+        gradient(objectives.bind(name, {}), replace(pairs, loser=random_pairs(seed=seed).loser).batch())
+        for seed in (1, 2)
     )
     difference = (first - second).norm() / first.norm()
     assert (difference > 0.1) == moved
@@ -179,9 +171,9 @@ def test_batch_loss_is_the_mean_of_its_halves_unless_pooled(name):
 
 @pytest.mark.parametrize("name", [name for name in objectives.OBJECTIVES if name not in POOLED])
 def test_the_gradient_does_not_depend_on_how_pairs_are_packed(name):
-    batch, loss = random_batch(pairs=4), objectives.bind(name, {})
-    apart = sum(gradient(loss, part(batch, i, i + 2), trained()) for i in (0, 2))
-    whole = gradient(loss, batch, trained())
+    pairs, loss = random_pairs(pairs=4), objectives.bind(name, {})
+    apart = sum(gradient(loss, pairs.rows(i, i + 2).batch(), trained()) for i in (0, 2))
+    whole = gradient(loss, pairs.batch(), trained())
     torch.testing.assert_close(whole, apart, rtol=1e-4, atol=1e-5 * whole.abs().max().item())
 
 
@@ -189,21 +181,21 @@ def test_v_prediction_and_epsilon_give_the_same_dspo_update_up_to_the_time_weigh
     """The same model seen as epsilon- and as v-predictor: eps = signal v + spread x_t, so every squared error in
     epsilon is signal^2 times that in v, and so is the dspo gradient with respect to the model's function.
     """
-    batch = random_batch(pairs=1)
-    signal_squared = FakeDenoiser().noise.alphas_cumprod[batch.timesteps].item()
+    pair = random_pairs(pairs=1)
+    signal_squared = FakeDenoiser().process.alphas_cumprod[pair.t].item()
     signal, spread = math.sqrt(signal_squared), math.sqrt(1 - signal_squared)
     v = FakeDenoiser("v_prediction")
     v.delta.data.normal_(0, 0.05, generator=torch.Generator().manual_seed(4))
 
     class AsEpsilon(FakeDenoiser):
-        def predict(self, noisy, timesteps, conditioning):
-            return signal * v.predict(noisy, timesteps, conditioning) + spread * noisy
+        def predict(self, noisy, t, conditioning):
+            return signal * v.predict(noisy, t, conditioning) + spread * noisy
 
         def reference(self):
             return v.reference()
 
     eps = AsEpsilon("epsilon")
-    in_v, in_eps = pair_errors(v, batch), pair_errors(eps, batch)
+    in_v, in_eps = pair_errors(v, pair.batch("v_prediction")), pair_errors(eps, pair.batch("epsilon"))
     for field in fields(PairErrors):
         one, other = getattr(in_eps, field.name), getattr(in_v, field.name)
         torch.testing.assert_close(one, signal_squared * other, rtol=1e-4, atol=1e-7)

@@ -13,6 +13,7 @@ from tiny_runs import write_pairs
 from dspo_train.config import LoraSpec, TrainConfig
 from dspo_train.config.naming import rendered
 from dspo_train.exceptions import ConfigError, DatasetError, RunError
+from dspo_train.models.families import FAMILIES
 from dspo_train.objectives import OBJECTIVES, bind
 from dspo_train.pairs import scan_pairs
 from dspo_train.pairs.discover import find_sets, pairs_stamp, stamp
@@ -25,7 +26,7 @@ from dspo_train.runs.presets import PRESETS, configure, names_in_graph_of_argume
 
 
 def test_a_preset_is_what_it_says():
-    config = configure("balanced", "sdxl", {"steps": 400})
+    config = configure("balanced", FAMILIES["sdxl"], {"steps": 400})
     assert config.objective_args == {"strength": 30.0}
     assert config.optim.lr == 1e-4
     assert config.optim.warmup == 20  # 5% of 400
@@ -42,36 +43,36 @@ def test_presets_are_ordered():
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_can_be_chosen_and_given_its_own_number(objective):
-    plain = configure("gentle", "sd15", {"objective": objective})
+    plain = configure("gentle", FAMILIES["sd15"], {"objective": objective})
     assert plain.objective_args == ({"strength": 10.0} if objective == "dspo" else {})
     bind(objective, plain.objective_args)
     own = OBJECTIVES[objective].own_number
     if own is None:
         with pytest.raises(ConfigError, match=f"objective '{objective}' has no number of its own"):
-            configure("gentle", "sd15", {"objective": objective}, 0.5)
+            configure("gentle", FAMILIES["sd15"], {"objective": objective}, 0.5)
         return
-    told = configure("gentle", "sd15", {"objective": objective}, 0.5)
+    told = configure("gentle", FAMILIES["sd15"], {"objective": objective}, 0.5)
     assert told.objective_args == {own: 0.5}
     bind(objective, told.objective_args)
 
 
 def test_a_number_out_of_its_range_is_told_by_its_name_in_the_graph():
     with pytest.raises(ConfigError) as caught:
-        configure("gentle", "sd15", {"objective": "dspo_e"}, 5.0)
+        configure("gentle", FAMILIES["sd15"], {"objective": "dspo_e"}, 5.0)
     told = rendered(str(caught.value), names_in_graph_of_arguments())
     assert told == "objective_value must be between 0 and 0.999, got 5.0"
 
 
 def test_changes_go_before_the_preset():
     changes = {"optim.lr": 3e-4, "lora.rank": 4, "lora.targets": "attention", "data.resolution": 64, "seed": 7}
-    config = configure("strong", "sd15", changes)
+    config = configure("strong", FAMILIES["sd15"], changes)
     assert (config.optim.lr, config.lora.rank, config.lora.targets) == (3e-4, 4, "attention")
     assert (config.data.resolution, config.data.bucket_step, config.seed) == (64, 64, 7)
     assert config.lora.alpha == 4
 
 
 def test_a_short_run_has_a_warm_up_that_ends():
-    assert configure("gentle", "sd15", {"steps": 1}).optim.warmup == 0
+    assert configure("gentle", FAMILIES["sd15"], {"steps": 1}).optim.warmup == 0
 
 
 # Names
@@ -211,19 +212,19 @@ def test_what_is_trained_has_a_stamp_that_strays_do_not_change(tmp_path):
 
 def test_few_pairs_and_many_rounds_are_said(tmp_path):
     scan = scan_pairs(write_pairs(tmp_path, 6))
-    config = configure("balanced", "sd15", {"steps": 400})
+    config = configure("balanced", FAMILIES["sd15"], {"steps": 400})
     few, often = preflight.check_pairs(scan, config)
     assert few.startswith("6 pairs are few")
     assert "267 times" in often  # 400 steps of 4 pairs over 6
     assert "(150)" in often  # 150 steps of 4 pairs: each 100 times
-    assert preflight.check_pairs(scan, configure("balanced", "sd15", {"steps": 1}))[1:] == []
+    assert preflight.check_pairs(scan, configure("balanced", FAMILIES["sd15"], {"steps": 1}))[1:] == []
 
 
 def test_pairs_that_are_not_trained_on_are_not_counted(tmp_path):
     """Ten pairs of two prompts: half of them held out, or one of each prompt."""
     scan = scan_pairs(write_pairs(tmp_path, 10))
     for options, left in (({"held_out.share": 0.5}, 5), ({"data.one_per_prompt": True}, 2)):
-        few, often = preflight.check_pairs(scan, configure("balanced", "sd15", {"steps": 400, **options}))
+        few, often = preflight.check_pairs(scan, configure("balanced", FAMILIES["sd15"], {"steps": 400, **options}))
         assert few.startswith(f"{left} pairs are few")
         assert f"{1600 // left} times" in often
 
@@ -231,19 +232,19 @@ def test_pairs_that_are_not_trained_on_are_not_counted(tmp_path):
 def test_pairs_without_captions_are_explained(tmp_path):
     folder = write_pairs(tmp_path, 3)
     (folder / "pair0.txt").unlink()
-    notes = preflight.check_pairs(scan_pairs(folder), configure("balanced", "sd15", {"steps": 1}))
+    notes = preflight.check_pairs(scan_pairs(folder), configure("balanced", FAMILIES["sd15"], {"steps": 1}))
     assert "1 pairs are left out because they have no caption" in notes
     for text in folder.glob("*.txt"):
         text.unlink()
     with pytest.raises(DatasetError, match="none of its 3 pairs has a caption"):
-        preflight.check_pairs(scan_pairs(folder), configure("balanced", "sd15", {"steps": 1}))
+        preflight.check_pairs(scan_pairs(folder), configure("balanced", FAMILIES["sd15"], {"steps": 1}))
     allowed = scan_pairs(folder, allow_empty_captions=True)
     assert len(allowed.usable()) == 3
 
 
 def test_a_full_disk_is_known_before(tmp_path, monkeypatch):
     scan = scan_pairs(write_pairs(tmp_path / "set", 6))
-    config = replace(configure("balanced", "sd15", {"steps": 10, "data.resolution": 512}), keep_checkpoints=2)
+    config = replace(configure("balanced", FAMILIES["sd15"], {"steps": 10, "data.resolution": 512}), keep_checkpoints=2)
     usage = namedtuple("usage", "total used free")
     pictures = 12 * (512 * 512 / 64 * 8 * 4 + 77 * 2048 * 4)  # 8 float32 for each 64 pixels, and the caption
     adapter = 4 * 16 * 199296  # rank 16 on SD 1.5's attention, float32

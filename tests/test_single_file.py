@@ -13,11 +13,11 @@ import torch
 from accelerate import init_empty_weights
 from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
-from tiny_models import ldm_unet, tiny_unet, write_single_file
+from tiny_models import Family, ldm_unet, tiny_unet, write_single_file
 
 from dspo_train.exceptions import ModelError
 from dspo_train.models import ldm_layout
-from dspo_train.models.families import Family
+from dspo_train.models.families import FAMILIES
 from dspo_train.models.single_file import CONFIGS, load_unet, open_single_file, scheduler_config, template
 
 SSD_1B = {  # the reduced SDXL: shallower, its two halves unlike, no attention in the middle
@@ -41,11 +41,11 @@ REDUCED_SD15 = {
 )
 def test_unet_config_is_read_off_the_shapes(family: Family, changes: dict[str, Any]) -> None:
     """Full-size models without memory: write their key names, infer, and get the config back."""
-    config = {**template(family, "unet"), **changes}
+    config = {**template(FAMILIES[family], "unet"), **changes}
     with init_empty_weights():
         unet: Any = UNet2DConditionModel.from_config(config)
     shapes = {key: tuple(value.shape) for key, value in ldm_unet(unet).items()}
-    assert ldm_layout.unet_config(shapes, template(family, "unet")) == config
+    assert ldm_layout.unet_config(shapes, template(FAMILIES[family], "unet")) == config
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.rglob("*.json")), ids=lambda p: str(p.relative_to(CONFIGS)))

@@ -175,7 +175,7 @@ def test_gradient_checkpointing_changes_nothing_but_memory(inputs, whole, tmp_pa
 def test_bf16_keeps_the_lora_in_float32(inputs, tmp_path):
     with open_session(job(inputs, tmp_path / "taste", precision="bf16", steps=2)) as session:
         assert session.base.unet.conv_in.weight.dtype == torch.bfloat16
-        assert {p.dtype for p in session.adapter.parameters.values()} == {torch.float32}
+        assert {p.dtype for p in session.trained.parameters.values()} == {torch.float32}
         reports = list(session.reports())
     assert reports[-1].drift > 0
 
@@ -389,7 +389,7 @@ class TestRefusals:
         with refused, open_session(task) as session:
             for report in session.reports():
                 if report.step == 3:
-                    next(iter(session.adapter.parameters.values())).data.fill_(float("nan"))
+                    next(iter(session.trained.parameters.values())).data.fill_(float("nan"))
         kept = sorted((tmp_path / "taste" / "checkpoints").iterdir())[0] / "lora.safetensors"
         assert all(tensor.isfinite().all() for tensor in load_file(kept).values())
 

@@ -98,26 +98,26 @@ def test_the_average_is_what_is_saved(world: Path, tmp_path: Path):
     """decay = min(0.5, (1 + n) / (10 + n)) is 2/11, 3/12, 4/13, ... after step n = 1, 2, 3, ..."""
     parameters = []
     with open_session(Job(world / "base", world / "pairs", tmp_path / "run", config(ema=0.5, steps=3))) as session:
-        name = next(key for key in session.adapter.parameters if key.endswith(".up"))
+        name = next(key for key in session.trained.parameters if key.endswith(".up"))
         for _ in session.reports():
-            parameters.append(session.adapter.parameters[name].detach().clone())
+            parameters.append(session.trained.parameters[name].detach().clone())
         expected = torch.zeros_like(parameters[0])  # the matrix `up` begins at zero
         for n, value in enumerate(parameters, start=1):
             decay = (1 + n) / (10 + n)
             expected = decay * expected + (1 - decay) * value
         torch.testing.assert_close(session.training.average[name], expected)
         with session.training.averaged():
-            torch.testing.assert_close(session.adapter.parameters[name].detach(), expected)
-        assert torch.equal(session.adapter.parameters[name], parameters[-1])
+            torch.testing.assert_close(session.trained.parameters[name].detach(), expected)
+        assert torch.equal(session.trained.parameters[name], parameters[-1])
 
 
 def test_a_moving_reference_follows_and_the_origin_does_not(world: Path, tmp_path: Path):
     with open_session(
         Job(world / "base", world / "pairs", tmp_path / "run", config(moving_reference=0.5, steps=2))
     ) as session:
-        moving = session.adapter.reference_tensors()
+        moving = session.trained.reference_tensors()
         name = next(key for key in moving if key.endswith(".up"))
-        seen = [session.adapter.parameters[name].detach().clone() for _ in session.reports()]
+        seen = [session.trained.parameters[name].detach().clone() for _ in session.reports()]
         torch.testing.assert_close(moving[name], 0.5 * (0.5 * seen[0]) + 0.5 * seen[1])
         x, t = torch.randn(1, 4, 8, 8), torch.tensor([500])
         text = torch.randn(1, 4, session.base.unet.config["cross_attention_dim"])
@@ -126,11 +126,11 @@ def test_a_moving_reference_follows_and_the_origin_does_not(world: Path, tmp_pat
             with torch.no_grad():
                 return session.base.unet(x, t, encoder_hidden_states=text).sample
 
-        with session.adapter.reference():
+        with session.trained.reference():
             reference = predicted()
-        with session.adapter.origin():
+        with session.trained.origin():
             origin = predicted()
-        with session.adapter.off():
+        with session.trained.off():
             base = predicted()
         assert torch.equal(origin, base)
         assert not torch.equal(reference, origin)
@@ -328,8 +328,8 @@ def test_a_whole_unet_is_written_as_a_checkpoint(world: Path, tmp_path: Path):
     with open_session(Job(world / "base", world / "pairs", tmp_path / "run", settings)) as session:
         for _ in session.reports():
             pass
-        trained = _halves(session.adapter.parameters)
-    (told,) = session.told
+        trained = _halves(session.trained.parameters)
+    (told,) = session.notes.texts
     assert told.startswith("run.safetensors is the nearest LoRA of rank ")
     written = _halves(load_file(tmp_path / "run" / "run-checkpoint.safetensors"))
     assert written == trained
@@ -369,13 +369,13 @@ def test_a_training_that_changes_nothing_says_so_once(
         caplog.at_level("WARNING", "dspo"),
         open_session(Job(world / "base", world / "pairs", tmp_path / "x", config(steps=3, **settings))) as session,
     ):
-        before = {name: p.detach().clone() for name, p in session.adapter.parameters.items() if name.endswith(".up")}
+        before = {name: p.detach().clone() for name, p in session.trained.parameters.items() if name.endswith(".up")}
         list(session.reports())
-        changed = any(not torch.equal(session.adapter.parameters[name], value) for name, value in before.items())
+        changed = any(not torch.equal(session.trained.parameters[name], value) for name, value in before.items())
     assert before and changed is not told
     notes = [record.getMessage() for record in caplog.records if "changes nothing" in record.getMessage()]
     assert len(notes) == int(told)
-    assert session.told == notes
+    assert session.notes.texts == notes
 
 
 @pytest.mark.parametrize(

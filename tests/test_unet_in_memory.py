@@ -12,6 +12,7 @@ from tiny_models import Family, write_diffusers_folder, write_single_file
 
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import Base, load_base
+from dspo_train.models.process import Ddpm
 from dspo_train.models.single_file import UNET, UnetWeights
 
 
@@ -53,8 +54,9 @@ def test_half_precision_weights_are_brought_to_the_run_s(tmp_path: Path) -> None
 def test_its_noise_process_goes_before_the_checkpoint_s(tmp_path: Path, prediction, zero_snr) -> None:
     first, second, tokenizer = files(tmp_path, "sd15")
     base = load_base(first, tokenizer=tokenizer, unet=UnetWeights(unet_of(second), prediction, zero_snr))
-    assert base.noise.prediction == prediction
-    assert (base.noise.alphas_cumprod[-1].item() < 1e-6) == zero_snr
+    assert isinstance(base.process, Ddpm)
+    assert base.process.prediction == prediction
+    assert (base.process.alphas_cumprod[-1].item() < 1e-6) == zero_snr
 
 
 def test_a_model_of_another_family_is_refused_with_both_names(tmp_path: Path) -> None:

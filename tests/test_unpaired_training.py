@@ -217,7 +217,7 @@ def test_one_side_alone_is_explained(tmp_path: Path):
 
 def test_the_disk_is_asked_for_each_picture(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As for pairs: 8 pictures at 512 pixels and their captions, and the checkpoints; see test_runs_by_name.py."""
-    setting = configure("balanced", "sd15", {"steps": 10, "data.resolution": 512})
+    setting = configure("balanced", FAMILIES["sd15"], {"steps": 10, "data.resolution": 512})
     need = 8 * (512 * 512 / 64 * 8 * 4 + 77 * 2048 * 4) + 3 * 4 * 4 * 16 * 199296 + 256 * 2**20
     usage = namedtuple("usage", "total used free")
     scan = scan_folder(world / "opinions")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dspo_train.demo.taste import judge
-from dspo_train.evaluate.scorers import large_and_dark
+from dspo_train.evaluate.scorers import large_and_dark, make_scorer
 from dspo_train.evaluate.shapes import COLORS, SHAPES, SIZE, Reading, Scene, captions, draw, random_scene, read
 from dspo_train.models.sampling import to_images
 
@@ -64,7 +64,7 @@ def test_a_verdict_worked_by_hand():
     small, large = (dataclasses.replace(SCENE, radius=r) for r in (0.2, 0.35))
     before = to_images(draw([small, small, large]) * 2 - 1)
     after = to_images(draw([large, small, dataclasses.replace(small, color="blue")]) * 2 - 1)
-    verdict = judge(["a red circle"] * 3, before, after)
+    verdict = judge(make_scorer("large_and_dark"), ["a red circle"] * 3, before, after)
     assert verdict.win_rate.rate == 0.5
     assert verdict.fit_before == 1.0
     assert verdict.fit_after == pytest.approx(2 / 3)

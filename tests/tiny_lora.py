@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dspo_train.config import LoraSpec, Targets
 from dspo_train.lora.attach import LoraLayer
 from dspo_train.lora.layers import fresh_weights
+from dspo_train.models.conditioning import Conditioning
 from dspo_train.models.single_file import CONFIGS
 
 
@@ -31,6 +32,13 @@ def unet_inputs(unet: UNet2DConditionModel, batch: int = 2) -> dict[str, Any]:
         pooled = unet.config["projection_class_embeddings_input_dim"] - 6 * unet.config["addition_time_embed_dim"]
         inputs["added_cond_kwargs"] = {"text_embeds": normal(batch, pooled), "time_ids": torch.full((batch, 6), 64.0)}
     return inputs
+
+
+def conditioning(inputs: dict[str, Any]) -> Conditioning:
+    """The part of `unet_inputs` that a model is conditioned on."""
+    added = inputs.get("added_cond_kwargs", {})
+    sizes = {"pooled": added["text_embeds"], "time_ids": added["time_ids"]} if added else {}
+    return Conditioning({"context": inputs["encoder_hidden_states"], **sizes})
 
 
 def predict(unet: UNet2DConditionModel, inputs: dict[str, Any]) -> Tensor:

@@ -20,7 +20,7 @@ from tiny_models import ldm_unet, ldm_vae, open_clip
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from dspo_train.models.families import Family
+from dspo_train.models.families import FAMILIES
 from dspo_train.models.single_file import template
 
 Kind = Literal["sd15", "sdxl"]
@@ -54,7 +54,7 @@ def write_sd15(path: Path, dtype: torch.dtype = torch.float16, seed: int = 0) ->
 def write_sdxl(path: Path, dtype: torch.dtype = torch.float16, seed: int = 0) -> Path:
     """An SDXL relative that ComfyUI takes for Segmind Vega, with SDXL's two text encoders."""
     with init_empty_weights():
-        second = CLIPTextModelWithProjection(CLIPTextConfig(**template("sdxl", "text_encoder_2")))
+        second = CLIPTextModelWithProjection(CLIPTextConfig(**template(FAMILIES["sdxl"], "text_encoder_2")))
     shapes = {
         **_pictures("sdxl"),
         **_under("conditioner.embedders.0.transformer.text_model.", _clip("sdxl")),
@@ -73,18 +73,18 @@ def cached(kind: Kind, dtype: torch.dtype = torch.float16) -> Path:
     return path if path.exists() else WRITERS[kind](path, dtype)
 
 
-def _pictures(family: Family) -> Shapes:
+def _pictures(family: Kind) -> Shapes:
     """The UNet's and the VAE's tensors."""
     with init_empty_weights():
-        unet: Any = UNet2DConditionModel.from_config({**template(family, "unet"), **UNETS[family]})  # type: ignore[index]
-        vae: Any = AutoencoderKL.from_config(template(family, "vae"))
+        unet: Any = UNet2DConditionModel.from_config({**template(FAMILIES[family], "unet"), **UNETS[family]})
+        vae: Any = AutoencoderKL.from_config(template(FAMILIES[family], "vae"))
     return {**_under("model.diffusion_model.", ldm_unet(unet)), **_under("first_stage_model.", ldm_vae(vae))}
 
 
-def _clip(family: Family) -> dict[str, Tensor]:
+def _clip(family: Kind) -> dict[str, Tensor]:
     """CLIP-L by transformers' names, without `text_model.`."""
     with init_empty_weights():
-        model = CLIPTextModel(CLIPTextConfig(**template(family, "text_encoder")))
+        model = CLIPTextModel(CLIPTextConfig(**template(FAMILIES[family], "text_encoder")))
     return {key.removeprefix("text_model."): value for key, value in model.state_dict().items()}
 
 

@@ -82,14 +82,13 @@ def noise(checkpoint: str, lora: str) -> dict[str, Any]:
     with torch.inference_mode(False), torch.no_grad():
         tokenizer = Path(comfy.sd.__file__).parent / "sd1_tokenizer"
         base = _library("models.base").load_base(checkpoint, tokenizer=tokenizer)
-        conditioning = _library("models.conditioning").Conditioning(
-            context.clone(), pooled.clone() if sdxl else None, sizes.clone() if sdxl else None
-        )
+        added = {"pooled": pooled.clone(), "time_ids": sizes.clone()} if sdxl else {}
+        conditioning = _library("models.conditioning").Conditioning({"context": context.clone(), **added})
         predict, lora_tools = _library("models.unet").predict, _library("lora.attach")
-        ours_bare = predict(base.unet, latents.clone(), timesteps.clone(), conditioning)
+        ours_bare = predict(base.family, base.unet, latents.clone(), timesteps.clone(), conditioning)
         weights = _library("lora.reading").load_lora(Path(lora), base.unet).weights
         with lora_tools.applied(base.unet, weights):
-            ours = predict(base.unet, latents.clone(), timesteps.clone(), conditioning)
+            ours = predict(base.family, base.unet, latents.clone(), timesteps.clone(), conditioning)
     return {
         "bare": (theirs_bare - ours_bare).abs().max().item(),
         "with_lora": (theirs - ours).abs().max().item(),

@@ -33,22 +33,21 @@ INSIDE = Path(__file__).with_name("inside.py")
 def trained(base: Base) -> tuple[dict[str, Tensor], float]:
     """All weights after two large steps, and the largest change of what the UNet predicts."""
     draw = torch.Generator().manual_seed(1)
-    given = Conditioning(
-        torch.randn(2, 77, base.unet.config["cross_attention_dim"], generator=draw),
-        torch.randn(2, 1280, generator=draw) if base.family == "sdxl" else None,
-        torch.full((2, 6), 64.0) if base.family == "sdxl" else None,
-    )
+    tensors = {"context": torch.randn(2, 77, base.unet.config["cross_attention_dim"], generator=draw)}
+    if base.family.name == "sdxl":
+        tensors |= {"pooled": torch.randn(2, 1280, generator=draw), "time_ids": torch.full((2, 6), 64.0)}
+    given = Conditioning(tensors)
     noisy, timesteps = torch.randn(2, 4, 8, 8, generator=draw), torch.tensor([100, 700])
     with whole(base.unet) as model:
         optimiser = torch.optim.AdamW(model.parameters.values(), lr=1e-3)
         for _ in range(2):
-            predict(base.unet, noisy, timesteps, given).square().mean().backward()
+            predict(base.family, base.unet, noisy, timesteps, given).square().mean().backward()
             optimiser.step()
             optimiser.zero_grad()
         with torch.no_grad():
-            after = predict(base.unet, noisy, timesteps, given)
+            after = predict(base.family, base.unet, noisy, timesteps, given)
             with model.reference():
-                change = (after - predict(base.unet, noisy, timesteps, given)).abs().max().item()
+                change = (after - predict(base.family, base.unet, noisy, timesteps, given)).abs().max().item()
     return {name: parameter.detach() for name, parameter in model.parameters.items()}, change
 
 

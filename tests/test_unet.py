@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 import torch
-from tiny_lora import random_lora, unet_inputs
+from diffusers import UNet2DConditionModel
+from fakes import ddpm
+from tiny_lora import conditioning, random_lora, unet_inputs
 from tiny_models import Family, tiny_unet
 from torch import nn
 
 from dspo_train.config import LoraSpec
 from dspo_train.exceptions import ModelError
 from dspo_train.lora.attach import attached
+from dspo_train.models.base import Base
 from dspo_train.models.conditioning import Conditioning
 from dspo_train.models.denoiser import Denoiser
-from dspo_train.models.process import from_scheduler_config
+from dspo_train.models.families import FAMILIES
 from dspo_train.training.denoiser import DiffusersDenoiser
 
-NOISE = from_scheduler_config({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012})
+PROCESS = ddpm()
 SPEC = LoraSpec(rank=2)
 
 
-def conditioning(inputs: dict) -> Conditioning:
-    added = inputs.get("added_cond_kwargs", {})
-    return Conditioning(inputs["encoder_hidden_states"], added.get("text_embeds"), added.get("time_ids"))
+def based(family: Family, unet: UNet2DConditionModel) -> Base:
+    """What the denoiser takes of a base."""
+    return cast(Base, SimpleNamespace(family=FAMILIES[family], unet=unet, process=PROCESS))
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
@@ -30,10 +36,10 @@ def test_predictions_are_the_unets_own(family: Family) -> None:
     unet = tiny_unet(family)
     inputs = unet_inputs(unet)
     with torch.no_grad(), attached(unet, SPEC, seed=0, initial=random_lora(unet)) as adapter:
-        denoiser: Denoiser = DiffusersDenoiser(unet, NOISE, adapter)
+        denoiser: Denoiser = DiffusersDenoiser(based(family, unet), adapter)
         expected = unet(**inputs).sample
         assert torch.equal(denoiser.predict(inputs["sample"], inputs["timestep"], conditioning(inputs)), expected)
-    assert denoiser.noise is NOISE
+    assert denoiser.process is PROCESS
 
 
 def test_the_reference_is_the_adapters() -> None:
@@ -42,7 +48,7 @@ def test_the_reference_is_the_adapters() -> None:
     with torch.no_grad():
         base = unet(**inputs).sample
         with attached(unet, SPEC, seed=0) as adapter:
-            denoiser = DiffusersDenoiser(unet, NOISE, adapter)
+            denoiser = DiffusersDenoiser(based("sd15", unet), adapter)
             for parameter in adapter.parameters.values():
                 parameter.fill_(0.1)
             policy = denoiser.predict(inputs["sample"], inputs["timestep"], conditioning(inputs))
@@ -61,7 +67,7 @@ def test_inputs_are_cast_to_the_base_not_to_the_adapter(family: Family, dtype: t
         exact = unet(**inputs).sample
         nn.Module.to(unet, dtype)
         with attached(unet, SPEC, seed=0) as adapter:
-            denoiser = DiffusersDenoiser(unet, NOISE, adapter)
+            denoiser = DiffusersDenoiser(based(family, unet), adapter)
             prediction = denoiser.predict(inputs["sample"], inputs["timestep"], conditioning(inputs))
     assert prediction.dtype == dtype
     torch.testing.assert_close(prediction.float(), exact, rtol=0.05, atol=0.05)
@@ -70,7 +76,8 @@ def test_inputs_are_cast_to_the_base_not_to_the_adapter(family: Family, dtype: t
 def test_sdxl_without_its_size_conditioning_is_refused() -> None:
     unet = tiny_unet("sdxl")
     inputs = unet_inputs(unet)
+    text = Conditioning({"context": inputs["encoder_hidden_states"]})
     with attached(unet, SPEC, seed=0) as adapter:
-        denoiser = DiffusersDenoiser(unet, NOISE, adapter)
-        with pytest.raises(ModelError, match="pooled text and size"):
-            denoiser.predict(inputs["sample"], inputs["timestep"], Conditioning(inputs["encoder_hidden_states"]))
+        denoiser = DiffusersDenoiser(based("sdxl", unet), adapter)
+        with pytest.raises(ModelError, match="needs the conditioning 'pooled'; it was given context"):
+            denoiser.predict(inputs["sample"], inputs["timestep"], text)
