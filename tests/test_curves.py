@@ -310,7 +310,7 @@ def test_labels_share_a_power_of_ten(values: list[float], exponent: int, labels:
     ],
 )
 def test_legend_values_are_short(value: float, text: str):
-    assert series.short(value) == text
+    assert series.compact_number(value) == text
 
 
 def test_outliers_do_not_flatten_the_view():
@@ -323,16 +323,16 @@ def test_outliers_do_not_flatten_the_view():
 
 def test_smoothing_keeps_a_line_straight_and_halves_noise():
     line = np.linspace(0, 1, 200)
-    np.testing.assert_allclose(series.smoothed(line)[30:-30], line[30:-30], atol=1e-12)
+    np.testing.assert_allclose(series.gaussian_mean(line)[30:-30], line[30:-30], atol=1e-12)
     noise = np.random.default_rng(0).normal(size=400)
-    assert series.smoothed(noise).std() < 0.5 * noise.std()
+    assert series.gaussian_mean(noise).std() < 0.5 * noise.std()
 
 
 def test_smoothing_skips_single_gaps_and_shows_long_ones():
     values = np.ones(400)
     values[100] = NAN
     values[200:300] = NAN
-    smooth = series.smoothed(values)
+    smooth = series.gaussian_mean(values)
     assert smooth[100] == pytest.approx(1.0)
     assert np.isnan(smooth[250])
 

@@ -49,9 +49,9 @@ def test_one_prompt_stands_for_all_rows():
 @pytest.mark.parametrize(
     ("captions", "message"),
     [
-        (GridText(strengths="1, 2"), "2 pictures with the LoRA do not fit 2 without it at 2 strengths: 4 are needed"),
-        (GridText(seeds="1"), "1 seeds are given for 2 pictures"),
-        (GridText(prompts="a\nb\nc"), "3 prompts do not fit 2 pictures"),
+        (GridText(strengths="1, 2"), "2 images with the LoRA do not fit 2 without it at 2 strengths: 4 are needed"),
+        (GridText(seeds="1"), "1 seeds are given for 2 images"),
+        (GridText(prompts="a\nb\nc"), "3 prompts do not fit 2 images"),
     ],
 )
 def test_numbers_that_do_not_fit_are_named(captions, message):

@@ -150,14 +150,14 @@ def _strong(line: Line, y_range: tuple[float, float]) -> tuple[Array, Array]:
     usable = series.finite(line.y)
     inside = np.where(usable, np.clip(np.where(usable, line.y, 0.0), *y_range), np.nan)
     x, y = series.thinned(line.x, inside)
-    return x, series.smoothed(y)
+    return x, series.gaussian_mean(y)
 
 
 def _entries(chart: Chart, theme: Theme) -> list[LegendEntry]:
     """Of a legend: each name with its last value, and how many values are not finite."""
     drawn = [(line, float(_strong(line, _y_range(chart))[1][-1])) for line in chart.lines if len(line.x)]
     broken = sum(int((~series.finite(line.y)).sum()) for line in chart.lines)
-    entries = [(f"{line.name} {series.short(last)}", line.colour) for line, last in drawn]
+    entries = [(f"{line.name} {series.compact_number(last)}", line.colour) for line, last in drawn]
     return entries + ([(f"{broken:,} not finite", theme.bad)] if broken else [])
 
 

@@ -64,7 +64,7 @@ def thinned(steps: Array, values: Array) -> tuple[Array, Array]:
     return _means(steps, groups), _means(values, groups)
 
 
-def smoothed(values: Array) -> Array:
+def gaussian_mean(values: Array) -> Array:
     """A centred Gaussian mean of the finite values; NaN where the window holds too few. (n,) -> (n,)"""
     if not len(values):
         return values
@@ -96,7 +96,7 @@ def shared_exponent(values: list[float]) -> int:
     return math.floor(math.log10(largest) + 1e-9)
 
 
-def short(value: float) -> str:
+def compact_number(value: float) -> str:
     """A value for a legend, two or three digits: 0.71, 1.8e−3."""  # noqa: RUF002
     if not math.isfinite(value):
         return "not finite"

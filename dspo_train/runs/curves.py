@@ -110,5 +110,5 @@ def _summary(reports: Sequence[Report]) -> str:
         return "no reports yet"
     rates = _values(reports, "lr")
     rates = rates[series.finite(rates)]
-    lr = f" · learning rate {series.short(float(rates.max()))}" if len(rates) else ""
+    lr = f" · learning rate {series.compact_number(float(rates.max()))}" if len(rates) else ""
     return f"step {reports[-1]['step']:,.0f}{lr}"
