@@ -7,6 +7,8 @@ from typing import Any
 
 from tiny_runs import write_opinions, write_pairs
 
+from dspo_train.config.forms import inputs_of
+
 Graph = dict[str, dict[str, Any]]
 
 CHECKPOINT = "sd15.safetensors"
@@ -33,10 +35,7 @@ def put_opinions(base: Path, name: str = "liked-or-not") -> str:
 
 def with_options(graph: Graph, **options: Any) -> Graph:
     """Adds Training Options ("options") to Train LoRA ("2"), as they are but for those given."""
-    plain = {"labels": "given", "keep": "last", "held_out_share": 0.0, "held_out_every": 25, "held_out_patience": 0}
-    plain |= {"ema": 0.0, "sft_mix": 0.0, "label_smoothing": 0.0, "safeguard": 0.0, "margin_cap": 0.0}
-    plain |= {"sharpness": "off", "sharpness_value": 1000.0, "moving_reference": 0.0, "min_snr": 0.0}
-    plain |= {"one_per_prompt": False, "least_noise": 0.0, "most_noise": 1.0}
+    plain = {one.name: one.default for one in inputs_of("options")}
     assert options.keys() <= plain.keys()
     node = {"class_type": "DSPOTrainingOptions", "inputs": plain | options}
     train = {**graph["2"], "inputs": {**graph["2"]["inputs"], "options": ["options", 0]}}
