@@ -29,10 +29,10 @@ _Node = Mapping[str, Any]
 
 
 def positive_prompt(graph: Any) -> str:
-    """The text that the picture was asked for.
+    """The text that the image was made from.
 
     Returns an empty string where the graph holds none, or several samplers start with different texts: then the
-    graph does not say which of them made this picture.
+    graph does not say which of them made this image.
     """
     if not isinstance(graph, Mapping):
         return ""
