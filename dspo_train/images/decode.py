@@ -117,7 +117,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _strict_decoding() -> Iterator[None]:
-    """Switch off Pillow's process-wide leniency, which hosts switch on: half-grey images must not be trained on."""
+    """Refuse truncated files even where the host has told Pillow to accept them: half an image must not train."""
     lenient = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:

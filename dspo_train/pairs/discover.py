@@ -26,7 +26,7 @@ def find_sets(root: Path, depth: int = DEPTH) -> list[str]:
 
     Liked and disliked images count as one set: each side by itself could pass for a ranking.
 
-    Links are not followed, hidden folders not entered, and names that `files.names` refuses left out.
+    Links are not followed and hidden folders are not entered; names that `files.names` refuses are left out.
     """
     return sorted(_below(root, "", depth), key=str.casefold)
 

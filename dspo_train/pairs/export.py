@@ -1,4 +1,4 @@
-"""A judged set as an ordinary pair folder, for other trainers or to share."""
+"""A judged set as an ordinary folder of pairs, to share or for other trainers."""
 
 from __future__ import annotations
 
@@ -120,10 +120,7 @@ class _Copier:
         self.count = 0
 
     def __call__(self, image: Path, name: str) -> None:
-        """
-        Args:
-            name: below the target folder, without a suffix, which stays the image's own.
-        """
+        """Copy an image to `name` below the target folder, which has no suffix; the image's own is added."""
         path = self.target / f"{name}{image.suffix.lower()}"
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(image, path)

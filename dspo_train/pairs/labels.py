@@ -50,7 +50,7 @@ def judge_row(row: TableRow) -> RowOutcome:
 
 
 def filled(row: TableRow, column: str) -> bool:
-    """Whether the row has a value there; an empty cell of a CSV is none."""
+    """Whether the row has a value there; an empty CSV cell is not one."""
     value = row.get(column)
     return value is not None and not (isinstance(value, str) and not value.strip())
 
@@ -74,7 +74,7 @@ def column_names(row: TableRow) -> str:
 
 
 def as_json(value: Any) -> str:
-    """A value as it would stand in JSON, cut to fit an error message."""
+    """A value in JSON, shortened to fit an error message."""
     if value is None:
         return "empty"
     text = json.dumps(value, ensure_ascii=False, default=str)

@@ -91,9 +91,10 @@ def list_folder(folder: Path) -> Listing:
 
 
 def refuse_without_images(listing: Listing) -> None:
-    """
+    """Refuse a folder that has no image that can be read.
+
     Raises:
-        DatasetError: the folder has no image that can be read.
+        DatasetError: it has none.
     """
     if not listing.images:
         blocked = "".join(f"\n  {defect}" for defect in listing.defects[:10])

@@ -91,7 +91,7 @@ def _same_image(candidate: Candidate) -> Defect:
 
 
 def _shape_warning(pair: PreferencePair, where: str) -> Defect | None:
-    """A warning where the two images would not fill the same bucket alike."""
+    """A warning where the two images differ so much in shape that the loser loses part of its content to the crop."""
     (w_width, w_height), (l_width, l_height) = pair.winner_size, pair.loser_size
     difference = abs(math.log(w_width * l_height / (w_height * l_width)))
     if difference <= math.log(_CLEAR_ASPECT_DIFFERENCE):

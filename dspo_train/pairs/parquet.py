@@ -1,4 +1,4 @@
-"""Parquet files with embedded images (Pick-a-Pic), extracted once so that the rest only knows paths.
+"""Parquet files with embedded images (Pick-a-Pic), extracted once, so that the rest of the scan only deals with paths.
 
 Images go to `.dspo_cache/images/<sha256>.<type>`, labels and prompts to `.dspo_cache/tables/`, one JSON-lines
 index for each state of a parquet file. A second scan reads the index and never opens the parquet file.
@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 16
 
 
 class _StaleIndexError(DatasetError):
-    """There is no index for the parquet file as it is, or an image that it names was deleted from the cache."""
+    """The parquet file has no index in its present state, or an image in the index was deleted from the cache."""
 
 
 def read_parquet(listing: Listing, names: list[str]) -> LayoutReading:

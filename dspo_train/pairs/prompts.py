@@ -24,7 +24,7 @@ _END_OF_PROMPT = re.compile(r"(?:^|\n)(?:Negative prompt:|Steps: \d)")
 
 
 def prompt_from_image(path: str | os.PathLike[str]) -> str:
-    """The positive prompt in an image's metadata, or an empty string where there is none, or it is ambiguous."""
+    """The positive prompt in an image's metadata, or an empty string where there is none or it is ambiguous."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             info = {key: value for key, value in image.info.items() if isinstance(value, str)}

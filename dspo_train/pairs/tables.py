@@ -81,7 +81,7 @@ _KINDS: dict[type[RowError], DefectKind] = {_OutsideFolderError: "outside_folder
 
 
 def defect_of(error: RowError, where: str, example: str) -> Defect:
-    """A row's error, counted under its kind; `example` is a sound line, shown where the row is no object."""
+    """A row's error as a defect; `example` is a valid line, shown where the row is not an object."""
     shown = f"{error}, such as {example}" if isinstance(error, NotAnObjectError) else str(error)
     return Defect(_KINDS.get(type(error), "bad_metadata"), where, shown)
 
