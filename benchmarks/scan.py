@@ -34,14 +34,14 @@ def write_pairs(folder: Path, pairs: int, side: int) -> None:
         name = f"pair{number:06d}"
         write_png(folder / f"{name}_w.png", side, 2 * number)
         write_png(folder / f"{name}_l.png", side, 2 * number + 1)
-        (folder / f"{name}.txt").write_text(f"a picture of thing {number}", encoding="utf-8")
+        (folder / f"{name}.txt").write_text(f"an image of thing {number}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=2000)
     parser.add_argument("--side", type=int, default=64, help="pixels")
-    parser.add_argument("--deep", action="store_true", help="decode every picture")
+    parser.add_argument("--deep", action="store_true", help="decode every image")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -55,7 +55,7 @@ def main() -> None:
         tracemalloc.stop()
         assert len(scan.pairs) == found == options.pairs, scan.defects[:3]
     sys.stdout.write(
-        f"{options.pairs} pairs in {seconds:.2f} s ({2 * options.pairs / seconds:.0f} pictures/s), "
+        f"{options.pairs} pairs in {seconds:.2f} s ({2 * options.pairs / seconds:.0f} images/s), "
         f"peak {peak / 2**20:.1f} MiB, of which the result {kept / 2**20:.1f} MiB\n"
     )
 

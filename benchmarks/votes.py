@@ -22,7 +22,7 @@ from urllib.parse import urlencode, urlsplit
 import numpy as np
 from PIL import Image
 
-from dspo_train.preferences import NewPicture, PreferenceStore
+from dspo_train.preferences import NewImage, PreferenceStore
 
 PICTURES = 9  # of a prompt, every one against every other: 36 pairs
 PAIRS = PICTURES * (PICTURES - 1) // 2
@@ -67,7 +67,7 @@ def write_set(folder: Path, pairs: int) -> int:
     store = PreferenceStore(folder)
     for number in range(-(-pairs // PAIRS)):
         noise = generator.integers(0, 255, (PICTURES, 16, 16, 3), dtype=np.uint8)
-        store.add_group(f"picture {number}", [NewPicture(png(each), n) for n, each in enumerate(noise)])
+        store.add_group(f"picture {number}", [NewImage(png(each), n) for n, each in enumerate(noise)])
     return store.progress().total
 
 

@@ -10,7 +10,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.exceptions import ConfigError
-from ..dspo_train.preferences import Group, Schedule
+from ..dspo_train.preferences import Group, QuestionSchedule
 from ..dspo_train.preferences.entries import MAX_IMAGES
 from ..dspo_train.sheets.text_inputs import read_seeds
 from . import collecting, pictures
@@ -38,7 +38,7 @@ class CollectPairs(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "schedule",
-                    options=list(get_args(Schedule)),
+                    options=list(get_args(QuestionSchedule)),
                     default="all",
                     tooltip="Which pairs are asked. all: every picture against every other; neighbours: each against "
                     "the next; swiss: a few rounds, for many pictures.",
@@ -75,7 +75,7 @@ class CollectPairs(io.ComfyNode):
         cls,
         images: torch.Tensor,
         set: str,
-        schedule: Schedule,
+        schedule: QuestionSchedule,
         prompt: str = "",
         seeds: str = "",
         candidates: CandidateInfo | None = None,

@@ -24,8 +24,8 @@ from ..dspo_train.files import digest
 from ..dspo_train.files.names import inside, parts_of
 from ..dspo_train.pairs.comfy_graph import positive_prompt
 from ..dspo_train.pairs.discover import DEPTH
-from ..dspo_train.preferences import LOG_NAME, Group, NewPicture, PreferenceStore
-from ..dspo_train.preferences.entries import EntryError, Schedule, parse
+from ..dspo_train.preferences import LOG_NAME, Group, NewImage, PreferenceStore
+from ..dspo_train.preferences.entries import EntryError, QuestionSchedule, parse
 from ..dspo_train.preferences.kept import Kept
 from . import places
 
@@ -154,7 +154,7 @@ def add_group(
     folder: Path,
     prompt: str,
     shots: Sequence[Shot],
-    schedule: Schedule,
+    schedule: QuestionSchedule,
     cls: Any,
     settings: Mapping[str, Any] | None = None,
 ) -> Group | None:
@@ -177,7 +177,7 @@ def add_group(
     if group in store.progress().groups:
         pictures = []  # not looked at: the store answers with what it has
     else:
-        pictures = [NewPicture(_png(shot.picture, cls), shot.seed, shot.arm) for shot in different.values()]
+        pictures = [NewImage(_png(shot.picture, cls), shot.seed, shot.arm) for shot in different.values()]
     return store.add_group(prompt, pictures, schedule, settings, id=group)
 
 

@@ -9,7 +9,7 @@ from dspo_train.drawing.result_card import ResultCard, draw_result_card
 from dspo_train.drawing.themes import DARK, LIGHT
 from dspo_train.evaluate.blind import arm_names, blind_result, claim_test
 from dspo_train.exceptions import ConfigError
-from dspo_train.preferences import NewPicture, PreferenceStore
+from dspo_train.preferences import NewImage, PreferenceStore
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def store(tmp_path):
 
 def add(store: PreferenceStore, number: int, prompt: str, better: str | None, **settings) -> None:
     """A group of two pictures; `better` is an arm, None for a tie, or "skip"."""
-    shots = [NewPicture(png(2 * number), arm="base"), NewPicture(png(2 * number + 1), arm="lora")]
+    shots = [NewImage(png(2 * number), arm="base"), NewImage(png(2 * number + 1), arm="lora")]
     group = store.add_group(prompt, shots, settings=settings)
     arms = {picture.arm: picture.image for picture in group.images}
     question = next(it for it in store.next(9999) if it.group == group.id)
@@ -79,7 +79,7 @@ def test_nothing_judged(store):
 
 def test_groups_of_other_arms_and_removed_ones_do_not_count(store):
     add(store, 0, "a", "lora")
-    group = store.add_group("b", [NewPicture(png(50)), NewPicture(png(51))])
+    group = store.add_group("b", [NewImage(png(50)), NewImage(png(51))])
     store.vote(store.next()[0].pair, "tie")
     assert blind_result(store).votes == 1
     store.remove(next(it.id for it in store.groups() if it.id != group.id))

@@ -447,7 +447,7 @@ def test_a_fresh_lora_measures_as_nothing_and_a_changed_one_the_same_twice(tmp_p
     base = load_base(tiny_runs.write_base(tmp_path / "base", family), dtype=torch.float32)
     scan = scan_pairs(tiny_runs.write_pairs(tmp_path / "pairs"))
     cache = EncodingCache(tmp_path / "cache")
-    encoded = encode_pairs(scan.usable(), base.encoder, cache, config.data, seed=0)
+    encoded = encode_pairs(scan.pairs, base.encoder, cache, config.data, seed=0)
     _, held = split([pair.prompt for pair in scan.usable()], 0.4, 0)
     assert len(held) == 3  # six pairs, two prompts
     source = PairSource(

@@ -5,7 +5,8 @@ from PIL import Image, ImageFile
 
 from dspo_train.exceptions import ConfigError, DatasetError
 from dspo_train.images.buckets import Bucket
-from dspo_train.images.decode import MAX_PIXELS, crop_to_bucket, load_rgb, to_tensor
+from dspo_train.images.decode import crop_to_bucket, load_rgb, to_tensor
+from dspo_train.images.formats import MAX_PIXELS
 
 
 def quarters() -> Image.Image:
@@ -88,19 +89,19 @@ def test_truncated_is_refused_even_where_a_host_made_pillow_lenient(tmp_path, su
     path = tmp_path / f"half.{suffix}"
     Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DatasetError, match=rf"half\.{suffix}: is no readable picture .*copy or save it again"):
+    with pytest.raises(DatasetError, match=rf"half\.{suffix}: cannot be decoded .*copy or save it again"):
         load_rgb(path)
     assert ImageFile.LOAD_TRUNCATED_IMAGES is True
 
 
 def test_other_refusals(tmp_path):
-    with pytest.raises(DatasetError, match=r"gone\.png: no such picture"):
+    with pytest.raises(DatasetError, match=r"gone\.png: no such image"):
         load_rgb(tmp_path / "gone.png")
     (tmp_path / "page.png").write_text("<html>")
-    with pytest.raises(DatasetError, match=r"page\.png: is no readable picture"):
+    with pytest.raises(DatasetError, match=r"page\.png: cannot be decoded"):
         load_rgb(tmp_path / "page.png")
     quarters().save(tmp_path / "a.bmp")
-    with pytest.raises(DatasetError, match=r"a\.bmp: is no readable picture"):
+    with pytest.raises(DatasetError, match=r"a\.bmp: cannot be decoded"):
         load_rgb(tmp_path / "a.bmp")
 
 
@@ -108,7 +109,7 @@ def test_size_cap(tmp_path, monkeypatch):
     assert MAX_PIXELS == 64_000_000
     monkeypatch.setattr("dspo_train.images.decode.MAX_PIXELS", 80 * 64 - 1)
     quarters().save(tmp_path / "a.png")
-    with pytest.raises(DatasetError, match=r"a\.png: 80x64 pixels are over 64 megapixels"):
+    with pytest.raises(DatasetError, match=r"a\.png: 80x64 pixels is over 64 megapixels"):
         load_rgb(tmp_path / "a.png")
 
 

@@ -204,7 +204,7 @@ def test_precedence(tmp_path):
     fill(tmp_path, {"w/f.png": 5, "l/f.png": 6, "f.txt": "f"})
     scan = scan_pairs(tmp_path)
     assert (scan.layout, [p.key for p in scan.pairs]) == ("subfolders", ["f"])
-    assert "4 pictures belong to no pair in the layout 'subfolders'" in scan.defects[0].message
+    assert "4 images belong to no pair in the layout 'subfolders'" in scan.defects[0].message
     fill(tmp_path, {"metadata.csv": "prompt,image_0,image_1,label\nx,r_0.png,s_w.png,1\n"})
     assert (scan_pairs(tmp_path).layout, scan_pairs(tmp_path).defects) == ("metadata", ())
     fill(

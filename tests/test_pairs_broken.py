@@ -87,13 +87,13 @@ def write(name: str, content: bytes) -> Build:
 # What a whole folder is refused for, and the words that say so.
 REFUSED: dict[str, tuple[Build, str]] = {
     "missing": (lambda f: f.rmdir(), r"no such folder; check the spelling"),
-    "a file": (lambda f: (f.rmdir(), f.write_text("x")), r"is a file; name the folder that holds the pictures"),
-    "empty": (lambda f: None, r"the folder is empty; put pairs"),
+    "a file": (lambda f: (f.rmdir(), f.write_text("x")), r"is a file; name the folder that holds the images"),
+    "empty": (lambda f: None, r"the folder is empty; put images"),
     "only a hidden file": (lambda f: (f / ".x").write_text(""), r"the folder is empty"),
     "no pictures": (lambda f: (f / "a.txt").write_text("x"), r"holds no PNG, JPEG or WebP image"),
     "only foreign pictures": (
         lambda f: (f / "a_w.gif").write_bytes(b"GIF89a"),
-        r"holds no PNG(.|\n)*a_w\.gif: \.gif pictures are not read; save it as PNG, JPEG or WebP",
+        r"holds no PNG(.|\n)*a_w\.gif: \.gif images are not read; save it as PNG, JPEG or WebP",
     ),
     "no known layout": (
         lambda f: (picture(f / "one.png", 1), picture(f / "two.png", 2)),
@@ -163,12 +163,12 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     "a set of one": (
         lambda f: (picture(f / "a_0.png", 1), picture(f / "a_1.png", 2), (f / "a.txt").write_text("x"),
                    picture(f / "b_0.png", 3)),
-        "partner_missing", "b_0.png", r"no second picture to compare with; add b_1",
+        "partner_missing", "b_0.png", r"no second image to compare with; add b_1",
     ),
     "a set without its best": (
         lambda f: (picture(f / "a_0.png", 1), picture(f / "a_1.png", 2), (f / "a.txt").write_text("x"),
                    picture(f / "b_1.png", 3), picture(f / "b_2.png", 4)),
-        "ranked_set", "b_1.png", r"starts with its best picture, b_0, but the first here is _1; rename",
+        "ranked_set", "b_1.png", r"starts with its best image, b_0, but the first here is _1; rename",
     ),
     "numbered, not ranked": (
         lambda f: (picture(f / "a_0.png", 1), picture(f / "a_1.png", 2), (f / "a.txt").write_text("x"),
@@ -177,12 +177,12 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "two winners of one name": (
         lambda f: (pair(f), pair(f, "b", 5), picture(f / "b_w.jpg", 9)),
-        "ambiguous_name", "b_w.jpg", r"stands for several pictures \(also b_w\.png\); keep one",
+        "ambiguous_name", "b_w.jpg", r"several images have this name \(also b_w\.png\); keep one",
     ),
     "same rank twice": (
         lambda f: (picture(f / "a_0.png", 1), picture(f / "a_1.png", 2), (f / "a.txt").write_text("x"),
                    picture(f / "b_0.png", 3), picture(f / "b_1.png", 4), picture(f / "b_01.png", 5)),
-        "ambiguous_name", "b_01.png", r"several pictures \(also b_1\.png\)",
+        "ambiguous_name", "b_01.png", r"several images have this name \(also b_1\.png\)",
     ),
     "empty file": (
         lambda f: unreadable(f, write("bad_w.png", b"")),
@@ -190,7 +190,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "a web page": (
         lambda f: unreadable(f, write("bad_w.png", b"<!doctype html><html>")),
-        "unreadable_image", "bad_w.png", r"is no PNG, JPEG or WebP picture \(it starts with b'<!doctyp'\)",
+        "unreadable_image", "bad_w.png", r"is no PNG, JPEG or WebP image \(it starts with b'<!doctyp'\)",
     ),
     "half a PNG": (
         lambda f: unreadable(f, lambda f: cut(f / "bad_w.png", 0.5)),
@@ -242,11 +242,11 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "binary caption": (
         lambda f: unreadable(f, write("bad.txt", b"a\0b")),
-        "bad_caption", "bad.txt", r"holds zero bytes and is no text",
+        "bad_caption", "bad.txt", r"holds zero bytes, so it is not text",
     ),
     "a book as caption": (
         lambda f: unreadable(f, write("bad.txt", b"x" * 70_000)),
-        "bad_caption", "bad.txt", r"is over 64 KB, which is no caption",
+        "bad_caption", "bad.txt", r"is over 64 KB, too long for a caption",
     ),
     "caption is a folder": (
         lambda f: unreadable(f, lambda f: ((f / "bad.txt").unlink(), (f / "bad.txt").mkdir())),
@@ -355,7 +355,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "link that leads out": (
         outside_link,
-        "outside_folder", "link.png", r"is a link that leads out of the dataset folder; copy the file",
+        "outside_folder", "link.png", r"is a link out of the dataset folder; copy the file",
     ),
     "csv row too short": (
         lambda f: table(f, "prompt,image_0,image_1,preference", "x,a.png,b.png,0", "x,a.png", name="metadata.csv"),

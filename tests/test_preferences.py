@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dspo_train.exceptions import DatasetError
-from dspo_train.preferences import Already, Gone, NewPicture, PreferenceStore, Recorded
+from dspo_train.preferences import Already, Gone, NewImage, PreferenceStore, Recorded
 
 
 def png(shade: int, **options) -> bytes:
@@ -26,8 +26,8 @@ def png(shade: int, **options) -> bytes:
     return buffer.getvalue()
 
 
-def pictures(*shades: int) -> list[NewPicture]:
-    return [NewPicture(png(shade), seed=shade) for shade in shades]
+def pictures(*shades: int) -> list[NewImage]:
+    return [NewImage(png(shade), seed=shade) for shade in shades]
 
 
 def lines(store: PreferenceStore) -> list[dict]:
@@ -49,7 +49,7 @@ def duel(store):
 
 def test_what_stands_in_the_file(store):
     group = store.add_group(
-        "eine Katze", [NewPicture(png(1), 7, "base"), NewPicture(png(2, format="JPEG"))], settings={"steps": 20}
+        "eine Katze", [NewImage(png(1), 7, "base"), NewImage(png(2, format="JPEG"))], settings={"steps": 20}
     )
     (question,) = store.next()
     store.vote(question.pair, "win", question.left, id="v1", client="tab", seconds=1.23456)
@@ -220,17 +220,17 @@ def test_a_picture_cut_short_is_written_again(store):
 
 
 def test_a_picture_given_twice_counts_once(store):
-    group = store.add_group("a", [*pictures(1, 2), NewPicture(png(1), seed=99)])
+    group = store.add_group("a", [*pictures(1, 2), NewImage(png(1), seed=99)])
     assert [picture.seed for picture in group.images] == [1, 2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("a", [NewPicture(png(1))]), "2 to 64 pictures"),
-        (("a", pictures(1, 1)), "2 to 64 pictures"),
-        (("a", pictures(*range(65))), "2 to 64 pictures"),
-        (("a", [NewPicture(b"GIF89a"), *pictures(1)]), "PNG, JPEG or WebP"),
+        (("a", [NewImage(png(1))]), "2 to 64 images"),
+        (("a", pictures(1, 1)), "2 to 64 images"),
+        (("a", pictures(*range(65))), "2 to 64 images"),
+        (("a", [NewImage(b"GIF89a"), *pictures(1)]), "PNG, JPEG or WebP"),
         (("a" * 16385, pictures(1, 2)), "16385 characters"),
         (("a", pictures(1, 2), "some"), "schedule 'some'"),
         (("a", pictures(1, 2), "all", {"x": float("nan")}), "cannot be written as JSON"),

@@ -12,8 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 from test_preferences import pictures, png
 
 from dspo_train.pairs.importing import import_folder
-from dspo_train.preferences import NewPicture, PreferenceStore
-from dspo_train.preferences.images import picture_name, store_picture
+from dspo_train.preferences import NewImage, PreferenceStore
+from dspo_train.preferences.images import image_name, store_image
 from dspo_train.preferences.kept import Kept
 
 
@@ -38,7 +38,7 @@ def wide(value: int) -> bytes:
 def test_another_workflow_makes_no_other_picture(tmp_path):
     """Nor does another lossless file type; the file that came first stays."""
     webp = encoded(Image.open(io.BytesIO(png(1))), format="WEBP", lossless=True)
-    names = [store_picture(tmp_path, data) for data in (with_workflow("a"), with_workflow("b"), webp)]
+    names = [store_image(tmp_path, data) for data in (with_workflow("a"), with_workflow("b"), webp)]
     assert len({*names}) == 1 and names[0].endswith(".png")
     assert [path.read_bytes() for path in (tmp_path / "images").iterdir()] == [with_workflow("a")]
 
@@ -56,13 +56,13 @@ def test_another_workflow_makes_no_other_picture(tmp_path):
 )
 def test_what_looks_different_is_another_picture(others):
     assert palette.mode == "P"
-    assert len({picture_name(data) for data in others}) == 2
+    assert len({image_name(data) for data in others}) == 2
 
 
 def test_a_damaged_file_is_mended_by_the_same_pixels(tmp_path):
-    name = store_picture(tmp_path, with_workflow("a"))
+    name = store_image(tmp_path, with_workflow("a"))
     (tmp_path / name).write_bytes(with_workflow("a")[:-30])
-    assert store_picture(tmp_path, with_workflow("longer")) == name
+    assert store_image(tmp_path, with_workflow("longer")) == name
     assert (tmp_path / name).read_bytes() == with_workflow("longer")
 
 
@@ -130,7 +130,7 @@ def test_only_a_set_that_is_gone_is_missed(tmp_path):
 
 def test_a_store_goes_on_after_its_folder_was_deleted(tmp_path):
     store = PreferenceStore(tmp_path / "set")
-    store.add_group("a", [NewPicture(png(1)), NewPicture(png(2))], id="g")
+    store.add_group("a", [NewImage(png(1)), NewImage(png(2))], id="g")
     old = store.id
     shutil.rmtree(store.folder)
     store.add_group("a", pictures(1, 2), id="g")

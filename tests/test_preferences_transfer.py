@@ -11,7 +11,7 @@ from dspo_train.exceptions import DatasetError, RunError
 from dspo_train.pairs import scan_pairs
 from dspo_train.pairs.export import export
 from dspo_train.pairs.importing import import_folder
-from dspo_train.preferences import NewPicture, PreferenceStore
+from dspo_train.preferences import NewImage, PreferenceStore
 
 LAYOUTS = {"suffix": "suffixes", "subfolders": "subfolders", "ranked": "ranked", "jsonl": "metadata", "csv": "metadata"}
 
@@ -27,7 +27,7 @@ def store(tmp_path):
     store = PreferenceStore(tmp_path / "set")
     prompts = ['a "cat", =1+1; naïve', "a dog\nat night,\r\n 夕暮れ", "a tie", "a skip"]
     for number, prompt in enumerate(prompts):
-        pair = [NewPicture(png(2 * number)), NewPicture(png(2 * number + 1, format="WEBP" if number else "JPEG"))]
+        pair = [NewImage(png(2 * number)), NewImage(png(2 * number + 1, format="WEBP" if number else "JPEG"))]
         store.add_group(prompt, pair, id=f"g{number}")
     store.add_group("three", pictures(100, 101, 102), id="three")
     asked = {question.group: question for question in store.next(4)}
@@ -114,8 +114,8 @@ def test_an_export_is_scanned_as_the_set_itself(store, tmp_path, layout):
     assert (scan.layout, scan.ties, scan.defects) == (LAYOUTS[layout], report.ties, ())
     assert content(scan) == content(scan_pairs(store.folder))
     # Four pairs of two in folders; tables name each of 2 + 2 + 2 + 3 pictures once.
-    assert report.pictures == (9 if table else 8)
-    assert sum(path.suffix in (".png", ".jpg", ".webp") for path in (tmp_path / "out").rglob("*")) == report.pictures
+    assert report.images == (9 if table else 8)
+    assert sum(path.suffix in (".png", ".jpg", ".webp") for path in (tmp_path / "out").rglob("*")) == report.images
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

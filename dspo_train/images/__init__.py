@@ -1,1 +1,1 @@
-"""Image files: whole or damaged, decoded, cut to buckets."""
+"""Image files: checked, decoded, cropped to buckets."""

@@ -1,4 +1,4 @@
-"""Aspect buckets: the few picture shapes a run trains on, so that pictures of one batch share a shape."""
+"""Aspect buckets: the few image shapes a run trains on, so that the images of a batch share a shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..exceptions import ConfigError
 
 
 class Bucket(NamedTuple):
-    """One picture shape, in pixels."""
+    """One image shape, in pixels."""
 
     width: int
     height: int
@@ -46,10 +46,10 @@ def nearest_bucket(width: int, height: int, buckets: Sequence[Bucket]) -> Bucket
     """The bucket whose proportions are nearest on a logarithmic scale; of equals the larger, then the wider.
 
     Raises:
-        ConfigError: an empty picture, or no buckets.
+        ConfigError: an empty image, or no buckets.
     """
     if width < 1 or height < 1:
-        raise ConfigError(f"a picture has at least one pixel on each side, got {width}x{height}")
+        raise ConfigError(f"an image has at least one pixel on each side, got {width}x{height}")
     if not buckets:
         raise ConfigError("there are no buckets to choose from; make them with make_buckets(resolution)")
     aspect = math.log(width / height)

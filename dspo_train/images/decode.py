@@ -1,4 +1,4 @@
-"""From a picture file to the tensor that a model's image encoder takes."""
+"""From an image file to the tensor that a model's image encoder takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,7 @@ from torch import Tensor
 
 from ..exceptions import ConfigError, DatasetError
 from .buckets import Bucket
-
-MAX_PIXELS = 64_000_000
-"""A larger picture is a mistake or an attack; decoding it takes gigabytes."""
-
-IMAGE_FORMATS = ("PNG", "JPEG", "WEBP")
-"""What Pillow may open; its other decoders, some of which start programs, stay out of reach."""
+from .formats import FORMATS, MAX_PIXELS, ORIENTATION
 
 _WIDE_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 _TURNS = {
@@ -34,7 +29,7 @@ _TURNS = {
 
 
 def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
-    """Decode a PNG, JPEG or WebP file into an upright 8-bit RGB picture.
+    """Decode a PNG, JPEG or WebP file into an upright 8-bit RGB image.
 
     Transparency is laid over white, 16-bit grey is scaled (not clipped) to 8 bits, the first frame of an
     animation is taken, and colour profiles are ignored.
@@ -43,10 +38,10 @@ def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
         DatasetError: the file is missing, damaged, cut off, of another format or over 64 megapixels.
     """
     try:
-        with _strict_decoding(), Image.open(path, formats=IMAGE_FORMATS) as image:
+        with _strict_decoding(), Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height}"
-                raise DatasetError(f"{path}: {size} pixels are over 64 megapixels; scale the picture down")
+                raise DatasetError(f"{path}: {size} pixels is over 64 megapixels; scale the image down")
             image.load()
             turn = _TURNS.get(orientation(image))
             rgb = _to_rgb(image)
@@ -54,17 +49,17 @@ def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
     except DatasetError:
         raise
     except FileNotFoundError as error:
-        raise DatasetError(f"{path}: no such picture; check the path") from error
+        raise DatasetError(f"{path}: no such image; check the path") from error
     except Image.DecompressionBombError as error:
-        raise DatasetError(f"{path}: is over 64 megapixels; scale the picture down") from error
+        raise DatasetError(f"{path}: is over 64 megapixels; scale the image down") from error
     except Exception as error:  # decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error, ...
-        raise DatasetError(f"{path}: is no readable picture ({error}); copy or save it again") from error
+        raise DatasetError(f"{path}: cannot be decoded ({error}); copy or save it again") from error
 
 
 def orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) to 8; damaged EXIF data counts as upright."""
     try:
-        value = image.getexif().get(0x0112, 1)
+        value = image.getexif().get(ORIENTATION, 1)
     except Exception:  # Pillow raises many types on broken EXIF, and the pixels are fine without it
         return 1
     return value if value in _TURNS else 1
@@ -73,13 +68,13 @@ def orientation(image: Image.Image) -> int:
 def crop_to_bucket(
     image: Image.Image, bucket: Bucket, position: tuple[float, float] = (0.5, 0.5)
 ) -> tuple[Image.Image, tuple[int, int]]:
-    """Scale a picture until it covers the bucket, its proportions kept, and cut the bucket out of it.
+    """Scale an image until it covers the bucket, keeping its proportions, and crop it to the bucket.
 
     Args:
-        position: where to cut, as the fraction (x, y) of the free room: 0 is left or top, 1 right or bottom.
+        position: of the crop, as a fraction (x, y) of the free room: 0 is left or top, 1 right or bottom.
 
     Returns:
-        The picture, exactly the bucket's size, and the cut's (left, top) in pixels of the scaled picture.
+        The image, exactly the bucket's size, and the crop's (left, top) in pixels of the scaled image.
 
     Raises:
         ConfigError: a position outside 0 ... 1.
@@ -93,7 +88,7 @@ def crop_to_bucket(
 def crop_plan(
     size: tuple[int, int], bucket: Bucket, position: tuple[float, float]
 ) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The (width, height) to scale a picture to and the (left, top) of the cut in it; see `crop_to_bucket`."""
+    """The (width, height) to scale an image to and the (left, top) of the crop in it; see `crop_to_bucket`."""
     if not all(math.isfinite(place) and 0 <= place <= 1 for place in position):
         raise ConfigError(f"crop position must be two numbers from 0 to 1, got {position}")
     scale = max(bucket.width / size[0], bucket.height / size[1])
@@ -102,15 +97,15 @@ def crop_plan(
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB picture as (3, H, W) float32 from -1 (black) to 1 (white)."""
-    assert image.mode == "RGB", f"load pictures with load_rgb; this one is {image.mode}"
+    """An RGB image as (3, H, W) float32 from -1 (black) to 1 (white)."""
+    assert image.mode == "RGB", f"load images with load_rgb; this one is {image.mode}"
     pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # (H, W, 3)
     return pixels.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _WIDE_MODES:
-        # Pillow's own conversion clips at 255, which turns nearly every 16-bit picture white.
+        # Pillow's own conversion clips at 255, which turns nearly every 16-bit image white.
         wide = np.asarray(image).astype(np.uint32)
         image = Image.fromarray(((wide.clip(0, 65535) * 255 + 32767) // 65535).astype(np.uint8))
     if image.has_transparency_data:
@@ -122,7 +117,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _strict_decoding() -> Iterator[None]:
-    """Pillow's process-wide leniency off for a moment: hosts switch it on, and grey half-pictures must not train."""
+    """Refuse truncated files even where the host has told Pillow to accept them: half an image must not train."""
     lenient = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:

@@ -1,7 +1,7 @@
-"""Whether a picture file is whole, how large it is and which picture it holds, without decoding it.
+"""Whether an image file is whole, how large it is and which image it holds, without decoding it.
 
 PNG (chunks), JPEG (markers) and WebP (RIFF chunks) are walked by their length fields: a file that was cut off
-fails, wherever it was cut. Damage inside the compressed data needs `scan_pairs(..., deep=True)`.
+fails, wherever it was cut. Only decoding finds damage inside the compressed data.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from .decode import IMAGE_FORMATS, orientation
+from .decode import orientation
+from .formats import FORMATS
 
 _HEAD = 4096
 _TAIL = 4096
@@ -26,7 +27,7 @@ _WEBP_PIXELS = (b"VP8 ", b"VP8L", b"ALPH", b"ANMF")
 
 
 class ImageError(Exception):
-    """Why a file is not a whole picture, in words for a user."""
+    """Why a file is not a whole image, in words for a user."""
 
 
 class Structure(NamedTuple):
@@ -47,7 +48,7 @@ def inspect_image(path: str | os.PathLike[str]) -> Structure:
     """Walk one PNG, JPEG or WebP file.
 
     Raises:
-        ImageError: it is missing, cut off, or something else.
+        ImageError: it is missing, cut off, or not an image.
     """
     try:
         with open(path, "rb", buffering=0) as file:
@@ -128,7 +129,7 @@ def _walk(reader: _Reader) -> _Found:
         return _walk_jpeg(reader)
     if magic.startswith(b"RIFF") and magic[8:] == b"WEBP":
         return _walk_webp(reader)
-    raise ImageError(f"is no PNG, JPEG or WebP picture (it starts with {magic[:8]!r}); save it as one of these")
+    raise ImageError(f"is no PNG, JPEG or WebP image (it starts with {magic[:8]!r}); save it as one of these")
 
 
 def _walk_png(reader: _Reader) -> _Found:
@@ -267,9 +268,9 @@ def _orientation(path: str | os.PathLike[str], found: _Found) -> int:
     if not found.ask_pillow and not any(entry in found.exif for entry in _ORIENTATION_ENTRY):
         return 1
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return orientation(image)
     except Image.DecompressionBombError:
-        return 1  # refused for its size in a moment
+        return 1  # the caller refuses it for its size
     except Exception as error:  # Pillow raises many types on damaged headers
         raise ImageError(f"is damaged ({error}); copy or save it again") from error

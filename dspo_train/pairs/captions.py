@@ -1,4 +1,4 @@
-"""The prompt of a pair: a caption file, else what the picture's own metadata says."""
+"""The prompt of a pair or image: a caption file, else what the image's own metadata says."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class CaptionError(Exception):
     """Why a caption file cannot be used, in words for a user."""
 
 
-class Captions:
+class CaptionFinder:
     """Finds prompts below one dataset folder and notes what is wrong with their files."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self.defects: list[Defect] = []
-        # Ranked sets and tables ask for the same file many times, one after another.
+        # Ranked sets and tables ask for the same file many times in a row.
         self._read = lru_cache(maxsize=1024)(self._read_file)
         self._embedded = lru_cache(maxsize=1024)(self._read_image)
 
@@ -47,7 +47,7 @@ class Captions:
     def _one_line(self, text: str, where: str) -> str:
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         if len(lines) > 1:
-            message = f"the caption has {len(lines)} lines, which were joined to one; write it on a single line"
+            message = f"the caption has {len(lines)} lines, joined into one; write it on a single line"
             self.defects.append(Defect("multiline_caption", where, message, fatal=False))
         return " ".join(lines)
 
@@ -70,12 +70,12 @@ def read_caption(path: Path) -> str:
     except OSError as error:
         raise CaptionError(f"cannot be read ({error.strerror or error})") from error
     if len(raw) > _MAX_BYTES:
-        raise CaptionError("is over 64 KB, which is no caption; a prompt has a few hundred characters at most")
+        raise CaptionError("is over 64 KB, too long for a caption; a prompt has a few hundred characters at most")
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         raise CaptionError(f"is not UTF-8 text (byte {error.start + 1}); save it as UTF-8") from error
     if "\0" in text:
-        raise CaptionError("holds zero bytes and is no text; write the caption again")
+        raise CaptionError("holds zero bytes, so it is not text; write the caption again")
     return text.strip()

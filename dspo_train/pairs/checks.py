@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..exceptions import DatasetError
-from ..images.decode import MAX_PIXELS, load_rgb
+from ..images.decode import load_rgb
+from ..images.formats import MAX_PIXELS
 from ..images.integrity import ImageError, Structure, content_hash, inspect_image
 from .types import Defect
 

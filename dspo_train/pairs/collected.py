@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from ..preferences.log import LOG_NAME, read_lines
-from ..preferences.state import State
+from ..preferences.log import LOG_NAME, read_log
+from ..preferences.state import SetState
 from .listing import Listing, nfc, split_suffix
 from .readings import Candidate, LayoutReading
 from .types import Defect
 
 
 def read_collected(listing: Listing) -> LayoutReading | None:
-    """One pair for each win that counts; None where the file of that name is not one of ours.
+    """One pair for each win that counts; None where the file of that name is not ours.
 
-    Ties are counted. Skips, and what was undone, replaced or removed, are no defects and stay out. A broken line is
-    one, since it may have held a vote.
+    Ties are counted. Skips, and votes that were undone, replaced or removed, are left out without a defect. A broken
+    line is a defect, since it may have held a vote.
 
     Raises:
         DatasetError: the log cannot be read, or a newer program made it.
     """
-    state = State()
-    state.feed(read_lines(listing.root / LOG_NAME))
+    state = SetState()
+    state.feed(read_log(listing.root / LOG_NAME))
     if state.header is None and not state.groups:
         return None
     reading = LayoutReading("collected")
@@ -32,7 +32,7 @@ def read_collected(listing: Listing) -> LayoutReading | None:
             continue
         missing = next((name for name in (winner, loser) if name not in listing.image_of), None)
         if missing:
-            message = f"the picture {missing} is not there any more; put it back, or remove it from the set"
+            message = f"the image {missing} is missing; put it back, or remove it from the set"
             reading.defects.append(Defect("missing_file", where, message))
             continue
         captions = listing.captions_at(*(nfc(split_suffix(name)[0]) for name in (winner, loser)))

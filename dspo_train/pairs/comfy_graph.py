@@ -29,10 +29,10 @@ _Node = Mapping[str, Any]
 
 
 def positive_prompt(graph: Any) -> str:
-    """The text that the picture was asked for.
+    """The text that the image was made from.
 
     Returns an empty string where the graph holds none, or several samplers start with different texts: then the
-    graph does not say which of them made this picture.
+    graph does not say which of them made this image.
     """
     if not isinstance(graph, Mapping):
         return ""
@@ -93,7 +93,7 @@ class _Trace:
         return next((text for value in values if (text := self._text(value))), "")
 
     def _sole_link(self, inputs: Mapping[str, Any]) -> list[Any]:
-        """The only link of a node whose inputs have no telling name, such as a reroute's."""
+        """The only link of a node whose inputs have no meaningful name, such as a reroute's."""
         links = [value for value in inputs.values() if _link(self._nodes, value) is not None]
         return links if len(links) == 1 else []
 
@@ -111,7 +111,7 @@ def _is_sampler(node: _Node) -> bool:
 
 
 def _upstream(nodes: Mapping[str, _Node], start: str) -> Iterator[str]:
-    """Every node that `start` depends on, itself left out."""
+    """Every node that `start` depends on, without itself."""
     seen, todo = {start}, [start]
     while todo:
         for value in nodes[todo.pop()]["inputs"].values():

@@ -10,23 +10,23 @@ from pathlib import Path
 
 from ..exceptions import ConfigError
 from ..files.names import parts_of
+from ..images.formats import SUFFIXES
 from .folders import SIDES as PAIR_SIDES
-from .listing import CACHE_FOLDER, IMAGE_SUFFIXES, TABLE_SUFFIXES
+from .listing import CACHE_FOLDER, TABLE_SUFFIXES
 from .types import PreferencePair, RatedImage, Scan
 from .unpaired_layouts import RATED_SIDES
 
 DEPTH = 3
 ENTRIES = 2000  # of one folder that are looked at; a set shows itself sooner
-SIDES = frozenset({"images", *(word for family in PAIR_SIDES for word in family), *RATED_SIDES})
+_SIDES = frozenset({"images", *(word for family in PAIR_SIDES for word in family), *RATED_SIDES})
 
 
 def find_sets(root: Path, depth: int = DEPTH) -> list[str]:
-    """Names, relative to `root` with `/`, of the folders that hold pictures, a table, or the two sides of a set.
+    """Names, relative to `root` with `/`, of the folders that hold images, a table, or the two sides of a set.
 
-    Liked and disliked pictures are found as one folder too: the scan for pairs says what they are, but would take the
-    numbers of one side alone for a ranking.
+    Liked and disliked images count as one set: each side by itself could pass for a ranking.
 
-    Links are not followed and hidden folders not entered; a name that `confine` refuses is left out.
+    Links are not followed and hidden folders are not entered; names that `files.names` refuses are left out.
     """
     return sorted(_below(root, "", depth), key=str.casefold)
 
@@ -51,14 +51,14 @@ def _folders(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _looks_like_a_set(folder: Path) -> bool:
-    pictures, sides = 0, 0
+    images, sides = 0, 0
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, ENTRIES):
                 suffix = os.path.splitext(entry.name)[1].lower()
-                pictures += suffix in IMAGE_SUFFIXES
-                sides += entry.name.lower() in SIDES and entry.is_dir(follow_symlinks=False)
-                if suffix in TABLE_SUFFIXES or pictures >= 2 or sides >= 2:
+                images += suffix in SUFFIXES
+                sides += entry.name.lower() in _SIDES and entry.is_dir(follow_symlinks=False)
+                if suffix in TABLE_SUFFIXES or images >= 2 or sides >= 2:
                     return True
     except OSError:
         pass
@@ -86,7 +86,7 @@ def pairs_stamp(scan: Scan) -> str:
 
 
 def _named(scan: Scan) -> Iterator[tuple[str, PreferencePair | RatedImage]]:
-    """Each row, and the name that tells it from the others and a liked image from a disliked one."""
+    """Each row, and its unique name, which says of an image whether it was liked."""
     yield from ((pair.key, pair) for pair in scan.pairs)
     yield from ((f"{image.key}\0{image.liked}", image) for image in (*scan.liked, *scan.disliked))
 

@@ -1,4 +1,4 @@
-"""A judged set as an ordinary pair folder, for other trainers or to share."""
+"""A judged set as an ordinary folder of pairs, to share or for other trainers."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _COLUMNS = ("prompt", "image_0", "image_1", "preference")
 
 @dataclass(frozen=True, slots=True)
 class ExportReport:
-    """What was written: pairs with a winner, ties (tables only), picture files."""
+    """What was written: pairs with a winner, ties (tables only), image files."""
 
     pairs: int
     ties: int
-    pictures: int
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,15 @@ class _Pair:
     first: Path
     second: Path
     preference: Literal[0, 1, "tie"]
+    source: Path | None = None
 
     @property
     def best_first(self) -> tuple[Path, Path]:
         return (self.second, self.first) if self.preference == 1 else (self.first, self.second)
+
+    @property
+    def files(self) -> list[Path]:
+        return [self.first, self.second, *([self.source] if self.source else [])]
 
 
 def export(source: PreferenceStore | Scan, target: Path, layout: ExportLayout) -> ExportReport:
@@ -49,11 +54,11 @@ def export(source: PreferenceStore | Scan, target: Path, layout: ExportLayout) -
 
     `suffix` writes `00001_w.png`, `00001_l.png`, `00001.txt`; `subfolders` writes `chosen/`, `rejected/` with the
     caption beside the winner; `ranked` writes each pair as a set of two, `00001_0.png` the better; `jsonl` and `csv`
-    write `metadata.*` and each picture once, below `images/`. Only the tables know ties, and a scan has none to give.
-    Prompts are written on one line.
+    write `metadata.*` and each image once, below `images/`. Only the tables can hold ties, and a scan has none to give.
+    Source images are written as `scan_pairs` reads them. Prompts are written on one line.
 
     Raises:
-        DatasetError: `target` holds something already, there is nothing to export, or a picture is missing.
+        DatasetError: `target` is not empty, there is nothing to export, or an image is missing.
         RunError: the folder cannot be written, or the disk is full.
     """
     if layout not in get_args(ExportLayout):
@@ -67,7 +72,7 @@ def export(source: PreferenceStore | Scan, target: Path, layout: ExportLayout) -
         if target.exists() and any(target.iterdir()):
             raise DatasetError(f"{target}: is not empty; export to a new folder, so that nothing gets mixed up")
         for pair in pairs:
-            _check(pair)
+            _check_files(pair)
         copy = _Copier(target)
         _write_whole(layout, pairs, copy)
     except OSError as error:
@@ -76,12 +81,12 @@ def export(source: PreferenceStore | Scan, target: Path, layout: ExportLayout) -
     return ExportReport(len(pairs) - ties, ties, copy.count)
 
 
-def _check(pair: _Pair) -> None:
-    for picture in (pair.first, pair.second):
-        if not picture.is_file():
+def _check_files(pair: _Pair) -> None:
+    for image in pair.files:
+        if not image.is_file():
             names = f"{pair.first.name} and {pair.second.name}"
             raise DatasetError(
-                f"{picture}: this picture of the pair {names} ({pair.prompt[:60]!r}) is missing, so nothing was "
+                f"{image}: this image of the pair {names} ({pair.prompt[:60]!r}) is missing, so nothing was "
                 "exported; put it back, or remove it from the set"
             )
 
@@ -104,34 +109,39 @@ def _from_store(store: PreferenceStore) -> Iterable[_Pair]:
 
 def _from_scan(scan: Scan) -> Iterable[_Pair]:
     for pair in scan.pairs:
-        yield _Pair(one_line(pair.prompt), pair.winner, pair.loser, 0)
+        yield _Pair(one_line(pair.prompt), pair.winner, pair.loser, 0, pair.source)
 
 
 class _Copier:
-    """Copies pictures into the target folder and counts them."""
+    """Copies images into the target folder and counts them."""
 
     def __init__(self, target: Path) -> None:
         self.target = target
         self.count = 0
 
-    def __call__(self, picture: Path, name: str) -> None:
-        path = self.target / name
+    def __call__(self, image: Path, name: str) -> None:
+        """Copy an image to `name` below the target folder, which has no suffix; the image's own is added."""
+        path = self.target / f"{name}{image.suffix.lower()}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(picture, path)
+        shutil.copyfile(image, path)
         self.count += 1
 
 
 def _write_suffix(pairs: list[_Pair], copy: _Copier, sides: str = "wl") -> None:
     for stem, pair in _numbered(pairs):
-        for picture, side in zip(pair.best_first, sides, strict=True):
-            copy(picture, f"{stem}_{side}{picture.suffix.lower()}")
+        for image, side in zip(pair.best_first, sides, strict=True):
+            copy(image, f"{stem}_{side}")
+        if pair.source:
+            copy(pair.source, f"{stem}_source")
         _caption(copy.target / f"{stem}.txt", pair.prompt)
 
 
 def _write_subfolders(pairs: list[_Pair], copy: _Copier) -> None:
     for stem, pair in _numbered(pairs):
-        for picture, side in zip(pair.best_first, ("chosen", "rejected"), strict=True):
-            copy(picture, f"{side}/{stem}{picture.suffix.lower()}")
+        for image, side in zip(pair.best_first, ("chosen", "rejected"), strict=True):
+            copy(image, f"{side}/{stem}")
+        if pair.source:
+            copy(pair.source, f"source/{stem}")
         _caption(copy.target / f"chosen/{stem}.txt", pair.prompt)
 
 
@@ -141,8 +151,8 @@ def _write_jsonl(pairs: list[_Pair], copy: _Copier) -> None:
 
 
 def _write_csv(pairs: list[_Pair], copy: _Copier) -> None:
-    text = io.StringIO(newline="")
-    csv.writer(text).writerows([_COLUMNS, *(row.values() for row in _rows(pairs, copy))])
+    text, rows = io.StringIO(newline=""), _rows(pairs, copy)
+    csv.writer(text).writerows([rows[0].keys(), *(row.values() for row in rows)])
     files.write_text(copy.target / "metadata.csv", text.getvalue())
 
 
@@ -156,16 +166,19 @@ _WRITE: dict[ExportLayout, Callable[[list[_Pair], _Copier], None]] = {
 
 
 def _rows(pairs: list[_Pair], copy: _Copier) -> list[dict[str, Any]]:
-    """Table rows; each picture is copied when it is first named. The table itself comes last, when all are there."""
+    """Table rows; each image is copied when it is first named. The table itself comes last, when all are there."""
     names: dict[Path, str] = {}
+    columns = (*_COLUMNS, *(["source"] if any(pair.source for pair in pairs) else []))
     rows = []
     for pair in pairs:
-        for picture in (pair.first, pair.second):
-            if picture not in names:
-                names[picture] = f"images/{len(names) + 1:05d}{picture.suffix.lower()}"
-                copy(picture, names[picture])
-        values = (pair.prompt, names[pair.first], names[pair.second], pair.preference)
-        rows.append(dict(zip(_COLUMNS, values, strict=True)))
+        for image in pair.files:
+            if image not in names:
+                stem = f"images/{len(names) + 1:05d}"
+                names[image] = f"{stem}{image.suffix.lower()}"
+                copy(image, stem)
+        source = names[pair.source] if pair.source else ""
+        values = (pair.prompt, names[pair.first], names[pair.second], pair.preference, source)
+        rows.append(dict(zip(columns, values, strict=False)))
     return rows
 
 
@@ -174,5 +187,5 @@ def _numbered(pairs: list[_Pair]) -> Iterable[tuple[str, _Pair]]:
 
 
 def _caption(path: Path, prompt: str) -> None:
-    if prompt:  # without a file, the picture's own metadata is asked
+    if prompt:  # without a file, the prompt is read from the image's own metadata
         path.write_text(prompt + "\n", encoding="utf-8", newline="\n")

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from ..exceptions import DatasetError
+from ..images.formats import SUFFIXES
 from .types import Defect
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 OTHER_IMAGE_SUFFIXES = frozenset({".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl"})
 TABLE_SUFFIXES = frozenset({".jsonl", ".csv", ".parquet"})
 CACHE_FOLDER = ".dspo_cache"
@@ -81,17 +81,21 @@ def list_folder(folder: Path) -> Listing:
     if not folder.exists():
         raise DatasetError(f"{folder}: no such folder; check the spelling of the dataset path")
     if not folder.is_dir():
-        raise DatasetError(f"{folder}: is a file; name the folder that holds the pictures")
+        raise DatasetError(f"{folder}: is a file; name the folder that holds the images")
     listing = Listing(folder)
     for relative in _walk(listing):
         _sort_in(listing, relative)
     if not (listing.images or listing.captions or listing.tables or listing.others or listing.defects):
-        raise DatasetError(f"{folder}: the folder is empty; put pairs of pictures into it")
+        raise DatasetError(f"{folder}: the folder is empty; put images into it")
     return listing
 
 
 def refuse_without_images(listing: Listing) -> None:
-    """Raise DatasetError where there is no picture that can be read."""
+    """Refuse a folder that has no image that can be read.
+
+    Raises:
+        DatasetError: it has none.
+    """
     if not listing.images:
         blocked = "".join(f"\n  {defect}" for defect in listing.defects[:10])
         raise DatasetError(f"{listing.root}: holds no PNG, JPEG or WebP image{blocked}")
@@ -99,7 +103,7 @@ def refuse_without_images(listing: Listing) -> None:
 
 def _sort_in(listing: Listing, relative: str) -> None:
     stem, suffix = split_suffix(relative)
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in SUFFIXES:
         listing.images.append(relative)
     elif suffix == ".txt":
         listing.captions.setdefault(nfc(stem), relative)
@@ -107,7 +111,7 @@ def _sort_in(listing: Listing, relative: str) -> None:
         listing.tables.append(relative)
     elif suffix in OTHER_IMAGE_SUFFIXES:
         listing.others += 1
-        message = f"{suffix} pictures are not read; save it as PNG, JPEG or WebP"
+        message = f"{suffix} images are not read; save it as PNG, JPEG or WebP"
         listing.defects.append(Defect("unsupported_format", relative, message, fatal=False))
     else:
         listing.others += 1
@@ -142,7 +146,7 @@ def _entries(listing: Listing, prefix: str) -> list[os.DirEntry[str]]:
     except OSError as error:
         if not prefix:
             raise DatasetError(f"{path}: the folder cannot be read ({error.strerror or error})") from error
-        message = f"the folder cannot be read ({error.strerror or error}); mend its permissions"
+        message = f"the folder cannot be read ({error.strerror or error}); change its permissions"
         listing.defects.append(Defect("unreadable_folder", prefix, message))
         return []
     return sorted(found, key=lambda entry: (nfc(entry.name), entry.name))
@@ -157,7 +161,7 @@ def _admitted(listing: Listing, entry: os.DirEntry[str], relative: str, real_roo
         return False
     # Windows junctions are folders that lead elsewhere without being symbolic links.
     if (entry.is_symlink() or _is_folder(entry)) and not _inside(os.path.realpath(entry.path), real_root):
-        message = "is a link that leads out of the dataset folder; copy the file or folder here instead"
+        message = "is a link out of the dataset folder; copy the file or folder here instead"
         listing.defects.append(Defect("outside_folder", relative, message))
         return False
     return True

@@ -8,17 +8,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .captions import Captions
+from .captions import CaptionFinder
 from .checks import CheckedImages
-from .readings import Candidate, LayoutReading, unique
-from .tables import unusable_source
+from .readings import Candidate, LayoutReading, unique, unusable_source
 from .types import Defect, PreferencePair
 
 _CLEAR_ASPECT_DIFFERENCE = 1.1
 
 
 def usable_pairs(
-    reading: LayoutReading, images: CheckedImages, captions: Captions, *, allow_empty: bool
+    reading: LayoutReading, images: CheckedImages, captions: CaptionFinder, *, allow_empty: bool
 ) -> tuple[list[PreferencePair], list[Defect], list[Defect]]:
     """The pairs that are sound, and what is wrong with the others: each in itself, then in comparison."""
     defects: list[Defect] = []
@@ -37,7 +36,7 @@ class _Seen:
 
 
 def _complete(
-    reading: LayoutReading, images: CheckedImages, captions: Captions, defects: list[Defect], allow_empty: bool
+    reading: LayoutReading, images: CheckedImages, captions: CaptionFinder, defects: list[Defect], allow_empty: bool
 ) -> Iterator[_Seen]:
     """The candidates whose two images and prompt are sound; the others' defects are noted."""
     keys: set[str] = set()
@@ -92,7 +91,7 @@ def _same_image(candidate: Candidate) -> Defect:
 
 
 def _shape_warning(pair: PreferencePair, where: str) -> Defect | None:
-    """A warning where the two images would not fill the same bucket alike."""
+    """A warning where the two images differ so much in shape that the loser loses part of its content to the crop."""
     (w_width, w_height), (l_width, l_height) = pair.winner_size, pair.loser_size
     difference = abs(math.log(w_width * l_height / (w_height * l_width)))
     if difference <= math.log(_CLEAR_ASPECT_DIFFERENCE):

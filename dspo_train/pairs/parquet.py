@@ -1,4 +1,4 @@
-"""Parquet files with embedded images (Pick-a-Pic), extracted once so that the rest only knows paths.
+"""Parquet files with embedded images (Pick-a-Pic), extracted once, so that the rest of the scan only deals with paths.
 
 Images go to `.dspo_cache/images/<sha256>.<type>`, labels and prompts to `.dspo_cache/tables/`, one JSON-lines
 index for each state of a parquet file. A second scan reads the index and never opens the parquet file.
@@ -16,7 +16,8 @@ from typing import Any
 
 from .. import files
 from ..exceptions import DatasetError, RunError
-from .labels import LABEL_COLUMNS, Outcome, Row, RowError, filled, judge
+from ..images.formats import kind_of
+from .labels import LABEL_COLUMNS, RowError, RowOutcome, TableRow, filled, judge_row
 from .listing import CACHE_FOLDER, EXTRACTED, Listing
 from .readings import LayoutReading
 from .table_files import NumberedRow, rows_jsonl
@@ -24,11 +25,10 @@ from .tables import IMAGE_COLUMNS, PROMPT_COLUMNS, read_rows
 
 _TABLES = f"{CACHE_FOLDER}/tables"
 _ROWS_AT_ONCE = 16
-_MAGIC = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
 
 
 class _StaleIndexError(DatasetError):
-    """There is no index for the parquet file as it is, or an image that it names was deleted from the cache."""
+    """The parquet file has no index in its present state, or an image in the index was deleted from the cache."""
 
 
 def read_parquet(listing: Listing, names: list[str]) -> LayoutReading:
@@ -104,7 +104,7 @@ def _extract(root: Path, name: str, index: Path) -> None:
         ) from error
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> Iterator[TableRow]:
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -137,11 +137,11 @@ def _image_columns(path: Path, found: list[str]) -> tuple[str, str]:
     )
 
 
-def _extract_row(root: Path, row: Row) -> dict[str, Any]:
+def _extract_row(root: Path, row: TableRow) -> dict[str, Any]:
     kept = {column: row[column] for column in (*LABEL_COLUMNS, "has_label") if column in row}
     kept["prompt"] = next((row[column] for column in PROMPT_COLUMNS if filled(row, column)), "")
     try:
-        outcome: Outcome = judge(row)
+        outcome: RowOutcome = judge_row(row)
         if outcome in ("0", "1"):
             pair = next(pair for pair in reversed(IMAGE_COLUMNS) if pair[0] in row)
             for column, source in zip(IMAGE_COLUMNS[0], pair, strict=True):
@@ -157,7 +157,7 @@ def _store(root: Path, image: Any, column: str) -> str:
         image = image.get("bytes") or image.get("path")
     if isinstance(image, str):
         return image
-    kind = next((kind for magic, kind in _MAGIC.items() if (image or b"").startswith(magic)), None)
+    kind = kind_of(image or b"")
     if kind is None:
         raise RowError(f"{column} holds no PNG, JPEG or WebP image")
     relative = f"{EXTRACTED}{hashlib.sha256(image).hexdigest()[:40]}.{kind}"

@@ -1,4 +1,4 @@
-"""The prompt that a generator wrote into a picture: ComfyUI, A1111/Forge, SwarmUI, InvokeAI.
+"""The prompt that a generator wrote into an image: ComfyUI, A1111/Forge, SwarmUI, InvokeAI.
 
 Where they write it: PNG text chunks `prompt` (ComfyUI's API graph), `parameters` (A1111's text, SwarmUI's JSON) and
 `invokeai_metadata`; in JPEG and WebP, EXIF UserComment (A1111 and others) and string tags of the form
@@ -15,7 +15,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..images.decode import IMAGE_FORMATS
+from ..images.formats import FORMATS
 from .comfy_graph import positive_prompt
 
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
@@ -24,9 +24,9 @@ _END_OF_PROMPT = re.compile(r"(?:^|\n)(?:Negative prompt:|Steps: \d)")
 
 
 def prompt_from_image(path: str | os.PathLike[str]) -> str:
-    """The positive prompt in a picture's metadata, or an empty string where there is none that is beyond doubt."""
+    """The positive prompt in an image's metadata, or an empty string where there is none or it is ambiguous."""
     try:
-        with Image.open(path, formats=IMAGE_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             info = {key: value for key, value in image.info.items() if isinstance(value, str)}
             return next(filter(None, _prompts(info, image)), "")
     except Exception:  # foreign metadata: whatever is wrong with it, there is no prompt in it
@@ -46,7 +46,7 @@ def _prompts(info: Mapping[str, str], image: Image.Image) -> Iterator[str]:
         yield _from_text(info["parameters"])
     if "invokeai_metadata" in info:
         yield _from_text(info["invokeai_metadata"])
-    if "exif" not in image.info:  # for a PNG, asking all the same decodes the whole picture
+    if "exif" not in image.info:  # for a PNG, asking all the same decodes the whole image
         return
     exif = image.getexif()
     for value in exif.values():

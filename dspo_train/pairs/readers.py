@@ -13,7 +13,7 @@ from .table_files import TableFile
 
 
 class Readers:
-    """A listed folder; what is asked for is read then, and kept."""
+    """A listed folder and its readers; each runs when it is first asked for, and its result is kept."""
 
     def __init__(self, listing: Listing) -> None:
         self.listing = listing

@@ -66,3 +66,8 @@ def unique(key: str, keys: set[str]) -> str:
         found = f"{key}#{number}"
     keys.add(found)
     return found
+
+
+def unusable_source(where: str, reason: str) -> Defect:
+    """The warning about a source image that cannot be used; the pair does not depend on it and stays."""
+    return Defect("bad_source", where, f"{reason}. The pair is kept without its source image", fatal=False)

@@ -69,7 +69,7 @@ def _verdict(scan: Scan) -> str:
 
 
 def _size_lines(scan: Scan) -> list[str]:
-    """The least, middle and largest of widths and heights, pixels."""
+    """The minimum, median and maximum of widths and heights in pixels."""
     sizes = [size for row in scan.rows for size in row.sizes]
     lines = [f"{'Sizes':<9} {'min':>7} {'median':>7} {'max':>7}"]
     for name, values in (("width", [w for w, _ in sizes]), ("height", [h for _, h in sizes])):
@@ -97,7 +97,7 @@ def _pair_buckets(pairs: Sequence[PreferencePair], buckets: Sequence[Bucket]) ->
 
 
 def _rated_buckets(scan: Scan, buckets: Sequence[Bucket]) -> list[str]:
-    """Liked and disliked images of each bucket, and how many had to leave their own."""
+    """Liked and disliked images of each bucket, and how many were moved to another."""
     sizes = [image.size for image in scan.liked], [image.size for image in scan.disliked]
     liked, disliked = shared_buckets(*sizes, buckets)
     counts = Counter(liked), Counter(disliked)

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..exceptions import DatasetError
 from ..preferences.log import LOG_NAME
 from . import paired, unpaired
-from .captions import Captions
+from .captions import CaptionFinder
 from .checks import CheckedImages
 from .listing import Listing, list_folder, refuse_without_images
 from .parquet import read_parquet
@@ -67,7 +67,7 @@ def scan_pairs(folder: str | os.PathLike[str], *, deep: bool = False, allow_empt
 
 
 def _scan(listing: Listing, reading: LayoutReading, deep: bool, allow_empty: bool) -> Scan:
-    root, images, captions = listing.root, CheckedImages(listing.root, deep=deep), Captions(listing.root)
+    root, images, captions = listing.root, CheckedImages(listing.root, deep=deep), CaptionFinder(listing.root)
     pairs, rated, empty = [], [], []
     if reading.layout in UNPAIRED:
         rated, defects, clashes = unpaired.usable_images(reading, images, captions, allow_empty=allow_empty)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import DatasetError
-from .labels import Row, RowError, short
+from .labels import RowError, TableRow, as_json
 
 _MAX_LINE = 1 << 20
 
-NumberedRow = tuple[int, Row | RowError]
+NumberedRow = tuple[int, TableRow | RowError]
 
 
 class NotAnObjectError(RowError):
@@ -119,13 +119,13 @@ def _next_record(reader: Any) -> list[str] | RowError | None:
         return RowError(f"is not a valid record ({error}); look for an unclosed quote")
 
 
-def _zip_row(columns: list[str], values: list[str]) -> Row | RowError:
+def _zip_row(columns: list[str], values: list[str]) -> TableRow | RowError:
     if len(values) != len(columns):
         return RowError(f"{len(values)} values for {len(columns)} columns; put quotes around text with a separator")
     return dict(zip(columns, values, strict=True))
 
 
-def _parse_json(line: bytes) -> Row | RowError:
+def _parse_json(line: bytes) -> TableRow | RowError:
     try:
         row = json.loads(line.decode())
     except UnicodeDecodeError:
@@ -133,5 +133,5 @@ def _parse_json(line: bytes) -> Row | RowError:
     except (ValueError, RecursionError) as error:
         return NotAnObjectError(f"is not valid JSON ({error}); each line holds one object")
     if not isinstance(row, dict):
-        return NotAnObjectError(f"is {short(row)} instead of an object")
+        return NotAnObjectError(f"is {as_json(row)} instead of an object")
     return row

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 
 from ..exceptions import DatasetError
-from .labels import LABEL_COLUMNS, Outcome, Row, RowError, filled, judge, names, short
-from .listing import EXTRACTED, IMAGE_SUFFIXES, Listing, nfc, split_suffix
-from .readings import Candidate, LayoutReading
+from ..images.formats import SUFFIXES
+from .labels import LABEL_COLUMNS, RowError, RowOutcome, TableRow, as_json, column_names, filled, judge_row
+from .listing import EXTRACTED, Listing, nfc, split_suffix
+from .readings import Candidate, LayoutReading, unusable_source
 from .table_files import NotAnObjectError, NumberedRow, TableFile
 from .types import Defect, DefectKind
 
@@ -56,7 +57,7 @@ def read_rows(listing: Listing, name: str, rows: Iterator[NumberedRow], *, unit:
         try:
             if isinstance(row, RowError):
                 raise row
-            outcome = judge(row)
+            outcome = judge_row(row)
             if outcome == "tie":
                 reading.ties += 1
             elif outcome == "unlabelled":
@@ -80,12 +81,12 @@ _KINDS: dict[type[RowError], DefectKind] = {_OutsideFolderError: "outside_folder
 
 
 def defect_of(error: RowError, where: str, example: str) -> Defect:
-    """A row's error, counted under its kind; `example` is a sound line, shown where the row is no object."""
+    """A row's error as a defect; `example` is a valid line, shown where the row is not an object."""
     shown = f"{error}, such as {example}" if isinstance(error, NotAnObjectError) else str(error)
     return Defect(_KINDS.get(type(error), "bad_metadata"), where, shown)
 
 
-def prompt_of(row: Row) -> str:
+def prompt_of(row: TableRow) -> str:
     """The caption, or an empty string where there is none.
 
     Raises:
@@ -93,11 +94,11 @@ def prompt_of(row: Row) -> str:
     """
     prompt = next((row[column] for column in PROMPT_COLUMNS if filled(row, column)), "")
     if not isinstance(prompt, str):
-        raise RowError(f"the prompt is {short(prompt)}; it must be text")
+        raise RowError(f"the prompt is {as_json(prompt)}; it must be text")
     return prompt
 
 
-def resolve(listing: Listing, row: Row, column: str) -> str:
+def find_image(listing: Listing, row: TableRow, column: str) -> str:
     """The listed image that a path names. Only listed images count, so nothing outside can be reached.
 
     Raises:
@@ -105,7 +106,7 @@ def resolve(listing: Listing, row: Row, column: str) -> str:
     """
     raw = row.get(column)
     if not isinstance(raw, str) or not raw.strip():
-        raise RowError(f"{column} is {short(raw)}; it must be the path of an image inside the dataset folder")
+        raise RowError(f"{column} is {as_json(raw)}; it must be the path of an image inside the dataset folder")
     path = "/".join(part for part in nfc(raw.strip()).replace("\\", "/").split("/") if part != ".")
     if path in listing.image_of:
         return listing.image_of[path]
@@ -114,10 +115,10 @@ def resolve(listing: Listing, row: Row, column: str) -> str:
         return folded[0]
     if path.startswith("/") or _DRIVE_OR_URL.match(path) or ".." in path.split("/"):
         raise _OutsideFolderError(
-            f"{column} is {short(raw)}, which leads out of the dataset folder; copy the image into the folder and "
+            f"{column} is {as_json(raw)}, which leads out of the dataset folder; copy the image into the folder and "
             "name it by a relative path"
         )
-    raise _MissingFileError(f"{column}: there is no image {short(raw)} here; check the spelling, or remove the row")
+    raise _MissingFileError(f"{column}: there is no image {as_json(raw)} here; check the spelling, or remove the row")
 
 
 def _check_columns(table: TableFile) -> None:
@@ -131,11 +132,11 @@ def _check_columns(table: TableFile) -> None:
         raise DatasetError(f"{table.path}:1: the header lacks {missing}; found {', '.join(columns) or 'nothing'}")
 
 
-def _candidate(listing: Listing, where: str, row: Row, outcome: Outcome, defects: list[Defect]) -> Candidate:
+def _candidate(listing: Listing, where: str, row: TableRow, outcome: RowOutcome, defects: list[Defect]) -> Candidate:
     columns = next((pair for pair in IMAGE_COLUMNS if pair[0] in row or pair[1] in row), None)
     if columns is None:
-        raise RowError(f"names no images; add image_0 and image_1 (columns: {names(row)})")
-    first, second = (resolve(listing, row, column) for column in columns)
+        raise RowError(f"names no images; add image_0 and image_1 (columns: {column_names(row)})")
+    first, second = (find_image(listing, row, column) for column in columns)
     winner, loser = (first, second) if outcome == "0" else (second, first)
     prompt = prompt_of(row)
     captions = listing.captions_at(*(nfc(split_suffix(path)[0]) for path in (winner, loser)))
@@ -143,18 +144,13 @@ def _candidate(listing: Listing, where: str, row: Row, outcome: Outcome, defects
     return Candidate(key, where, winner, loser, captions, prompt, _source_of(listing, where, row, defects))
 
 
-def _source_of(listing: Listing, where: str, row: Row, defects: list[Defect]) -> str:
+def _source_of(listing: Listing, where: str, row: TableRow, defects: list[Defect]) -> str:
     """The image in the column `source`, or an empty string; one that is not there is a warning."""
     value = row.get(SOURCE_COLUMN)
-    if not isinstance(value, str) or split_suffix(value.strip())[1] not in IMAGE_SUFFIXES:
+    if not isinstance(value, str) or split_suffix(value.strip())[1] not in SUFFIXES:
         return ""
     try:
-        return resolve(listing, row, SOURCE_COLUMN)
+        return find_image(listing, row, SOURCE_COLUMN)
     except RowError as error:
         defects.append(unusable_source(where, str(error)))
         return ""
-
-
-def unusable_source(where: str, reason: str) -> Defect:
-    """The warning about a source image that cannot be used; the pair does not depend on it and stays."""
-    return Defect("bad_source", where, f"{reason}. The pair is kept without its source image", fatal=False)

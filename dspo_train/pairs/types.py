@@ -104,7 +104,7 @@ class RatedImage:
 
     @property
     def images(self) -> tuple[Path, ...]:
-        """The one."""
+        """The image alone, for code that treats pairs and images alike."""
         return (self.image,)
 
     @property
@@ -143,12 +143,12 @@ class Scan:
 
     @property
     def noun(self) -> Literal["pairs", "images"]:
-        """What a row is, in the plural."""
+        """What the rows are, for messages."""
         return "images" if self.unpaired else "pairs"
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Of each row."""
+        """The prompt of each row."""
         return tuple(row.prompt for row in self.rows)
 
     @property

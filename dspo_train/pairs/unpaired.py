@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .captions import Captions
+from .captions import CaptionFinder
 from .checks import CheckedImages
 from .readings import LayoutReading, unique
 from .types import Defect, RatedImage
 
 
 def usable_images(
-    reading: LayoutReading, images: CheckedImages, captions: Captions, *, allow_empty: bool
+    reading: LayoutReading, images: CheckedImages, captions: CaptionFinder, *, allow_empty: bool
 ) -> tuple[list[RatedImage], list[Defect], list[Defect]]:
     """The images that are sound, and what is wrong with the others: each in itself, then in comparison."""
     defects: list[Defect] = []
@@ -38,7 +38,7 @@ class _Seen(NamedTuple):
 
 
 def _complete(
-    reading: LayoutReading, images: CheckedImages, captions: Captions, defects: list[Defect], allow_empty: bool
+    reading: LayoutReading, images: CheckedImages, captions: CaptionFinder, defects: list[Defect], allow_empty: bool
 ) -> Iterator[_Seen]:
     """The candidates whose image and prompt are sound; the others' defects are noted."""
     keys: set[str] = set()

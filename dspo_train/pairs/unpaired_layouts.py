@@ -21,7 +21,7 @@ def unpaired_layout(readers: Readers) -> Layout | None:
     """Which layout of liked and disliked images a folder has; None where it is one for pairs, or none at all.
 
     Whatever can be read as pairs stays pairs, with one exception: between `liked/` and `disliked/` the names
-    `cat_0.png`, `cat_1.png` are a generator's numbers and no ranking.
+    `cat_0.png`, `cat_1.png` are a generator's numbering, not a ranking.
 
     Raises:
         DatasetError: a log of votes that cannot be read.

@@ -13,12 +13,12 @@ from collections.abc import Collection
 
 from ..exceptions import DatasetError
 from . import tables
-from .labels import Row, RowError, as_number, filled, names, short
+from .labels import RowError, TableRow, as_json, as_number, column_names, filled
 from .listing import Listing
 from .table_files import TableFile
 
 FILE_COLUMNS = ("file", "file_name", "file_path", "image", "path")
-LABEL_COLUMNS = ("label", "liked")
+_LABEL_COLUMNS = ("label", "liked")
 RATING_TABLES = ("opinions.jsonl", "opinions.csv")
 CAPTION_TABLES = ("metadata.jsonl", "metadata.csv")
 EXAMPLE = '{"file": "a.png", "caption": "a cat", "label": 1}'
@@ -36,7 +36,7 @@ def names_single_images(columns: Collection[str]) -> bool:
 
 
 def has_labels(columns: Collection[str]) -> bool:
-    return any(column in columns for column in LABEL_COLUMNS)
+    return any(column in columns for column in _LABEL_COLUMNS)
 
 
 def check_columns(table: TableFile) -> None:
@@ -51,7 +51,7 @@ def check_columns(table: TableFile) -> None:
         raise DatasetError(f"{table.path}:1: the header lacks 'file', the image of a row; found {found}")
 
 
-def image_of(listing: Listing, row: Row, folder: str = "") -> str:
+def image_of(listing: Listing, row: TableRow, folder: str = "") -> str:
     """The listed image that a row names; its path starts in `folder`, empty or with a final `/`.
 
     Raises:
@@ -59,29 +59,29 @@ def image_of(listing: Listing, row: Row, folder: str = "") -> str:
     """
     column = next((column for column in FILE_COLUMNS if column in row), None)
     if column is None:
-        raise RowError(f"names no image; add a column 'file' (columns: {names(row)})")
+        raise RowError(f"names no image; add a column 'file' (columns: {column_names(row)})")
     value = row[column]
     inside = {column: folder + value} if folder and isinstance(value, str) and value.strip() else row
-    return tables.resolve(listing, inside, column)
+    return tables.find_image(listing, inside, column)
 
 
-def liked_by(row: Row) -> bool | None:
+def liked_by(row: TableRow) -> bool | None:
     """What the row says, or None where it says nothing.
 
     Raises:
         RowError: a label that is neither, or two that disagree.
     """
-    labels = {column: _label(row, column) for column in LABEL_COLUMNS if filled(row, column)}
+    labels = {column: _label(row, column) for column in _LABEL_COLUMNS if filled(row, column)}
     if len(set(labels.values())) > 1:
-        values = ", ".join(f"{column} = {short(row[column])}" for column in labels)
+        values = ", ".join(f"{column} = {as_json(row[column])}" for column in labels)
         raise RowError(f"its columns disagree ({values}); keep one of them, or correct them")
     return next(iter(labels.values()), None)
 
 
-def _label(row: Row, column: str) -> bool:
+def _label(row: TableRow, column: str) -> bool:
     number = as_number(row[column], _WORDS)
     if number not in _LIKED:
         raise RowError(
-            f"{column} is {short(row[column])}; it must be true, 1 or liked, or else false, 0, -1 or disliked"
+            f"{column} is {as_json(row[column])}; it must be true, 1 or liked, or else false, 0, -1 or disliked"
         )
     return _LIKED[number]

@@ -1,12 +1,21 @@
-"""What a person collected and clicked, kept on disk. `export.py` and `importing.py` turn it from and to pair folders.
+"""What a person collected and clicked, kept on disk. `pairs/export.py` and `pairs/importing.py` convert it."""
 
-Those two need `dspo_train.pairs`, which itself reads this package's log, and are imported by their own names.
-"""
-
-from .entries import Group, Outcome, Picture, Removal, Schedule, Undo, Vote
+from .entries import Group, Outcome, QuestionSchedule, Removal, StoredImage, Undo, Vote
 from .log import LOG_NAME
 from .store import PreferenceStore
-from .types import Already, BrokenLine, Gone, Judged, NewPicture, Progress, Question, Recorded, Reviewed, Status, Undone
+from .types import (
+    Already,
+    BrokenLine,
+    Gone,
+    Judged,
+    NewImage,
+    Question,
+    Recorded,
+    Reviewed,
+    Status,
+    Undone,
+    VotingProgress,
+)
 
 __all__ = [
     "LOG_NAME",
@@ -15,18 +24,18 @@ __all__ = [
     "Gone",
     "Group",
     "Judged",
-    "NewPicture",
+    "NewImage",
     "Outcome",
-    "Picture",
     "PreferenceStore",
-    "Progress",
     "Question",
+    "QuestionSchedule",
     "Recorded",
     "Removal",
     "Reviewed",
-    "Schedule",
     "Status",
+    "StoredImage",
     "Undo",
     "Undone",
     "Vote",
+    "VotingProgress",
 ]

@@ -6,8 +6,8 @@
     {"kind": "undo", "id", "time", "vote"}
     {"kind": "remove" or "restore", "id", "time", "image" or "group"}
 
-A picture is only ever named `images/<16 hex digits>.<png|jpg|webp>`, so no line can lead out of the folder. Who won
-is named, never a matter of order: `pair` is sorted, `left` says which of the two was shown on the left.
+An image is only ever named `images/<16 hex digits>.<png|jpg|webp>`, so no line can lead out of the folder. Who won
+is named and never follows from order: `pair` is sorted, `left` says which of the two was shown on the left.
 """
 
 from __future__ import annotations
@@ -25,18 +25,20 @@ from ..exceptions import DatasetError
 
 VERSION = 1
 MAX_IMAGES = 64
-"""All pairs of 64 pictures are 2,016 questions; nobody answers more about one prompt."""
+"""All pairs of 64 images are 2,016 questions, more than anyone answers about one prompt."""
 MAX_PROMPT = 16_384
 """Characters: in UTF-8 at most the 64 KB that a caption file may have."""
 
 Outcome = Literal["win", "tie", "skip"]
-Schedule = Literal["all", "neighbours", "swiss"]
-Pair = tuple[str, str]
+QuestionSchedule = Literal["all", "neighbours", "swiss"]
+ImagePair = tuple[str, str]
 
 _OUTCOMES: Mapping[Any, Outcome] = {word: word for word in get_args(Outcome)}
-_SCHEDULES: Mapping[Any, Schedule] = {word: word for word in get_args(Schedule)}
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_IMAGE = re.compile(r"images/[0-9a-f]{16}\.(?:png|jpg|webp)")
+_SCHEDULES: Mapping[Any, QuestionSchedule] = {word: word for word in get_args(QuestionSchedule)}
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+IMAGE = re.compile(r"images/[0-9a-f]{16}\.(?:png|jpg|webp)")
+PAIR_ID = re.compile(rf"{ID.pattern}\.[0-9a-f]{{16}}\.[0-9a-f]{{16}}")
+"""What `pair_id` makes."""
 
 
 class EntryError(Exception):
@@ -53,7 +55,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class StoredImage:
     """One candidate: its stored name, and where known the noise seed and the arm (`base`, `lora`) that drew it."""
 
     image: str
@@ -68,13 +70,13 @@ class Group:
     id: str
     time: str
     prompt: str
-    schedule: Schedule
-    images: tuple[Picture, ...]
+    schedule: QuestionSchedule
+    images: tuple[StoredImage, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(picture.image for picture in self.images)
+        return tuple(image.image for image in self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +84,8 @@ class Vote:
     """One click.
 
     Attributes:
-        winner: the better picture; None for a tie or a skip.
-        left: the picture shown on the left, None where nothing was shown.
+        winner: the better image; None for a tie or a skip.
+        left: the image shown on the left, None where nothing was shown.
         seconds: from showing the pair to the click.
         client: the tab that sent it.
         source: None for a person's click, else where the vote comes from (`import`).
@@ -93,7 +95,7 @@ class Vote:
     id: str
     time: str
     group: str
-    pair: Pair
+    pair: ImagePair
     outcome: Outcome
     winner: str | None = None
     left: str | None = None
@@ -114,7 +116,7 @@ class Undo:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Takes a picture, from all groups, or a group out of the set, or puts it back."""
+    """Takes an image (from all groups) or a group out of the set, or puts it back."""
 
     kind: Literal["remove", "restore"]
     id: str
@@ -126,19 +128,19 @@ class Removal:
 Entry = Header | Group | Vote | Undo | Removal
 
 
-def canonical(a: str, b: str) -> Pair:
+def canonical(a: str, b: str) -> ImagePair:
     """The one order in which a pair is stored."""
     return (a, b) if a < b else (b, a)
 
 
-def pair_id(group: str, pair: Pair) -> str:
-    """The name of a question: `group.<hex>.<hex>`. It tells nothing about sides, seeds or arms."""
+def pair_id(group: str, pair: ImagePair) -> str:
+    """The name of a question: `group.<hex>.<hex>`. It does not reveal sides, seeds or arms."""
     return f"{group}.{digits(pair[0])}.{digits(pair[1])}"
 
 
-def digits(picture: str) -> str:
-    """The hash in a picture's name, which tells what it shows, whatever the type of the file."""
-    return picture[7:23]
+def digits(image: str) -> str:
+    """The hash in an image's name: the same for the same pixels, whatever the type of the file."""
+    return image[7:23]
 
 
 def new_id() -> str:
@@ -154,7 +156,7 @@ def encode(kind: str, **values: Any) -> bytes:
     """A line with its newline, without the values that are None; stamped with the time and, if need be, an id.
 
     Raises:
-        DatasetError: a value that JSON has no form for.
+        DatasetError: a value that JSON cannot represent.
     """
     row = {"kind": kind, "id": values.pop("id", None) or new_id(), "time": now()}
     row.update((name, value) for name, value in values.items() if value is not None)
@@ -162,7 +164,7 @@ def encode(kind: str, **values: Any) -> bytes:
         text = json.dumps(row, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise DatasetError(
-            f"a {kind} cannot be written as JSON ({error}); pass plain texts, numbers and lists"
+            f"a {kind} cannot be written as JSON ({error}); pass plain strings, numbers and lists"
         ) from error
     return text.encode("utf-8", "replace") + b"\n"  # half a surrogate pair, which a browser may send, becomes "?"
 
@@ -171,19 +173,19 @@ def parse(line: bytes) -> Entry:
     """Read one line.
 
     Raises:
-        EntryError: the line is damaged, or says something that no version of this program writes.
+        EntryError: the line is damaged, or no version of this program writes such a line.
         DatasetError: a newer program made the set.
     """
     try:
         row = json.loads(line.removeprefix(b"\xef\xbb\xbf").decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise EntryError("is not UTF-8 text; put the line back from a backup, or leave it") from error
+        raise EntryError("is not UTF-8 text; restore the line from a backup, or leave it") from error
     except (ValueError, RecursionError) as error:
-        raise EntryError(f"is not valid JSON ({error}); put the line back from a backup, or leave it") from error
+        raise EntryError(f"is not valid JSON ({error}); restore the line from a backup, or leave it") from error
     kind = row.get("kind") if isinstance(row, dict) else None
     read = _READ.get(kind) if isinstance(kind, str) else None
     if read is None:
-        raise EntryError(f"is of no known kind ({_short(kind)}); one of {', '.join(_READ)} was expected")
+        raise EntryError(f"has the unknown kind {_short(kind)}; expected one of {', '.join(_READ)}")
     return read(row)
 
 
@@ -199,36 +201,36 @@ def _header(row: Mapping[str, Any]) -> Header:
 
 
 def _group(row: Mapping[str, Any]) -> Group:
-    pictures, settings, schedule = row.get("images"), row.get("settings", {}), row.get("schedule")
-    if not isinstance(pictures, list) or not 2 <= len(pictures) <= MAX_IMAGES:
-        raise _wrong(row, "images", f"a list of 2 to {MAX_IMAGES} pictures")
+    images, settings, schedule = row.get("images"), row.get("settings", {}), row.get("schedule")
+    if not isinstance(images, list) or not 2 <= len(images) <= MAX_IMAGES:
+        raise _wrong(row, "images", f"a list of 2 to {MAX_IMAGES} images")
     if not isinstance(schedule, str) or schedule not in _SCHEDULES:
         raise _wrong(row, "schedule", ", ".join(_SCHEDULES))
     if not isinstance(settings, dict):
         raise _wrong(row, "settings", "an object")
-    found = tuple(_picture(picture) for picture in pictures)
-    if len({digits(picture.image) for picture in found}) < len(found):
-        raise EntryError("names one picture twice; a group holds different pictures")
+    found = tuple(_image_entry(image) for image in images)
+    if len({digits(image.image) for image in found}) < len(found):
+        raise EntryError("names one image twice; the images of a group must differ")
     prompt = _text(row, "prompt", MAX_PROMPT, empty=True)
     return Group(_id(row, "id"), _text(row, "time"), prompt, _SCHEDULES[schedule], found, settings)
 
 
-def _picture(row: Any) -> Picture:
+def _image_entry(row: Any) -> StoredImage:
     if not isinstance(row, dict):
-        raise EntryError(f"has the picture {_short(row)} instead of an object with 'image'")
+        raise EntryError(f"has the image {_short(row)} instead of an object with 'image'")
     seed = row.get("seed")
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
         raise _wrong(row, "seed", "a whole number")
-    return Picture(_image(row), seed, _optional(row, "arm"))
+    return StoredImage(_image(row), seed, _optional(row, "arm"))
 
 
 def _vote(row: Mapping[str, Any]) -> Vote:
     pair, outcome, seconds = row.get("pair"), row.get("outcome"), row.get("seconds")
     if not isinstance(pair, list) or len(pair) != 2:
-        raise _wrong(row, "pair", "two pictures")
+        raise _wrong(row, "pair", "two images")
     first, second = pair
     if not (_is_image(first) and _is_image(second) and first != second):
-        raise _wrong(row, "pair", "two different pictures of the set")
+        raise _wrong(row, "pair", "two different images of the set")
     winner, left = row.get("winner"), row.get("left")
     if not isinstance(outcome, str) or outcome not in _OUTCOMES:
         raise _wrong(row, "outcome", ", ".join(_OUTCOMES))
@@ -270,7 +272,7 @@ _READ = {"set": _header, "group": _group, "vote": _vote, "undo": _undo, "remove"
 
 def _id(row: Mapping[str, Any], name: str) -> str:
     value = row.get(name)
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not isinstance(value, str) or not ID.fullmatch(value):
         raise _wrong(row, name, "1 to 64 letters, digits, - or _")
     return value
 
@@ -278,18 +280,18 @@ def _id(row: Mapping[str, Any], name: str) -> str:
 def _image(row: Mapping[str, Any]) -> str:
     value = row.get("image")
     if not _is_image(value):
-        raise _wrong(row, "image", "a picture of the set, such as images/0123456789abcdef.png")
+        raise _wrong(row, "image", "an image of the set, such as images/0123456789abcdef.png")
     return value
 
 
 def _is_image(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str) and _IMAGE.fullmatch(value) is not None
+    return isinstance(value, str) and IMAGE.fullmatch(value) is not None
 
 
 def _text(row: Mapping[str, Any], name: str, longest: int = 200, *, empty: bool = False) -> str:
     value = row.get(name)
     if not isinstance(value, str) or len(value) > longest or not (value or empty):
-        raise _wrong(row, name, f"a text of at most {longest} characters")
+        raise _wrong(row, name, f"text of at most {longest} characters")
     return value
 
 

@@ -1,4 +1,4 @@
-"""Whether what this process put into sets is still there."""
+"""Whether the sets that this process filled still exist."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from .log import LOG_NAME
 class Kept:
     """Remembers sets by the id in their first line, and counts how often one was found deleted or replaced.
 
-    The count changes when something is missing and at nothing else, least of all by filling a set. It is as
-    short-lived as a cache in this process' memory.
+    The count changes only when a set is missing, never by filling one. It lives as long as this process.
     """
 
     def __init__(self) -> None:
@@ -28,11 +27,11 @@ class Kept:
             self._sets.setdefault(key, {})[folder] = id
 
     def losses(self, key: str) -> int:
-        """How often one or more of the sets noted under `key` were gone when this was called."""
+        """How many calls for this `key` found one or more of its sets gone."""
         with self._lock:
             noted = self._sets.get(key, {})
             if any(_is_gone(folder, id) for folder, id in noted.items()):
-                del self._sets[key]  # whoever fills them again notes them again
+                del self._sets[key]  # filling them again notes them again
                 self._losses[key] = self._losses.get(key, 0) + 1
             return self._losses.get(key, 0)
 
@@ -43,6 +42,6 @@ def _is_gone(folder: Path, id: str) -> bool:
             entry = parse(file.readline(1 << 16))
     except (FileNotFoundError, NotADirectoryError):
         return True
-    except (OSError, EntryError, DatasetError):  # locked or damaged, which making it anew would not mend
+    except (OSError, EntryError, DatasetError):  # locked or damaged: making it anew would not help
         return False
     return isinstance(entry, Header) and entry.id != id

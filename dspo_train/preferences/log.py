@@ -1,8 +1,8 @@
 """The file under a preference set: whole lines are appended, nothing is ever changed.
 
-Every write, and every read of what others wrote, holds one lock between processes, so nobody sees half a line. A
-line counts as written once it is flushed to the disk. What a crash left of a line is cut off by the next who holds
-the lock.
+Every write, and every read of what others wrote, holds one lock between processes, so no reader sees half a line. A
+line counts as written once it is flushed to the disk. The next process to hold the lock cuts off what a crash
+left of a line.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class PreferenceLog:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other processes out; may be entered again by who is inside.
+        """Keep other processes out. Reentrant.
 
         Raises:
-            DatasetError: another process does not let go.
+            DatasetError: another process keeps the lock.
             RunError: the folder cannot be written to.
         """
         try:
@@ -74,7 +74,7 @@ class PreferenceLog:
             self._lock.release()
 
     def changed(self) -> bool:
-        """Whether there is something that `take` has not returned; costs one look at the file's size."""
+        """Whether there is something that `take` has not returned. Costs one `stat`."""
         try:
             return os.stat(self.path).st_size != self._offset
         except FileNotFoundError:
@@ -83,10 +83,10 @@ class PreferenceLog:
             raise _cannot_read(self.path, error) from error
 
     def take(self) -> tuple[bool, list[NumberedLine]]:
-        """The lines that came since the last call, numbered from 1. Needs the lock; mends a torn end.
+        """The lines added since the last call, numbered from 1. Needs the lock; repairs a torn end.
 
         Returns:
-            Whether these are all lines from the start because the file was replaced, and the lines.
+            Whether the file was replaced, so that these are all its lines, and the lines.
         """
         try:
             restarted = self._replaced()
@@ -96,7 +96,7 @@ class PreferenceLog:
                 return restarted, []
             with open(self.path, "r+b") as file:
                 file.seek(self._offset)
-                data = _mended(file.read(), self._offset, file.fileno(), self.path)
+                data = _repaired(file.read(), self._offset, file.fileno(), self.path)
         except OSError as error:
             raise _cannot_read(self.path, error) from error
         lines = data.split(b"\n")[:-1]
@@ -105,7 +105,7 @@ class PreferenceLog:
         return restarted, found
 
     def append(self, data: bytes) -> int:
-        """Write whole lines and flush them to the disk. Needs the lock, and that nothing is left to take.
+        """Write whole lines and flush them to the disk. Needs the lock, and nothing left to `take`.
 
         Returns:
             The number of the first of these lines.
@@ -135,7 +135,7 @@ class PreferenceLog:
             self._last = data[data.rfind(b"\n", 0, -1) + 1 :]
 
     def _replaced(self) -> bool:
-        """Whether the last line read does not stand where it stood: the file was restored, edited or deleted."""
+        """Whether the last line read is no longer where it was: the file was restored, edited or deleted."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(self._offset - len(self._last))
@@ -144,8 +144,8 @@ class PreferenceLog:
             return self._offset != 0
 
 
-def read_lines(path: Path) -> list[NumberedLine]:
-    """All lines of a set that nobody needs to be able to write to; a last line that a crash cut short is left out.
+def read_log(path: Path) -> list[NumberedLine]:
+    """All lines of a set, which may be read-only; a last line that a crash cut short is left out.
 
     Raises:
         DatasetError: the file cannot be read.
@@ -160,7 +160,7 @@ def read_lines(path: Path) -> list[NumberedLine]:
     return list(enumerate(lines, 1))
 
 
-def _mended(data: bytes, offset: int, handle: int, path: Path) -> bytes:
+def _repaired(data: bytes, offset: int, handle: int, path: Path) -> bytes:
     """Make the file end with a whole line: complete the last one if only its newline is missing, or cut it off."""
     end = data.rfind(b"\n") + 1
     tail = data[end:]
@@ -171,7 +171,7 @@ def _mended(data: bytes, offset: int, handle: int, path: Path) -> bytes:
         _write_all(handle, b"\n")
         data += b"\n"
     else:
-        log.warning("%s: cut off %d bytes of a last line that was never finished", path, len(tail))
+        log.warning("%s: cut off %d bytes of an unfinished last line", path, len(tail))
         os.ftruncate(handle, offset + end)
         data = data[:end]
     os.fsync(handle)
@@ -187,7 +187,7 @@ def _whole(line: bytes) -> bool:
 
 
 def _write_all(handle: int, data: bytes) -> None:
-    """A nearly full disk takes a part and refuses the rest at the next try."""
+    """Write on after a partial write: a nearly full disk takes a part and refuses the rest."""
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view) :]

@@ -1,8 +1,8 @@
 """Which pairs of a group are asked. Pure functions: the same votes and seed give the same questions.
 
-all         every picture against every other: n (n - 1) / 2 questions
-neighbours  each picture against the next: n - 1
-swiss       ceil(log2 n) rounds of floor(n / 2); pictures of equal score meet, and nobody meets twice
+all         every image against every other: n (n - 1) / 2 questions
+neighbours  each image against the next: n - 1
+swiss       ceil(log2 n) rounds of floor(n / 2); images of equal score meet, and none meet twice
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from functools import partial
 from typing import Protocol
 
 from ..files import digest
-from .entries import Outcome, Pair, Schedule, canonical
+from .entries import ImagePair, Outcome, QuestionSchedule, canonical
 
 _SCORES: dict[Outcome, float] = {"win": 1.0, "tie": 0.5, "skip": 0.0}
 _TRIES = 2000
-"""A matching is found at once unless undone votes and removed pictures left an odd history."""
+"""A matching is found at once unless undone votes and removed images left an unusual history."""
 
 
 class Answer(Protocol):
-    """What a schedule wants to know of a vote."""
+    """What a schedule needs to know about a vote."""
 
     @property
     def outcome(self) -> Outcome: ...
@@ -28,11 +28,11 @@ class Answer(Protocol):
     def winner(self) -> str | None: ...
 
 
-Answers = Mapping[Pair, Answer]
+Answers = Mapping[ImagePair, Answer]
 
 
-def expected(schedule: Schedule, count: int) -> int:
-    """How many questions `count` pictures lead to in all.
+def expected(schedule: QuestionSchedule, count: int) -> int:
+    """How many questions `count` images lead to in all.
 
     >>> [expected(kind, 5) for kind in ("all", "neighbours", "swiss")]
     [10, 4, 6]
@@ -42,12 +42,12 @@ def expected(schedule: Schedule, count: int) -> int:
     return {"all": count * (count - 1) // 2, "neighbours": count - 1, "swiss": _rounds(count) * (count // 2)}[schedule]
 
 
-def questions(schedule: Schedule, images: Sequence[str], answers: Answers, seed: str) -> list[Pair]:
+def questions(schedule: QuestionSchedule, images: Sequence[str], answers: Answers, seed: str) -> list[ImagePair]:
     """The pairs to ask now, in order.
 
     Args:
         answers: the vote that counts on each pair, in the order in which the pairs were first answered.
-        seed: breaks ties between pictures of equal score.
+        seed: breaks ties between images of equal score.
     """
     if len(images) < 2:
         return []
@@ -57,8 +57,8 @@ def questions(schedule: Schedule, images: Sequence[str], answers: Answers, seed:
     return [pair for pair in planned if pair not in answers]
 
 
-def _every_pair(images: Sequence[str]) -> Iterator[Pair]:
-    """All pairs in rounds of a circle: each picture is shown once before any is shown again."""
+def _every_pair(images: Sequence[str]) -> Iterator[ImagePair]:
+    """All pairs in rounds of a circle: each image is shown once before any is shown again."""
     seats: list[str | None] = [*images, *[None] * (len(images) % 2)]
     half = len(seats) // 2
     for _ in range(len(seats) - 1):
@@ -72,11 +72,11 @@ def _rounds(count: int) -> int:
     return (count - 1).bit_length()
 
 
-def _swiss(images: Sequence[str], answers: Answers, seed: str) -> list[Pair]:
+def _swiss(images: Sequence[str], answers: Answers, seed: str) -> list[ImagePair]:
     """The open pairs of the first round that has any.
 
-    Rounds are not recorded: an answered pair belongs to the first round in which both pictures had not met anybody.
-    So a vote that is changed later never makes other answers worthless; only what is still free is paired anew.
+    Rounds are not recorded: an answered pair belongs to the first round in which neither image had met
+    another. So changing a vote later never wastes other answers; only what is still free is paired anew.
     """
     played, gains = _played(images, answers)
     scores = dict.fromkeys(images, 0.0)
@@ -93,7 +93,7 @@ def _swiss(images: Sequence[str], answers: Answers, seed: str) -> list[Pair]:
 
 
 def _played(images: Sequence[str], answers: Answers) -> tuple[list[set[str]], list[dict[str, float]]]:
-    """For each round, the pictures that have met somebody and what each scored."""
+    """For each round, the images that have met another and what each scored."""
     played: list[set[str]] = [set() for _ in range(_rounds(len(images)))]
     gains: list[dict[str, float]] = [{} for _ in played]
     for (a, b), answer in answers.items():
@@ -112,8 +112,8 @@ def _score(answer: Answer, image: str) -> float:
     return 0.0 if answer.outcome == "win" and answer.winner != image else _SCORES[answer.outcome]
 
 
-def _match(order: Sequence[str], rested: Iterable[str], answers: Answers) -> list[Pair]:
-    """Pair the best with the next best it has not met, and so on; of an odd number one rests that has not rested.
+def _match(order: Sequence[str], rested: Iterable[str], answers: Answers) -> list[ImagePair]:
+    """Pair the best with the next best it has not met, and so on; of an odd number, one that has not rested yet rests.
 
     This takes the first complete pairing in the order of scores. Taking answered pairs away leaves the rest of it
     the first again, so the questions of a round stay the same while it is answered.
@@ -129,7 +129,7 @@ def _match(order: Sequence[str], rested: Iterable[str], answers: Answers) -> lis
     return [canonical(a, b) for a, b in pairs if b]
 
 
-def _complete(seats: list[str], may_meet: Callable[[str, str], bool], tries: Iterator[int]) -> list[Pair] | None:
+def _complete(seats: list[str], may_meet: Callable[[str, str], bool], tries: Iterator[int]) -> list[ImagePair] | None:
     if not seats:
         return []
     first, *others = seats
@@ -143,8 +143,8 @@ def _complete(seats: list[str], may_meet: Callable[[str, str], bool], tries: Ite
     return None
 
 
-def _greedy(order: list[str], may_meet: Callable[[str, str], bool]) -> list[Pair]:
-    pairs: list[Pair] = []
+def _greedy(order: list[str], may_meet: Callable[[str, str], bool]) -> list[ImagePair]:
+    pairs: list[ImagePair] = []
     while order:
         first = order.pop(0)
         other = next((image for image in order if may_meet(first, image)), None)

@@ -1,4 +1,4 @@
-"""What the lines of a set amount to, kept up to date line by line."""
+"""The state of a set after its lines, kept up to date line by line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from operator import add, sub
 from typing import NamedTuple
 
 from ..files import digest
-from .entries import Entry, EntryError, Group, Header, Pair, Removal, Undo, Vote, digits, pair_id, parse
+from .entries import Entry, EntryError, Group, Header, ImagePair, Removal, Undo, Vote, digits, pair_id, parse
 from .log import NumberedLine
 from .schedule import expected, questions
-from .types import BrokenLine, Judged, Progress, Status
+from .types import BrokenLine, Judged, Status, VotingProgress
 
 
 class Tally(NamedTuple):
@@ -35,13 +35,14 @@ class GroupState:
         self.position = position
         self.images = entry.names
         self.names = {digits(name): name for name in self.images}
-        self.votes: dict[Pair, list[Vote]] = {}  # not undone, the newest last; pairs in order of their first answer
-        self.open: list[Pair] = []
+        # Not undone, the newest last; pairs in order of their first answer.
+        self.votes: dict[ImagePair, list[Vote]] = {}
+        self.open: list[ImagePair] = []
         self.tally = Tally()
 
 
-class State:
-    """The sum of all lines read so far. Feeding one costs little; `settle` brings the open questions up to date."""
+class SetState:
+    """The sum of all lines read so far. Feeding one is cheap; `settle` brings the open questions up to date."""
 
     def __init__(self) -> None:
         self.header: Header | None = None
@@ -63,7 +64,7 @@ class State:
         self._last = -1  # position of the group voted on last
 
     def feed(self, lines: Iterable[NumberedLine]) -> None:
-        """Take in numbered lines; what is wrong with one is noted in `broken`.
+        """Take in numbered lines; `broken` notes what is wrong with any.
 
         Raises:
             DatasetError: a newer program made the set.
@@ -104,7 +105,7 @@ class State:
     def _vote(self, vote: Vote) -> None:
         group = self.groups.get(vote.group)
         if group is None or any(group.names.get(digits(name)) != name for name in vote.pair):
-            raise EntryError(f"is a vote on pictures that are not in the group {vote.group}")
+            raise EntryError(f"is a vote on images that are not in the group {vote.group}")
         if vote.id in self.votes:
             raise EntryError(f"repeats the vote {vote.id}; the first one is used")
         self.votes[vote.id] = vote
@@ -118,7 +119,7 @@ class State:
     def _undo(self, undo: Undo) -> None:
         vote = self.votes.get(undo.vote)
         if vote is None:
-            raise EntryError(f"takes back the vote {undo.vote}, which is not above it")
+            raise EntryError(f"takes back the vote {undo.vote}, which no earlier line gives")
         self.undos[undo.id] = undo
         if vote.id in self.undone:
             return
@@ -132,7 +133,7 @@ class State:
     def _removal(self, entry: Removal) -> None:
         target = entry.image or entry.group or ""
         if target not in self._groups_of and target not in self.groups:
-            raise EntryError(f"speaks of {target}, which is not in the set")
+            raise EntryError(f"is about {target}, which is not in the set")
         self.removals[entry.id] = entry
         if entry.kind == "remove":
             self._removed.add(target)
@@ -172,22 +173,22 @@ class State:
         total = max(planned, answered + waiting)
         group.tally = Tally(answered, waiting, total, *map(outcomes.count, ("win", "tie", "skip")))
 
-    def _lacks(self, pair: Pair) -> bool:
+    def _lacks(self, pair: ImagePair) -> bool:
         return pair[0] in self._removed or pair[1] in self._removed
 
     def removed(self, target: str) -> bool:
-        """Whether a picture or group, by its name, is out of the set at present."""
+        """Whether an image or group, by its name, is currently removed."""
         return target in self._removed
 
     def knows(self, target: str) -> bool:
-        """Whether a picture or group of that name was ever in the set."""
+        """Whether an image or group of that name was ever in the set."""
         return target in self.groups or target in self._groups_of
 
-    def gone(self, group: str, pair: Pair) -> bool:
+    def gone(self, group: str, pair: ImagePair) -> bool:
         return group in self._removed or self._lacks(pair)
 
-    def counting(self, group: str, pair: Pair) -> Vote | None:
-        """The vote that counts on a pair: the newest one that was not taken back."""
+    def counting(self, group: str, pair: ImagePair) -> Vote | None:
+        """The vote that counts on a pair: the newest that was not undone."""
         votes = self.groups[group].votes.get(pair)
         return votes[-1] if votes else None
 
@@ -203,11 +204,11 @@ class State:
         votes = self.history if client is None else self._by_client.get(client, [])
         return next((vote for vote in reversed(votes) if self.status(vote) == "counts"), None)
 
-    def upcoming(self, shown: Collection[str], client: str | None = None) -> Iterator[tuple[GroupState, Pair]]:
+    def upcoming(self, shown: Collection[str], client: str | None = None) -> Iterator[tuple[GroupState, ImagePair]]:
         """Open questions that are not being shown: one of each group in turn, from the group after the last vote's.
 
         A group with questions on show has had its turn for as many rounds. A client takes the groups, and the pairs of
-        each, in an order of its own and goes on from its own last vote, so that two seldom meet at a question.
+        each, in an order of its own and continues after its own last vote, so that two seldom get the same question.
         """
         pending = Counter(name.split(".", 1)[0] for name in shown)
         turn = self._turn(client)
@@ -237,9 +238,9 @@ class State:
             start = bisect.bisect_right([key for key, _ in keyed], last)
         return [*groups[start:], *groups[:start]]
 
-    def progress(self) -> Progress:
+    def progress(self) -> VotingProgress:
         groups = {name: (group.tally.answered, group.tally.total) for name, group in self.groups.items()}
-        return Progress(*self._totals, groups)
+        return VotingProgress(*self._totals, groups)
 
     def judged(self) -> Iterator[Judged]:
         """Every pair with a win or a tie that counts, by group, in the order of the file."""

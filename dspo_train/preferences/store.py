@@ -1,7 +1,7 @@
 """The append-only store of what a person collected and clicked: one set, one folder.
 
 store = PreferenceStore(Path("sets/my-taste"))
-store.add_group("a lighthouse at dusk", [NewPicture(png, seed=1), NewPicture(other_png, seed=2)])
+store.add_group("a lighthouse at dusk", [NewImage(png, seed=1), NewImage(other_png, seed=2)])
 [question] = store.next(1)
 store.vote(question.pair, "win", question.left, id=id_made_by_the_page, client=tab)
 """
@@ -22,10 +22,10 @@ from .entries import (
     VERSION,
     EntryError,
     Group,
+    ImagePair,
     Outcome,
-    Pair,
+    QuestionSchedule,
     Removal,
-    Schedule,
     Vote,
     canonical,
     encode,
@@ -33,61 +33,61 @@ from .entries import (
     pair_id,
     parse,
 )
-from .images import store_picture
+from .images import store_image
 from .log import PreferenceLog
-from .state import GroupState, State
-from .types import Already, BrokenLine, Gone, Judged, NewPicture, Progress, Question, Recorded, Reviewed, Undone
+from .state import GroupState, SetState
+from .types import Already, BrokenLine, Gone, Judged, NewImage, Question, Recorded, Reviewed, Undone, VotingProgress
 
 
 class PreferenceStore:
     """Reads and extends one set. Any number of threads and processes may do so at once.
 
-    Whatever a method has returned as recorded is on the disk. Every method first takes in what other processes
-    wrote; every method may raise RunError where the folder cannot be written to, and DatasetError where it cannot be
-    read, another program keeps it locked, or a value is not allowed. After either the store stays usable.
+    What a method returns as recorded is on the disk. Every method first reads what other processes wrote, and may raise
+    RunError where the folder cannot be written, and DatasetError where it cannot be read, another program keeps it
+    locked, or a value is not allowed. The store stays usable after either.
 
     Args:
-        folder: of the set; made, with an empty set, where there is none.
+        folder: of the set; created, with an empty set, where there is none.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._log = PreferenceLog(folder)
-        self._state = State()
+        self._state = SetState()
         self._lock = threading.RLock()
         with self._current(write=True):
             pass
 
     @property
     def id(self) -> str:
-        """The name that the set was given when it was made."""
+        """The name that the set was given when it was created."""
         with self._lock:
             return self._state.header.id if self._state.header else ""
 
     def add_group(
         self,
         prompt: str,
-        pictures: Sequence[NewPicture],
-        schedule: Schedule = "all",
+        images: Sequence[NewImage],
+        schedule: QuestionSchedule = "all",
         settings: Mapping[str, Any] | None = None,
         *,
         id: str | None = None,
     ) -> Group:
-        """Store candidates of one prompt, to be compared with each other. A picture given twice counts once.
+        """Store candidates of one prompt, to be compared with each other. An image given twice counts once.
 
         Args:
-            id: of the group. One that the set has already is answered with the group that it has.
+            id: of the group. For an id that the set already has, the existing group is returned.
 
         Raises:
-            DatasetError: fewer than two different pictures, too many, or one that is no picture.
+            DatasetError: fewer than two different images, too many, or something that is not an image.
         """
         with self._current():
             if id is not None and id in self._state.groups:
                 return self._state.groups[id].entry
-        images: dict[str, NewPicture] = {}
-        for picture in pictures:
-            images.setdefault(store_picture(self.folder, picture.data), picture)
-        rows = [_row(image, picture) for image, picture in images.items()]
+        stored: dict[str, NewImage] = {}
+        for image in images:
+            stored.setdefault(store_image(self.folder, image.data), image)
+        rows = [_row(name, image) for name, image in stored.items()]
         group = id or new_id()
         values = {"prompt": _clean(prompt), "schedule": schedule, "images": rows, "settings": {**(settings or {})}}
         with self._current(write=True):
@@ -96,14 +96,14 @@ class PreferenceStore:
             return self._state.groups[group].entry
 
     def next(self, count: int = 1, skip: Collection[str] = frozenset(), *, client: str | None = None) -> list[Question]:
-        """Up to `count` pairs to judge, each of another prompt where there is one.
+        """Up to `count` pairs to judge, of different prompts as far as possible.
 
-        The sides are drawn once for each pair, from a secret of the set: they stay the same over a reload, and tell
-        nothing about the order of files.
+        The sides are drawn once for each pair, from a secret of the set: they survive a reload and reveal nothing about
+        the order of files.
 
         Args:
             skip: `Question.pair` of those that are being shown and not answered yet.
-            client: the tab that asks; others are given other pairs first.
+            client: the tab that asks; other tabs get other pairs first.
         """
         skip = frozenset(skip)
         with self._current():
@@ -111,7 +111,7 @@ class PreferenceStore:
             return [self._question(group, pair) for _, (group, pair) in zip(range(count), upcoming, strict=False)]
 
     def question(self, pair: str) -> Question | None:
-        """The question of that name; None where it was answered or removed.
+        """The question of that name; None where it is answered or removed.
 
         Raises:
             DatasetError: a pair that was never in the set.
@@ -138,15 +138,15 @@ class PreferenceStore:
 
         Args:
             pair: `Question.pair`.
-            winner: the path of the better picture, for a win.
-            id: made by the client, so that a vote sent again after a lost answer is recorded once.
+            winner: the path of the better image, for a win.
+            id: chosen by the client, so that a vote resent after a lost answer is recorded once.
             client: the tab, for `undo`.
             seconds: from showing the pair to the click.
-            source: where the vote comes from, if it is not a person's click.
+            source: where the vote comes from, unless it is a person's click.
             relabel: replace the vote that counts, if there is one.
 
         Raises:
-            DatasetError: a pair that was never in the set, or a winner that is not of the pair.
+            DatasetError: a pair that was never in the set, or a winner that is not in the pair.
         """
         with self._current(write=True):
             known = self._state.votes.get(id or "")
@@ -184,10 +184,10 @@ class PreferenceStore:
         count.
 
         Args:
-            id: of the undo itself, so that it may be sent again after a lost answer.
+            id: of the undo itself, so that it can be resent after a lost answer.
 
         Returns:
-            What was taken back, or None where there was nothing left to take back.
+            What was taken back, or None where nothing was left to take back.
 
         Raises:
             DatasetError: no such vote, and no client was given.
@@ -209,12 +209,12 @@ class PreferenceStore:
             return Undone(self._state.undos[id], found)
 
     def remove(self, target: str, *, id: str | None = None) -> Removal | None:
-        """Take a group (by its id), or a picture (by its name) out of all groups; None where it is out already.
+        """Remove a group (by its id), or an image (by its name) from all groups; None where it is removed already.
 
-        Nothing is deleted. The votes on what is removed do not count until it is restored.
+        Nothing is deleted. Votes on what is removed do not count until it is restored.
 
         Raises:
-            DatasetError: no such picture or group.
+            DatasetError: no such image or group.
         """
         return self._remove("remove", target, id)
 
@@ -222,7 +222,7 @@ class PreferenceStore:
         """Put back what `remove` took out; None where it is in."""
         return self._remove("restore", target, id)
 
-    def progress(self) -> Progress:
+    def progress(self) -> VotingProgress:
         with self._current():
             return self._state.progress()
 
@@ -252,7 +252,7 @@ class PreferenceStore:
             return [group.entry for name, group in self._state.groups.items() if not self._state.removed(name)]
 
     def broken(self) -> list[BrokenLine]:
-        """The lines of the log that say nothing. They stay where they are."""
+        """The lines of the log that cannot be used. They stay in the file."""
         with self._current():
             return list(self._state.broken)
 
@@ -275,11 +275,11 @@ class PreferenceStore:
     def _read(self) -> None:
         restarted, lines = self._log.take()
         if restarted:
-            self._state = State()
+            self._state = SetState()
         self._state.feed(lines)
 
     def _write(self, kind: Literal["set", "group", "vote", "undo", "remove", "restore"], **values: Any) -> None:
-        """Append one line and take it in as it was written, so that memory and disk cannot differ."""
+        """Append one line and read it back as written, so that memory and disk cannot differ."""
         line = encode(kind, **values)
         try:
             parse(line)
@@ -288,18 +288,18 @@ class PreferenceStore:
         self._state.feed([(self._log.append(line), line)])
         self._state.settle()
 
-    def _find(self, pair: str) -> tuple[str, Pair]:
+    def _find(self, pair: str) -> tuple[str, ImagePair]:
         name, *ends = pair.split(".")
         group = self._state.groups.get(name)
         if group is None or len(ends) != 2 or ends[0] == ends[1] or not all(end in group.names for end in ends):
             raise DatasetError(f"{self._log.path}: there is no pair {pair!r}; ask for the next question")
         return name, canonical(group.names[ends[0]], group.names[ends[1]])
 
-    def _question(self, group: GroupState, pair: Pair) -> Question:
+    def _question(self, group: GroupState, pair: ImagePair) -> Question:
         name = pair_id(group.entry.id, pair)
         return Question(name, group.entry.id, group.entry.prompt, *self._sides(name, pair))
 
-    def _sides(self, name: str, pair: Pair) -> Pair:
+    def _sides(self, name: str, pair: ImagePair) -> ImagePair:
         """(left, right)"""
         seed = self._state.header.seed if self._state.header else ""
         turned = hmac.digest(seed.encode(), name.encode(), "sha256")[0] & 1
@@ -311,7 +311,7 @@ class PreferenceStore:
             if known is not None:
                 return known
             if not self._state.knows(target):
-                raise DatasetError(f"{self._log.path}: there is no picture or group {target!r} to {kind}")
+                raise DatasetError(f"{self._log.path}: there is no image or group {target!r} to {kind}")
             if self._state.removed(target) == (kind == "remove"):
                 return None
             id = id or new_id()
@@ -319,13 +319,13 @@ class PreferenceStore:
             return self._state.removals[id]
 
 
-def _row(image: str, picture: NewPicture) -> dict[str, Any]:
-    row: dict[str, Any] = {"image": image, "seed": picture.seed, "arm": picture.arm}
+def _row(name: str, image: NewImage) -> dict[str, Any]:
+    row: dict[str, Any] = {"image": name, "seed": image.seed, "arm": image.arm}
     return {name: value for name, value in row.items() if value is not None}
 
 
 def _clean(prompt: str) -> str:
-    """Zero bytes are no text in any caption file; everything else is kept as it was typed."""
+    """Zero bytes, which no caption file may hold, go; everything else is kept as it was typed."""
     if len(prompt) > MAX_PROMPT:
-        raise DatasetError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT} are kept with a picture")
+        raise DatasetError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT} are kept")
     return prompt.replace("\0", "").strip()

@@ -1,4 +1,4 @@
-"""What a preference store answers."""
+"""What a preference store returns."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .entries import Pair, Undo, Vote
+from .entries import ImagePair, Undo, Vote
 
 Status = Literal["counts", "undone", "replaced", "removed"]
 
 
 @dataclass(frozen=True, slots=True)
-class NewPicture:
-    """A picture to add: the bytes of a PNG, JPEG or WebP file, the noise seed, and the arm that drew it."""
+class NewImage:
+    """An image to add: the bytes of a PNG, JPEG or WebP file, the noise seed, and the arm that drew it."""
 
     data: bytes = field(repr=False)
     seed: int | None = None
@@ -40,21 +40,21 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Already:
-    """Nothing was written: `vote` counts on this pair, and the new one was not meant to replace it."""
+    """Nothing was written: `vote` counts on this pair, and the new vote was not meant to replace it."""
 
     vote: Vote
 
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Nothing was written: the pair, its group or a picture of it was taken out of the set."""
+    """Nothing was written: the pair, its group or one of its images was removed from the set."""
 
     pair: str
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """`vote` does not count any more."""
+    """`vote` no longer counts."""
 
     undo: Undo
     vote: Vote
@@ -71,7 +71,7 @@ class Reviewed:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class VotingProgress:
     """Counts of pairs that are in the set; removed ones are left out.
 
     Attributes:
@@ -95,7 +95,7 @@ class Judged:
 
     pair: str
     prompt: str
-    images: Pair
+    images: ImagePair
     winner: str | None
     vote: Vote
 
@@ -108,7 +108,7 @@ class Judged:
 
 @dataclass(frozen=True, slots=True)
 class BrokenLine:
-    """A line of `preferences.jsonl`, counted from 1, that says nothing; it stays in the file."""
+    """A line of `preferences.jsonl`, counted from 1, that cannot be used; it stays in the file."""
 
     line: int
     message: str

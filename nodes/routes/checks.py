@@ -12,6 +12,7 @@ from typing import Any
 
 from ...dspo_train.exceptions import ConfigError, DatasetError, DspoError
 from ...dspo_train.files.names import parts_of
+from ...dspo_train.preferences.entries import ID, IMAGE, PAIR_ID
 
 LARGEST_BODY = 64 * 1024  # bytes
 LONGEST_NAME = 400  # characters
@@ -23,9 +24,6 @@ _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@\\]{1,270})")
 _PORTS = {"http": "80", "https": "443"}
 _JSON = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*')
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_IMAGE = re.compile(r"images/[0-9a-f]{16}\.(?:png|jpg|webp)")
-_PAIR = re.compile(r"[A-Za-z0-9_-]{1,64}\.[0-9a-f]{16}\.[0-9a-f]{16}")
 _PREVIEW = re.compile(r"step-[0-9]{6,12}\.png")
 
 
@@ -263,7 +261,7 @@ def matching(pattern: re.Pattern[str]) -> Callable[[Any], str]:
     return read
 
 
-identifier, image, pair, preview = (matching(pattern) for pattern in (_ID, _IMAGE, _PAIR, _PREVIEW))
+identifier, image, pair, preview = (matching(pattern) for pattern in (ID, IMAGE, PAIR_ID, _PREVIEW))
 
 
 def target(value: Any) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from comfy_server import ComfyServer
 from PIL import Image
 
-from dspo_train.preferences import NewPicture, PreferenceStore
+from dspo_train.preferences import NewImage, PreferenceStore
 
 Place = dict[str, str]
 
@@ -99,7 +99,7 @@ def put_set(
     store = PreferenceStore(folder)
     for number in range(groups):
         shots = [
-            NewPicture(noise(1000 * number + n), n, ("base", "lora")[n % 2] if arms else None) for n in range(pictures)
+            NewImage(noise(1000 * number + n), n, ("base", "lora")[n % 2] if arms else None) for n in range(pictures)
         ]
         store.add_group(prompt.format(number), shots, settings={"names": {"lora": "my <LoRA>"}} if arms else None)
     return store
