@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from dspo_train.runs.session import Job, open_session
 from dspo_train.training import held_out
 
 HELD = {"share": 0.5, "draws": 4, "every": 2}
+FORETOLD = (0.75, 0.5)  # accuracies at steps 2 and 4: with a patience of 1 the run is over
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "average": {"ema": 0.5},
@@ -65,19 +67,39 @@ def result(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / f"{out.name}.safetensors")
 
 
+Wholes = Callable[[str], tuple[Path, list[dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module")
+def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Wholes:
+    """The uninterrupted run with an option, trained once for all tests: its folder and its reports."""
+
+    @cache
+    def trained(name: str) -> tuple[Path, list[dict[str, Any]]]:
+        out = tmp_path_factory.mktemp("whole") / "x"
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "early stop":
+                foretell(patch, *FORETOLD)
+            return out, train(world, out, config(**OPTIONS[name]))
+
+    return trained
+
+
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_stopped_run_ends_with_the_same_bits(world: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch):
-    if name == "early stop":
-        foretell(monkeypatch, 0.75, 0.5, 0.75, 0.5)  # at steps 2 and 4 of either run
+def test_a_stopped_run_ends_with_the_same_bits(
+    world: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, whole_run: Wholes
+):
     settings = config(**OPTIONS[name])
-    whole = train(world, tmp_path / "whole" / "x", settings)
+    folder, whole = whole_run(name)
+    if name == "early stop":
+        foretell(monkeypatch, *FORETOLD)
     assert [report["step"] for report in whole] == list(range(1, 5 if name == "early stop" else 7))
-    train(world, tmp_path / "parts" / "x", settings, stop=3)
-    rest = train(world, tmp_path / "parts" / "x", settings)
+    train(world, tmp_path / "x", settings, stop=3)
+    rest = train(world, tmp_path / "x", settings)
 
     measured = [key for key in whole[0] if key not in ("seconds", "pairs_per_second")]
     assert [[r.get(k) for k in measured] for r in rest] == [[r.get(k) for k in measured] for r in whole[3:]]
-    assert_equal(result(tmp_path / "whole" / "x"), result(tmp_path / "parts" / "x"))
+    assert_equal(result(folder), result(tmp_path / "x"))
 
 
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -85,14 +107,13 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_every_option_changes_the_weights(world: Path, tmp_path: Path):
-    train(world, tmp_path / "plain" / "x", config())
-    plain = result(tmp_path / "plain" / "x")
-    for number, name in enumerate(OPTIONS):
-        if "objective" in OPTIONS[name] or "method" in OPTIONS[name]:
+def test_every_option_changes_the_weights(world: Path, tmp_path: Path, whole_run: Wholes):
+    train(world, tmp_path / "x", config())
+    plain = result(tmp_path / "x")
+    for name, settings in OPTIONS.items():
+        if "objective" in settings or "method" in settings:
             continue  # another base of comparison
-        train(world, tmp_path / f"{number}" / "x", config(**OPTIONS[name]))
-        other = result(tmp_path / f"{number}" / "x")
+        other = result(whole_run(name)[0])
         assert any(not torch.equal(plain[key], other[key]) for key in plain), name
 
 
@@ -169,8 +190,8 @@ def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path):
     assert lines == reports
 
 
-def test_two_runs_measure_alike_to_the_digit(world: Path, tmp_path: Path):
-    first, second = (train(world, tmp_path / n, config(held_out=HELD)) for n in ("a", "b"))
+def test_two_runs_measure_alike_to_the_digit(world: Path, tmp_path: Path, whole_run: Wholes):
+    first, second = whole_run("held out")[1], train(world, tmp_path / "x", config(**OPTIONS["held out"]))
     keys = [key for key in first[1] if key.startswith("held_out")]
     assert keys and [[r.get(k) for k in keys] for r in first] == [[r.get(k) for k in keys] for r in second]
 
