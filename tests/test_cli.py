@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import write_single_file
-from tiny_runs import flags, write_base, write_pairs
+from tiny_runs import flags, foretell, write_base, write_pairs
 
 from dspo_train.cli.main import OK, USER, main
 
@@ -221,9 +221,10 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert done.stdout == ""
 
 
-def test_an_early_stop_is_a_success(world: Path, capsys: pytest.CaptureFixture[str]):
-    """At a learning rate that changes nothing the first measurement stays the best: one more, and the run is over."""
-    early = ["optim.lr=1e-12", "held_out.share=0.5", "held_out.every=1", "held_out.patience=1", "steps=40"]
+def test_an_early_stop_is_a_success(world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    """The second measurement is worse than the first, and one in vain is all the patience there is."""
+    foretell(monkeypatch, 0.75, 0.5)
+    early = ["held_out.share=0.5", "held_out.every=1", "held_out.patience=1", "steps=40"]
     command = train(world, "early", *[word for setting in early for word in ("--set", setting)])
     assert main(command) == OK
     told = capsys.readouterr().out

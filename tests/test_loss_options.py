@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -92,19 +93,22 @@ OF_ERRORS_ALONE = [
 ]
 
 
-@pytest.mark.parametrize("mu", [0.0, 0.3, 0.9, 1.0])
 @pytest.mark.parametrize(("name", "arguments"), EQUAL_SLOPES)
-def test_the_safeguard_scales_the_losers_gradient_alone(name, arguments, mu):
-    for x in (aligned(), elements("near the start")):
+def test_the_safeguard_scales_the_losers_gradient_alone(name, arguments):
+    for x, mu in itertools.product((aligned(), elements("near the start")), (0.0, 0.3, 0.9, 1.0)):
+
+        def named(text: str, mu: float = mu) -> str:
+            return f"safeguard {mu}: {text}"
+
         plain, guarded = (
             objectives.combine(ours(name, arguments), LossSpec(safeguard=choice))(x.errors()) for choice in (None, mu)
         )
-        torch.testing.assert_close(guarded, plain, rtol=1e-12, atol=0)
+        torch.testing.assert_close(guarded, plain, rtol=1e-12, atol=0, msg=named)
         won, lost = x.gradients(plain)
         guarded_won, guarded_lost = x.gradients(guarded)
-        torch.testing.assert_close(guarded_won, won, rtol=1e-10, atol=1e-10 * won.abs().max().item())
+        torch.testing.assert_close(guarded_won, won, rtol=1e-10, atol=1e-10 * won.abs().max().item(), msg=named)
         expected = stretch(safe_factor(x, mu)) * lost
-        torch.testing.assert_close(guarded_lost, expected, rtol=1e-10, atol=1e-10 * lost.abs().max().item())
+        torch.testing.assert_close(guarded_lost, expected, rtol=1e-10, atol=1e-10 * lost.abs().max().item(), msg=named)
 
 
 def test_the_safeguard_is_at_work_in_some_pairs_and_idle_in_others():
@@ -139,24 +143,24 @@ def test_a_guarded_step_does_not_raise_the_winners_error(mu):
     assert (guarded <= -mu * own + 1e-6 * own).all()
 
 
-@pytest.mark.parametrize("mu", [0.0, 0.3, 0.9])
 @pytest.mark.parametrize("state", ["near the start", "learned"])
 @pytest.mark.parametrize(("name", "arguments"), OF_ERRORS_ALONE)
-def test_whatever_the_slopes_a_guarded_loser_does_not_raise_the_winners_error(name, arguments, state, mu):
+def test_whatever_the_slopes_a_guarded_loser_does_not_raise_the_winners_error(name, arguments, state):
     """The two parts of a step change E_w by -<won, g_w> and -<lost, g_w>; a loser that is pushed away may take back
     at most 1 - mu of what the winner's own part gains. Where the loser is pulled back, its gradient is as it was.
     """
     x = aligned() if state == "near the start" else elements(state)
     plain_won, plain_lost = x.gradients(ours(name, arguments)(x.errors()))
-    won, lost = x.gradients(objectives.combine(ours(name, arguments), LossSpec(safeguard=mu))(x.errors()))
-    torch.testing.assert_close(won, plain_won)
     (error_w,) = torch.autograd.grad(mean((x.policy_w - x.target_w) ** 2).sum(), x.policy_w)
     (error_l,) = torch.autograd.grad(mean((x.policy_l - x.target_l) ** 2).sum(), x.policy_l)
-    gain, loss = (won * error_w).flatten(1).sum(1), -(lost * error_w).flatten(1).sum(1)
     pushed = (plain_lost * error_l).flatten(1).sum(1) < 0
-    held = pushed & (gain > 0)
-    assert (loss[held] <= (1 - mu) * gain[held] * (1 + 1e-9) + 1e-300).all()
-    torch.testing.assert_close(lost[~pushed], plain_lost[~pushed])
+    for mu in (0.0, 0.3, 0.9):
+        won, lost = x.gradients(objectives.combine(ours(name, arguments), LossSpec(safeguard=mu))(x.errors()))
+        torch.testing.assert_close(won, plain_won)
+        gain, loss = (won * error_w).flatten(1).sum(1), -(lost * error_w).flatten(1).sum(1)
+        held = pushed & (gain > 0)
+        assert (loss[held] <= (1 - mu) * gain[held] * (1 + 1e-9) + 1e-300).all(), mu
+        torch.testing.assert_close(lost[~pushed], plain_lost[~pushed])
 
 
 @pytest.mark.parametrize(("name", "arguments"), WITH_LOSER)

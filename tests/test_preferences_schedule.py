@@ -50,11 +50,11 @@ def test_expected_by_hand(schedule, count, total):
     assert expected(schedule, count) == total
 
 
-@pytest.mark.parametrize("count", [*range(2, 18), 31, 64])
 @pytest.mark.parametrize("schedule", ["all", "neighbours", "swiss"])
-def test_a_whole_tournament_asks_as_many_as_expected(schedule, count):
-    images = [f"{i:02d}" for i in range(count)]
-    assert len(played(schedule, images)) == expected(schedule, count)
+def test_a_whole_tournament_asks_as_many_as_expected(schedule):
+    for count in (*range(2, 18), 31, 64):
+        images = [f"{i:02d}" for i in range(count)]
+        assert len(played(schedule, images)) == expected(schedule, count), count
 
 
 def test_all_shows_every_picture_once_before_any_again():
@@ -81,14 +81,14 @@ def test_swiss_second_round_by_hand():
     assert questions("swiss", list("abcd"), answers, "s") == [winners, losers]
 
 
-@pytest.mark.parametrize("seed", list("0123456789"))
-def test_swiss_pairs_equals(seed):
+def test_swiss_pairs_equals():
     """Eight pictures, no ties: in the second round the four winners meet each other, and the four losers."""
     images = list("abcdefgh")
-    answers = {pair: by_strength(pair) for pair in questions("swiss", images, {}, seed)}
-    winners = {max(pair) for pair in answers}
-    second = questions("swiss", images, answers, seed)
-    assert sorted(len(winners & {*pair}) for pair in second) == [0, 0, 2, 2]
+    for seed in "0123456789":
+        answers = {pair: by_strength(pair) for pair in questions("swiss", images, {}, seed)}
+        winners = {max(pair) for pair in answers}
+        second = questions("swiss", images, answers, seed)
+        assert sorted(len(winners & {*pair}) for pair in second) == [0, 0, 2, 2], seed
 
 
 def test_swiss_opens_the_next_round_after_skips_and_ties():

@@ -201,16 +201,18 @@ def test_a_field_that_comes_twice_is_refused(checks):
     refusal(checks, lambda: checks.read_query([("set", "a"), ("set", "b")], fields))
 
 
-@pytest.mark.parametrize("value", HOSTILE, ids=ascii)
-def test_hostile_names(value, checks):
-    for read in (checks.name, checks.image, checks.preview, checks.pair):
-        with pytest.raises(ValueError):
-            read(value)
+@pytest.mark.parametrize("kind", ["name", "image", "preview", "pair"])
+def test_hostile_names(kind, checks):
+    for value in HOSTILE:
+        try:
+            accepted = getattr(checks, kind)(value)
+        except ValueError:
+            continue
+        pytest.fail(f"{value!a} is taken for {accepted!r}")
 
 
-@pytest.mark.parametrize("value", HARMLESS)
-def test_harmless_names(value, checks):
-    assert checks.name(value) == value.replace("\\", "/")
+def test_harmless_names(checks):
+    assert [checks.name(value) for value in HARMLESS] == [value.replace("\\", "/") for value in HARMLESS]
 
 
 @pytest.mark.parametrize(

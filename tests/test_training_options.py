@@ -6,7 +6,8 @@ import dataclasses
 import itertools
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import config, write_base, write_pairs
+from tiny_runs import config, foretell, write_base, write_pairs
 
 from dspo_train import objectives
 from dspo_train.config import TrainConfig
-from dspo_train.data import dataset, draws
+from dspo_train.data import draws, paired
 from dspo_train.exceptions import ConfigError
 from dspo_train.pairs import scan_pairs
 from dspo_train.runs import choosing
@@ -27,6 +28,7 @@ from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
 
 HELD = {"share": 0.5, "draws": 4, "every": 2}
+FORETOLD = (0.75, 0.5)  # accuracies at steps 2 and 4: with a patience of 1 the run is over
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "average": {"ema": 0.5},
@@ -37,7 +39,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "all guards": {"loss": {"sft_mix": 0.25, "label_smoothing": 0.1, "safeguard": 0.5, "margin_cap": 1e-3}},
     "held out": {"held_out": HELD},
     "best": {"held_out": HELD, "keep": "best"},
-    "early stop": {"held_out": {**HELD, "patience": 1}, "optim": {"lr": 1e-12}},
+    "early stop": {"held_out": {**HELD, "patience": 1}},
     "part of the schedule": {"data": {"resolution": 64, "bucket_step": 16, "least_noise": 0.5, "most_noise": 0.9}},
     "swapped": {"labels": "swapped"},
     "whole UNet": {"method": "full", "optim": {"lr": 1e-5}},
@@ -66,16 +68,39 @@ def result(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / f"{out.name}.safetensors")
 
 
+Wholes = Callable[[str], tuple[Path, list[dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module")
+def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Wholes:
+    """The uninterrupted run with an option, trained once for all tests: its folder and its reports."""
+
+    @cache
+    def trained(name: str) -> tuple[Path, list[dict[str, Any]]]:
+        out = tmp_path_factory.mktemp("whole") / "x"
+        with pytest.MonkeyPatch.context() as patch:
+            if name == "early stop":
+                foretell(patch, *FORETOLD)
+            return out, train(world, out, config(**OPTIONS[name]))
+
+    return trained
+
+
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_stopped_run_ends_with_the_same_bits(world: Path, tmp_path: Path, name: str):
+def test_a_stopped_run_ends_with_the_same_bits(
+    world: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, whole_run: Wholes
+):
     settings = config(**OPTIONS[name])
-    whole = train(world, tmp_path / "whole" / "x", settings)
-    train(world, tmp_path / "parts" / "x", settings, stop=3)
-    rest = train(world, tmp_path / "parts" / "x", settings)
+    folder, whole = whole_run(name)
+    if name == "early stop":
+        foretell(monkeypatch, *FORETOLD)
+    assert [report["step"] for report in whole] == list(range(1, 5 if name == "early stop" else 7))
+    train(world, tmp_path / "x", settings, stop=3)
+    rest = train(world, tmp_path / "x", settings)
 
     measured = [key for key in whole[0] if key not in ("seconds", "pairs_per_second")]
     assert [[r.get(k) for k in measured] for r in rest] == [[r.get(k) for k in measured] for r in whole[3:]]
-    assert_equal(result(tmp_path / "whole" / "x"), result(tmp_path / "parts" / "x"))
+    assert_equal(result(folder), result(tmp_path / "x"))
 
 
 def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
@@ -83,14 +108,13 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_every_option_changes_the_weights(world: Path, tmp_path: Path):
-    train(world, tmp_path / "plain" / "x", config())
-    plain = result(tmp_path / "plain" / "x")
-    for number, name in enumerate(OPTIONS):
-        if "objective" in OPTIONS[name] or "method" in OPTIONS[name]:
+def test_every_option_changes_the_weights(world: Path, tmp_path: Path, whole_run: Wholes):
+    train(world, tmp_path / "x", config())
+    plain = result(tmp_path / "x")
+    for name, settings in OPTIONS.items():
+        if "objective" in settings or "method" in settings:
             continue  # another base of comparison
-        train(world, tmp_path / f"{number}" / "x", config(**OPTIONS[name]))
-        other = result(tmp_path / f"{number}" / "x")
+        other = result(whole_run(name)[0])
         assert any(not torch.equal(plain[key], other[key]) for key in plain), name
 
 
@@ -167,42 +191,43 @@ def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path):
     assert lines == reports
 
 
-def test_two_runs_measure_alike_to_the_digit(world: Path, tmp_path: Path):
-    first, second = (train(world, tmp_path / n, config(held_out=HELD)) for n in ("a", "b"))
+def test_two_runs_measure_alike_to_the_digit(world: Path, tmp_path: Path, whole_run: Wholes):
+    first, second = whole_run("held out")[1], train(world, tmp_path / "x", config(**OPTIONS["held out"]))
     keys = [key for key in first[1] if key.startswith("held_out")]
     assert keys and [[r.get(k) for k in keys] for r in first] == [[r.get(k) for k in keys] for r in second]
 
 
-def test_a_run_stops_when_held_out_accuracy_no_longer_rises(world: Path, tmp_path: Path):
-    """A learning rate of next to nothing: the accuracy stays as it is, so a second look in vain is the end."""
-    settings = config(
-        steps=40,
-        optim={"lr": 1e-12},
-        held_out={"share": 0.5, "draws": 4, "every": 2, "patience": 2},
-        save_every=2,
-        keep_checkpoints=20,
-    )
+def test_a_run_stops_when_held_out_accuracy_no_longer_rises(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The accuracies at steps 2, 4, 6 and 8: the second is the highest, and two looks in vain are the end."""
+    foretell(monkeypatch, 0.5, 0.75, 0.625, 0.5)
+    settings = config(steps=40, held_out={**HELD, "patience": 2}, save_every=2, keep_checkpoints=20)
     reports = train(world, tmp_path / "run", settings)
-    accuracies = [r["held_out_accuracy"] for r in reports if "held_out_accuracy" in r]
-    assert len(reports) < 40
-    assert max(accuracies[-2:]) <= max(accuracies[:-2])
-    assert reports[-1]["stopped"] is True
+    assert len(reports) == 8
+    assert [r["step"] for r in reports if r.get("stopped")] == [8]
     best = choosing.best(choosing.evaluations(reports))
-    assert best is not None and best.step < reports[-1]["step"]
-    kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best.step:06d}" / "lora.safetensors")
-    assert_equal(result(tmp_path / "run"), kept)  # the best one's, though the last step's were asked for
+    assert best is not None and best.step == 4
+    assert_the_result_is_of_step(4, tmp_path / "run")  # though the last step's were asked for
     assert train(world, tmp_path / "run", settings) == []  # it is finished
 
 
-def test_the_best_step_becomes_the_result(world: Path, tmp_path: Path):
-    """At this rate the best of the four measurements is neither the first nor the last."""
-    settings = config(steps=8, held_out=HELD, keep="best", optim={"lr": 1e-2}, save_every=2, keep_checkpoints=9)
-    looks = choosing.evaluations(train(world, tmp_path / "run", settings))
-    chosen = choosing.best(looks)
-    assert chosen in looks[1:-1]
-    best = chosen.step
-    kept = load_file(tmp_path / "run" / "checkpoints" / f"step-{best:06d}" / "lora.safetensors")
-    assert_equal(result(tmp_path / "run"), kept)
+def test_the_best_step_becomes_the_result(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    foretell(monkeypatch, 0.5, 0.75, 0.625, 0.5)
+    settings = config(steps=8, held_out=HELD, keep="best", save_every=2, keep_checkpoints=9)
+    chosen = choosing.best(choosing.evaluations(train(world, tmp_path / "run", settings)))
+    assert chosen is not None and chosen.step == 4
+    assert_the_result_is_of_step(4, tmp_path / "run")
+
+
+def assert_the_result_is_of_step(step: int, run: Path) -> None:
+    """Of this step and of no other that was kept."""
+    steps = {int(folder.name.removeprefix("step-")): folder for folder in (run / "checkpoints").iterdir()}
+    assert len(steps) > 1
+    written = result(run)
+    for number, folder in steps.items():
+        kept = load_file(folder / "lora.safetensors")
+        assert all(torch.equal(written[key], kept[key]) for key in kept) == (number == step)
 
 
 @pytest.mark.parametrize("data", [{}, {"one_per_prompt": True}, {"crop": "random"}])
@@ -235,12 +260,12 @@ def test_swapped_labels_train_on_the_loser(world: Path, tmp_path: Path):
 def test_one_pair_of_each_prompt(world: Path):
     """Each pair draws a number by its name; the lowest of a prompt stays, whatever else is in the folder."""
     pairs = scan_pairs(world / "pairs").pairs
-    kept = dataset.one_per_prompt(pairs, seed=3)
+    kept = paired.one_per_prompt(pairs, seed=3)
     for prompt in {pair.prompt for pair in pairs}:
         own = [pair for pair in pairs if pair.prompt == prompt]
         lowest = min(own, key=lambda pair: draws.number(3, "one per prompt", pair.key))
         assert [pair for pair in kept if pair.prompt == prompt] == [lowest]
-        assert dataset.one_per_prompt(own[::-1], seed=3) == [lowest]  # whatever else is there, and in what order
+        assert paired.one_per_prompt(own[::-1], seed=3) == [lowest]  # whatever else is there, and in what order
 
 
 @pytest.mark.parametrize(
