@@ -14,6 +14,7 @@ MODULES = sorted(path for path in ROOT.rglob("*.py"))
 HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "nodes", "execution", "web"}
 DIFFUSERS = {
     "models/base.py",
+    "models/blueprint.py",
     "models/single_file.py",
     "models/unet.py",
     "models/encoder.py",

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import config, write_base, write_opinions, write_pairs
 
+from benchmarks.memory import published
 from dspo_train.drawing.grids import LIGHT, opinion_sheet
 from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
 from dspo_train.pairs.any_folder import format_scan, is_usable, scan_folder
@@ -186,23 +187,23 @@ def test_what_is_trained_has_a_stamp(tmp_path: Path):
 def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
     scan = scan_folder(world / "opinions")
     few, often = preflight.check_pairs(scan, configure("balanced", "sd15", 400, Changes()))
-    assert few.startswith("3 disliked pictures are few")
-    assert "each of the 3 disliked pictures will be seen 533 times" in often  # 400 steps of 4 rows over 3
-    assert "(75)" in often  # 75 steps of 4 rows: each 100 times
+    assert few.startswith("3 disliked images are few")
+    assert "each of the 3 disliked images will be seen 533 times" in often  # 400 steps of 4 rows over 3
+    assert "lower `steps` to 75" in often  # 75 steps of 4 rows: each 100 times
 
 
 def test_pictures_without_captions_are_explained(tmp_path: Path):
     folder = write_opinions(tmp_path)
     (folder / "liked" / "0.txt").unlink()
     short = configure("balanced", "sd15", 1, Changes())
-    assert "1 pictures are left out because they have no caption" in preflight.check_pairs(scan_folder(folder), short)
+    assert "1 images are left out because they have no caption" in preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("liked/*.txt"):
         text.unlink()
     with pytest.raises(DatasetError, match=r"no usable pictures on both sides \(0 liked, 3 disliked\)"):
         preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("*/*.txt"):
         text.unlink()
-    with pytest.raises(DatasetError, match="none of its 8 pictures has a caption"):
+    with pytest.raises(DatasetError, match="none of its 8 images has a caption"):
         preflight.check_pairs(scan_folder(folder), short)
     assert len(scan_folder(folder, allow_empty_captions=True).usable()) == 8
 
@@ -216,14 +217,15 @@ def test_one_side_alone_is_explained(tmp_path: Path):
 def test_the_disk_is_asked_for_each_picture(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As for pairs: 8 pictures at 512 pixels and their captions, and the checkpoints; see test_runs_by_name.py."""
     setting = configure("balanced", "sd15", 10, Changes(resolution=512))
-    need = 8 * (512 * 512 / 64 * 8 * 4 + 77 * 2048 * 4) + 3 * 4 * 4 * 16 * 199296 + 256 * 2**20
+    need = 8 * (512 * 512 / 64 * 8 * 4 + 77 * 768 * 4) + 3 * 4 * 4 * 16 * 199296 + 256 * 2**20
+    setup = preflight.setup_of(published("sd15"), setting)
     usage = namedtuple("usage", "total used free")
     scan = scan_folder(world / "opinions")
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage(0, 0, need + 1))
-    preflight.check_disk(tmp_path / "run", tmp_path / "cache", scan, "sd15", setting)
+    preflight.check_disk(tmp_path / "run", tmp_path / "cache", scan, setting, setup)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage(0, 0, need - 1))
     with pytest.raises(RunError, match="free"):
-        preflight.check_disk(tmp_path / "run", tmp_path / "cache", scan, "sd15", setting)
+        preflight.check_disk(tmp_path / "run", tmp_path / "cache", scan, setting, setup)
 
 
 def test_a_sheet_marks_the_liked():

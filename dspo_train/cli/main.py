@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import io
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = importlib.import_module(f".{COMMANDS[arguments.command]}", __package__)
         return module.run(arguments)
     except DspoError as error:
-        sys.stderr.write(f"\nerror: {error}\n")
+        sys.stderr.write(plain(f"\nerror: {error}\n"))
         return USER
     except KeyboardInterrupt:
         again = ". The same command goes on from the last checkpoint" if arguments.command == "train" else ""
@@ -57,6 +58,11 @@ def say(line: str) -> None:
     """One line for the person at the terminal."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
+
+
+def plain(text: str) -> str:
+    """A message of the library with its settings as they are set here, without backticks."""
+    return re.sub(r"`([a-z_.]+)`", r"\1", text)
 
 
 def _quiet() -> None:

@@ -137,7 +137,7 @@ def with_settings(values: Mapping[str, Any], settings: Mapping[str, str]) -> dic
         for group in groups:
             inner = inner.setdefault(group, {})
             if not isinstance(inner, dict):
-                raise ConfigError(f"--set {key}: {group!r} is a single value, not a group of settings")
+                raise ConfigError(f"{key}: {group!r} is a single value, not a group of settings")
         inner[name] = _parse(text)
     return merged
 

@@ -233,6 +233,11 @@ def write_curve(folder: RunFolder, title: str) -> None:
     files.write_picture(folder.curve, picture)
 
 
+def encodings_of(job: Job) -> Path:
+    """The folder for encodings."""
+    return job.cache or job.pairs / ".dspo_cache"
+
+
 def check(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:
     """Can a run of these settings train on this folder, and begin with a LoRA to refine? No model is needed to tell.
 
@@ -289,7 +294,7 @@ def open_session(job: Job, on_progress: Progress = lambda stage, done, total: No
 
 
 def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progress: Progress) -> Dataset:
-    cache = EncodingCache(job.cache or job.pairs / ".dspo_cache")
+    cache = EncodingCache(encodings_of(job))
     base.encoder.device = accelerator.device  # the UNet follows once the encoders have left
     try:
         data = dataset.encode(
