@@ -13,7 +13,7 @@ from ..dspo_train.config.naming import names_in_graph, rendered
 from ..dspo_train.exceptions import DspoError
 from ..dspo_train.runs.presets import COMMON, names_in_graph_of_arguments
 
-NAMES = {**names_in_graph(), **names_in_graph_of_arguments()}
+NAMES = {**names_in_graph(), **names_in_graph_of_arguments(), "previews": "preview_every"}
 
 
 def setting_inputs(form: Form, *, after: str = "", optional: bool = False) -> list[io.Input]:

@@ -21,28 +21,27 @@ from ..dspo_train import files
 from ..dspo_train.config import TrainConfig
 from ..dspo_train.config.forms import read_form
 from ..dspo_train.exceptions import RunError
+from ..dspo_train.models.blueprint import of_file
 from ..dspo_train.models.families import Family
 from ..dspo_train.models.single_file import open_single_file
 from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.runs import preflight
-from ..dspo_train.runs.advice import Names
 from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.job import Job
+from ..dspo_train.runs.machine import host_memory
 from ..dspo_train.runs.memory import Setup
 from ..dspo_train.runs.names import claim, find
 from ..dspo_train.runs.presets import OWN_NUMBER, configure
 from ..dspo_train.runs.previews import Previewer
 from ..dspo_train.runs.results import write_curve
-from ..dspo_train.runs.session import Session, check, open_session
+from ..dspo_train.runs.session import Session, open_session
 from ..dspo_train.training.devices import resolve_precision
 from . import places, wired
 from .sockets import PairSet
 from .telling import Teller
 
-NAMES = Names(
-    "pairs_at_once", "accumulate", None, "resolution", "targets", "rank", "preview_every"
-)  # of the node's inputs
+FIXED = ("optim.name",)  # settings that the node has no input for
 
 T = TypeVar("T")
 
@@ -111,7 +110,9 @@ def _plan(order: Order) -> Plan:
     file, refine = open_single_file(places.checkpoint(order.ckpt_name)), _refine(order)
     config = _config(order.settings, file.family)
     previews = order.settings["preview_every"] > 0
-    setup = preflight.setup_of(file, config, refine=refine is not None, previews=previews)
+    setup = preflight.setup_of(
+        of_file(file), config, refine=refine is not None, previews=previews, shared=_memory_is_the_hosts()
+    )
     asked = order.settings.get("gradient_checkpointing", "auto")
     on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(setup, _total_memory()))
     return Plan(order, replace(config, gradient_checkpointing=on), replace(setup, checkpointing=on), refine)
@@ -160,30 +161,41 @@ def _job(plan: Plan, folder: RunFolder) -> Job:
 
 def _preflight(plan: Plan) -> list[str]:
     """Refuse what cannot work; -> what may not"""
-    notes = preflight.check_pairs(plan.scan, plan.config)
-    check(plan.config, plan.scan, refine=plan.refine is not None)
-    notes += preflight.check_memory(plan.setup, _total_memory(), plan.config.accumulate, NAMES)
-    preflight.check_disk(places.runs(), places.encodings(), plan.scan, plan.setup.family, plan.config)
-    return notes
+    return preflight.check_run(
+        plan.scan,
+        plan.config,
+        plan.setup,
+        _total_memory(),
+        out=places.runs(),
+        cache=places.encodings(),
+        fixed=FIXED,
+    )
+
+
+def _memory_is_the_hosts() -> bool:
+    return mm.get_torch_device().type in ("cpu", "mps")
 
 
 def _total_memory() -> int:
-    return int(mm.get_total_memory(mm.get_torch_device()))
+    """By our own count on the host: core's does not know a container's limit."""
+    return host_memory()[0] if _memory_is_the_hosts() else int(mm.get_total_memory(mm.get_torch_device()))
+
+
+def _free_memory() -> int:
+    return host_memory()[1] if _memory_is_the_hosts() else int(mm.get_free_memory(mm.get_torch_device()))
 
 
 def _run(plan: Plan, folder: RunFolder, teller: Teller) -> None:
-    out_of_memory = False
+    def work() -> None:
+        with open_session(_job(plan, folder), teller.encoding) as session:
+            _steps(session, plan.order, teller)
+
     with _device_to_ourselves():
-        for note in preflight.check_free(plan.setup, int(mm.get_free_memory(mm.get_torch_device()))):
+        for note in preflight.check_free(plan.setup, _free_memory()):
             teller.note(note)
-        try:
-            with open_session(_job(plan, folder), teller.encoding) as session:
-                _steps(session, plan.order, teller)
-        except (mm.OOM_EXCEPTION, MemoryError):
-            log.exception("out of memory")
-            out_of_memory = True
-    if out_of_memory:  # raised here, where no frame holds the tensors any more
-        raise RunError(preflight.too_large(plan.setup, _total_memory(), plan.config.accumulate, NAMES))
+        out_of_memory = preflight.ran_out_of_memory(work)
+    if out_of_memory:
+        raise RunError(preflight.too_large(plan.setup, _total_memory(), plan.config.accumulate, FIXED))
 
 
 def _steps(session: Session, order: Order, teller: Teller) -> None:
@@ -198,7 +210,7 @@ def _steps(session: Session, order: Order, teller: Teller) -> None:
 
 
 class _Previews:
-    """Previews as long as the memory does for them; the training goes on without."""
+    """Previews as long as there is memory for them; the training goes on without."""
 
     def __init__(self, session: Session, order: Order, teller: Teller) -> None:
         self.teller = teller
@@ -218,7 +230,7 @@ class _Previews:
         self.previewer = None
         gc.collect()
         mm.soft_empty_cache()
-        self.teller.note("no previews: the memory does not do for them beside the training")
+        self.teller.note("no previews: not enough memory to draw them while training")
         return None
 
 

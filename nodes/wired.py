@@ -61,7 +61,7 @@ def _prediction(model: Any) -> Prediction:
     if kinds.ModelSamplingDiscrete not in bases or not predicted:
         found = " and ".join(base.__name__ for base in bases)
         raise ModelError(
-            f"the model that is wired in works by {found}, which is not trained; "
+            f"the model to train works by {found}, which is not trained; "
             "Stable Diffusion 1.x, 2.x and XL models with epsilon or v prediction are"
         )
     return predicted[0]

@@ -6,13 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from dspo_train.demo.world import captions
 from PIL import Image
 
 from dspo_train.cli.main import USER, main
 from dspo_train.config import OptimSpec
 from dspo_train.demo import run
 from dspo_train.demo.run import CONFIG, MODEL, DemoResult, DemoSize, run_demo
+from dspo_train.evaluate.shapes import captions
 from dspo_train.lora.writing import load_lora
 from dspo_train.models.base import load_base
 from dspo_train.pairs import scan_pairs

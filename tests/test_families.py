@@ -25,6 +25,7 @@ THIRD = dataclasses.replace(
     in_folder=lambda config: config["sample_size"] == 24,
     guidance=3.5,
     text=lambda outputs: {"words": outputs[0].last_hidden_state},
+    shapes=lambda config: {"words": (77, config["cross_attention_dim"])},
     inputs=lambda given, dtype: {"encoder_hidden_states": given["words"].to(dtype)},
     lora=LoraLabels("ldm", "third_v1", False, {"epsilon": "third/lora"}),
 )

@@ -46,7 +46,7 @@ def test_nothing_chosen_is_the_run_as_it_is_without():
     assert from_names(read_form("options", untouched("options"))) == TrainConfig()
     given = {**untouched("train"), "pairs_at_once": COMMON["batch_size"], "accumulate": COMMON["accumulate"]}
     for preset in PRESETS:
-        assert configure(preset, FAMILIES["sdxl"], read_form("train", given)) == configure(preset, "sdxl", {})
+        assert configure(preset, FAMILIES["sdxl"], read_form("train", given)) == configure(preset, FAMILIES["sdxl"], {})
     assert read_form("train", {}) == read_form("options", {}) == {}
 
 

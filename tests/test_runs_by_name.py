@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 from tiny_runs import write_pairs
 
+from benchmarks.memory import published
 from dspo_train.config import LoraSpec, TrainConfig
 from dspo_train.config.naming import rendered
 from dspo_train.exceptions import ConfigError, DatasetError, RunError
@@ -216,7 +217,7 @@ def test_few_pairs_and_many_rounds_are_said(tmp_path):
     few, often = preflight.check_pairs(scan, config)
     assert few.startswith("6 pairs are few")
     assert "267 times" in often  # 400 steps of 4 pairs over 6
-    assert "(150)" in often  # 150 steps of 4 pairs: each 100 times
+    assert "lower `steps` to 150" in often  # 150 steps of 4 pairs: each 100 times
     assert preflight.check_pairs(scan, configure("balanced", FAMILIES["sd15"], {"steps": 1}))[1:] == []
 
 
@@ -246,13 +247,14 @@ def test_a_full_disk_is_known_before(tmp_path, monkeypatch):
     scan = scan_pairs(write_pairs(tmp_path / "set", 6))
     config = replace(configure("balanced", FAMILIES["sd15"], {"steps": 10, "data.resolution": 512}), keep_checkpoints=2)
     usage = namedtuple("usage", "total used free")
-    pictures = 12 * (512 * 512 / 64 * 8 * 4 + 77 * 2048 * 4)  # 8 float32 for each 64 pixels, and the caption
+    setup = preflight.setup_of(published(FAMILIES["sd15"]), config)
+    images = 12 * (512 * 512 / 64 * 8 * 4 + 77 * 768 * 4)  # 8 float32 for each 64 pixels, and the caption
     adapter = 4 * 16 * 199296  # rank 16 on SD 1.5's attention, float32
-    need = pictures + 3 * 4 * adapter + 256 * 2**20
+    need = images + 3 * 4 * adapter + 256 * 2**20
     for free, enough in ((need + 1, True), (need - 1, False)):
         monkeypatch.setattr(shutil, "disk_usage", lambda folder, free=free: usage(0, 0, free))
         if enough:
-            preflight.check_disk(tmp_path / "run", tmp_path / "cache" / "x", scan, "sd15", config)
+            preflight.check_disk(tmp_path / "run", tmp_path / "cache" / "x", scan, config, setup)
         else:
             with pytest.raises(RunError, match=r"has 0\.4 GB free, but this run may write up to 0\.4 GB"):
-                preflight.check_disk(tmp_path / "run", tmp_path / "cache" / "x", scan, "sd15", config)
+                preflight.check_disk(tmp_path / "run", tmp_path / "cache" / "x", scan, config, setup)

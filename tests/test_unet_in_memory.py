@@ -71,7 +71,7 @@ def test_something_else_on_the_wire_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no Stable Diffusion 1\.x, 2\.x or XL model"):
         load_base(first, tokenizer=tokenizer, unet=UnetWeights({f"{UNET}double_blocks.0": torch.zeros(1)}, "epsilon"))
     inpainting = {**unet_of(first), f"{UNET}input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3)}
-    with pytest.raises(ModelError, match="wired in is an inpainting model"):
+    with pytest.raises(ModelError, match="the model to train is an inpainting model"):
         load_base(first, tokenizer=tokenizer, unet=UnetWeights(inpainting, "epsilon"))
     with pytest.raises(ModelError, match="is a folder"):
         load_base(tmp_path / "pipeline", unet=UnetWeights(unet_of(first), "epsilon"))

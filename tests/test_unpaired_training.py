@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_runs import config, write_base, write_opinions, write_pairs
 
+from benchmarks.memory import published
 from dspo_train.drawing.pair_sheets import unpaired_sheet
 from dspo_train.drawing.themes import LIGHT
 from dspo_train.exceptions import ConfigError, DatasetError, DspoError, RunError
@@ -190,7 +191,7 @@ def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
     few, often = preflight.check_pairs(scan, configure("balanced", FAMILIES["sd15"], {"steps": 400}))
     assert few.startswith("3 disliked images are few")
     assert "each of the 3 disliked images will be seen 533 times" in often  # 400 steps of 4 rows over 3
-    assert "(75)" in often  # 75 steps of 4 rows: each 100 times
+    assert "lower `steps` to 75" in often  # 75 steps of 4 rows: each 100 times
 
 
 def test_pictures_without_captions_are_explained(tmp_path: Path):
@@ -218,14 +219,15 @@ def test_one_side_alone_is_explained(tmp_path: Path):
 def test_the_disk_is_asked_for_each_picture(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As for pairs: 8 pictures at 512 pixels and their captions, and the checkpoints; see test_runs_by_name.py."""
     setting = configure("balanced", FAMILIES["sd15"], {"steps": 10, "data.resolution": 512})
-    need = 8 * (512 * 512 / 64 * 8 * 4 + 77 * 2048 * 4) + 3 * 4 * 4 * 16 * 199296 + 256 * 2**20
+    need = 8 * (512 * 512 / 64 * 8 * 4 + 77 * 768 * 4) + 3 * 4 * 4 * 16 * 199296 + 256 * 2**20
+    setup = preflight.setup_of(published(FAMILIES["sd15"]), setting)
     usage = namedtuple("usage", "total used free")
     scan = scan_folder(world / "opinions")
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage(0, 0, need + 1))
-    preflight.check_disk(tmp_path / "run", tmp_path / "cache", scan, "sd15", setting)
+    preflight.check_disk(tmp_path / "run", tmp_path / "cache", scan, setting, setup)
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda folder: usage(0, 0, need - 1))
     with pytest.raises(RunError, match="free"):
-        preflight.check_disk(tmp_path / "run", tmp_path / "cache", scan, "sd15", setting)
+        preflight.check_disk(tmp_path / "run", tmp_path / "cache", scan, setting, setup)
 
 
 def test_a_sheet_marks_the_liked():

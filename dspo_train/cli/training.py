@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from ..config import TrainConfig, from_dict, with_settings
-from ..exceptions import ConfigError
+from ..config.naming import rendered
+from ..exceptions import ConfigError, RunError
+from ..models.blueprint import read_blueprint
+from ..pairs import scan_folder
+from ..runs import preflight
 from ..runs.folder import RunFolder
 from ..runs.job import Job
-from ..runs.session import Session, open_session
+from ..runs.machine import Machine, this_machine
+from ..runs.memory import Setup
+from ..runs.session import Session, encodings_of, open_session
+from ..training.devices import resolve_precision
 from ..training.trainer import StepReport
 from .main import INTERRUPTED, OK, say
 
@@ -24,6 +34,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
+
+
+FIXED = ("allow_empty_captions", "previews")  # what cannot be set here
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,6 +50,33 @@ def run(arguments: argparse.Namespace) -> int:
         prediction=arguments.prediction,
         cache=arguments.cache,
     )
+    if RunFolder(job.out).completed(job.config.steps):
+        return _session(job)
+    job = replace(job, scan=scan_folder(job.pairs))
+    machine = this_machine(job.config.device)
+    setup = _check(job, machine)
+    codes: list[int] = []
+    if preflight.ran_out_of_memory(lambda: codes.append(_session(job))):
+        raise RunError(preflight.too_large(setup, machine.total, job.config.accumulate, FIXED))
+    return codes[0]
+
+
+def _check(job: Job, machine: Machine) -> Setup:
+    """Refuse what cannot work, and print what may not; the same in every process, printed by the first. -> for later"""
+    assert job.scan is not None
+    precision = resolve_precision(job.config.precision, torch.device(machine.kind))
+    config = replace(job.config, precision=precision)  # type: ignore[arg-type]
+    setup = preflight.setup_of(read_blueprint(job.base), config, refine=job.refine is not None, shared=machine.shared)
+    notes = preflight.check_run(
+        job.scan, config, setup, machine.total, out=job.out, cache=encodings_of(job), fixed=FIXED
+    )
+    for note in (*notes, *preflight.check_free(setup, machine.free)):
+        if os.environ.get("RANK", "0") == "0":
+            sys.stderr.write(f"note: {rendered(note)}\n")
+    return setup
+
+
+def _session(job: Job) -> int:
     with open_session(job, _Encoding()) as session:
         if session.main:
             _announce(session)

@@ -18,18 +18,17 @@ def rendered(message: str, names: Mapping[str, str] | None = None) -> str:
     """The message with every known setting in the caller's words.
 
     Args:
-        names: dotted name to the caller's; a setting that is not in it keeps its dotted name. What stands in backticks
-            and is no setting is left as it is.
+        names: dotted name to the caller's; a setting that is not in it keeps its dotted name. Whatever else stands
+            in backticks is left as it is.
 
     >>> rendered("lower `data.resolution` or `batch_size`", {"batch_size": "pairs_at_once"})
     'lower data.resolution or pairs_at_once'
     """
 
     def word(found: re.Match[str]) -> str:
-        name = found[1]
-        if name not in SETTINGS and not name.startswith("objective_args."):
-            return found[0]
-        return (names or {}).get(name, name)
+        name, known = found[1], names or {}
+        is_setting = name in SETTINGS or name.startswith("objective_args.")
+        return known.get(name, name if is_setting else found[0])
 
     return _QUOTED.sub(word, message)
 

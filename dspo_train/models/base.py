@@ -93,8 +93,7 @@ def load_base(
         ModelError: missing, damaged, incomplete or of an unsupported kind; the message says which and what to do.
     """
     path = Path(path)
-    if not path.exists():
-        raise ModelError(f"{path}: no such file or folder; give a diffusers folder or a .safetensors checkpoint")
+    refuse_absent(path)
     if path.is_dir():
         if unet is not None:
             raise ModelError(f"{path} is a folder; a UNet in memory goes with a single .safetensors checkpoint")
@@ -116,6 +115,12 @@ def load_base(
     return Base(name, family, model, encoder, from_scheduler_config(scheduler), scheduler)
 
 
+def refuse_absent(path: Path) -> None:
+    """Raise ModelError unless there is a file or folder."""
+    if not path.exists():
+        raise ModelError(f"{path}: no such file or folder; give a diffusers folder or a .safetensors checkpoint")
+
+
 Parts = tuple[Family, UNet2DConditionModel, AutoencoderKL, list[nn.Module], list[CLIPTokenizer], dict[str, Any]]
 
 
@@ -130,23 +135,23 @@ def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None, weights: 
 
 
 def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Parts:
-    family = _folder_family(path)
+    family = folder_family(path)
     names = [part.config for part in family.text_parts]
     tokenizers = _folder_tokenizers(path, family, tokenizer)
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
     text_encoders = [_component(kind, path / name, dtype) for kind, name in zip(kinds, names, strict=False)]
     vae, unet = _component(AutoencoderKL, path / "vae", dtype), _component(UNet2DConditionModel, path / "unet", dtype)
-    scheduler = _read_json(path / "scheduler" / "scheduler_config.json")
+    scheduler = read_json(path / "scheduler" / "scheduler_config.json")
     flow = str(scheduler.get("_class_name", "")).startswith("FlowMatch")
     if scheduler.get("trained_betas") or ("beta_start" not in scheduler and not flow):
         raise ModelError(f"{path}: the noise process of its {scheduler.get('_class_name')} is not supported")
     return family, unet, vae, text_encoders, tokenizers, scheduler
 
 
-def _folder_family(path: Path) -> Family:
+def folder_family(path: Path) -> Family:
     """Recognise the family by the UNet's config and refuse what cannot be trained."""
     _refuse_missing(path, ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"))
-    config = _read_json(path / "unet" / "config.json")
+    config = read_json(path / "unet" / "config.json")
     if config.get("in_channels", 4) != config.get("out_channels", 4):  # a model that takes more than noisy latents
         single_file.refuse_input_channels(str(path), config.get("in_channels", 4))
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
@@ -189,7 +194,7 @@ def _refuse_missing(path: Path, files: tuple[str, ...]) -> None:
     raise ModelError(f"{path} is not a complete diffusers pipeline: {', '.join(missing)} missing{hint}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:

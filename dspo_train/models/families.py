@@ -24,6 +24,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 PREDICTION_NAMES: Mapping[Prediction, str] = {"epsilon": "epsilon", "v_prediction": "v", "flow": "flow"}
 
 UNET = "model.diffusion_model."  # prefix of the UNet's keys in an original checkpoint
+TOKENS = 77  # CLIP's context
 END, ZERO = "<|endoftext|>", "!"  # "!" has id 0, with which open_clip pads
 
 
@@ -68,7 +69,7 @@ class LoraLabels:
     architecture: Mapping[Prediction, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # a row is itself alone, and can be a key
 class Family:
     """A model family that is trained through diffusers.
 
@@ -83,6 +84,7 @@ class Family:
         guidance: usual classifier-free guidance.
         text: from the outputs of its text encoders to named tensors.
         frame: from the images' frames to named tensors; empty where the model is not told sizes.
+        shapes: of its named tensors for one image, without the images' axis, by the UNet's diffusers config.
         inputs: from named tensors to the UNet's keyword arguments, floating tensors in the given precision.
         lora: how its LoRA files are labelled.
         vae_in_float32: whether its VAE overflows in float16.
@@ -99,6 +101,7 @@ class Family:
     guidance: float
     text: Callable[[Sequence[Any]], Named]
     frame: Callable[[Sequence[Frame]], Named]
+    shapes: Callable[[Mapping[str, Any]], Shapes]
     inputs: Callable[[Named, torch.dtype], dict[str, Any]]
     lora: LoraLabels
     vae_in_float32: bool = False
@@ -123,6 +126,15 @@ def _no_sizes(frames: Sequence[Frame]) -> Named:
 def _micro_conditioning(frames: Sequence[Frame]) -> Named:
     """SDXL's, in the order of the frame's fields (Podell et al. 2023, section 2.2): (N, 6) float32."""
     return {"time_ids": torch.tensor(frames, dtype=torch.float32)}
+
+
+def _text_shape(config: Mapping[str, Any]) -> Shapes:
+    return {"context": (TOKENS, config["cross_attention_dim"])}
+
+
+def _text_and_size_shapes(config: Mapping[str, Any]) -> Shapes:
+    pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+    return {**_text_shape(config), "pooled": (pooled,), "time_ids": (6,)}
 
 
 def _text_alone(given: Named, dtype: torch.dtype) -> dict[str, Any]:
@@ -169,6 +181,7 @@ _ROWS = (
         guidance=5.0,
         text=_penultimate_layers,
         frame=_micro_conditioning,
+        shapes=_text_and_size_shapes,
         inputs=_text_and_sizes,
         lora=LoraLabels("ldm", "sdxl_base_v1-0", False, {"epsilon": _SDXL_LORA, "v_prediction": _SDXL_LORA}),
         vae_in_float32=True,
@@ -186,6 +199,7 @@ _ROWS = (
         guidance=7.0,
         text=_last_layer,
         frame=_no_sizes,
+        shapes=_text_shape,
         inputs=_text_alone,
         lora=LoraLabels(
             "diffusers",
@@ -206,6 +220,7 @@ _ROWS = (
         guidance=7.0,
         text=_last_layer,
         frame=_no_sizes,
+        shapes=_text_shape,
         inputs=_text_alone,
         lora=LoraLabels("diffusers", "sd_1.5", False, {"epsilon": _SD1_LORA, "v_prediction": _SD1_LORA}),
     ),

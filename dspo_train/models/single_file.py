@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -71,10 +70,6 @@ class SingleFile:
         with safe_open(str(self.path), framework="pt") as file:
             return {key: self.memory[key] if key in self.memory else file.get_tensor(key) for key in wanted}
 
-    @property
-    def unet_parameters(self) -> int:
-        return sum(math.prod(shape) for shape in self.shapes_under(UNET).values())
-
     def shapes_under(self, prefix: str) -> dict[str, tuple[int, ...]]:
         return {key[len(prefix) :]: shape for key, shape in self.shapes.items() if key.startswith(prefix)}
 
@@ -124,11 +119,11 @@ def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
     unet = {key: value for key, value in weights.tensors.items() if key.startswith(UNET)}
     shapes = {key: tuple(value.shape) for key, value in unet.items()}
     if f"{UNET}input_blocks.0.0.weight" not in shapes:
-        raise ModelError("the model that is wired in is no Stable Diffusion 1.x, 2.x or XL model")
-    family = _family(Path("the model that is wired in"), shapes)
+        raise ModelError("the model to train is no Stable Diffusion 1.x, 2.x or XL model")
+    family = _family(Path("the model to train"), shapes)
     if family is not file.family:
         raise ModelError(
-            f"the model that is wired in is of the {family.name} family, but the checkpoint {file.path.name} is "
+            f"the model to train is of the {family.name} family, but the checkpoint {file.path.name} is "
             f"{file.family.name}; choose the checkpoint that the model was made from"
         )
     others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET)}
@@ -141,9 +136,21 @@ def template(family: Family, part: str) -> dict[str, Any]:
     return json.loads((CONFIGS / family.name / part / name).read_text(encoding="utf-8"))
 
 
+def unet_config(file: SingleFile) -> dict[str, Any]:
+    """As diffusers writes it, from the shapes alone. Raises ModelError where parts of the UNet are missing."""
+    return _inferred(ldm_layout.unet_config, file, UNET, template(file.family, "unet"), f"{file.path}: UNet")
+
+
+def vae_config(file: SingleFile) -> dict[str, Any]:
+    """As diffusers writes it, from the shapes alone. Raises ModelError where the VAE or parts of it are missing."""
+    where = f"{file.path}: VAE"
+    if not any(key.startswith(VAE) for key in file.shapes):
+        raise ModelError(f"{where} is missing (no {VAE}* keys); give a checkpoint with the VAE baked in")
+    return _inferred(ldm_layout.vae_config, file, VAE, template(file.family, "vae"), where)
+
+
 def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
-    where = f"{file.path}: UNet"
-    config = _inferred(ldm_layout.unet_config, file, UNET, template(file.family, "unet"), where)
+    where, config = f"{file.path}: UNet", unet_config(file)
     with init_empty_weights():
         unet = UNet2DConditionModel.from_config(config)
     state = convert_ldm_unet_checkpoint(file.tensors(UNET), config)
@@ -151,10 +158,7 @@ def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
 
 
 def load_vae(file: SingleFile, dtype: torch.dtype) -> AutoencoderKL:
-    where = f"{file.path}: VAE"
-    if not any(key.startswith(VAE) for key in file.shapes):
-        raise ModelError(f"{where} is missing (no {VAE}* keys); give a checkpoint with the VAE baked in")
-    config = _inferred(ldm_layout.vae_config, file, VAE, template(file.family, "vae"), where)
+    where, config = f"{file.path}: VAE", vae_config(file)
     with init_empty_weights():
         vae = AutoencoderKL.from_config(config)
     state = convert_ldm_vae_checkpoint(file.tensors(VAE), config)

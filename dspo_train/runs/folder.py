@@ -160,7 +160,7 @@ class RunFolder:
         if changed:
             raise RunError(
                 f"{self.folder} holds another run: {'; '.join(changed[:5])}. "
-                "Give the same settings to go on with it, or another folder (--out) for a new run"
+                "Give the same settings to go on with it, or choose another folder for a new run"
             )
 
     # Checkpoints

@@ -1,9 +1,9 @@
-"""What a run will need of the device's memory, told before the device is touched.
+"""What a run will need of a device's memory, known before the device is touched.
 
-The figures are counted on the published full-size models by `python benchmarks/memory.py`, for attention that does not
-keep its matrix (flash or memory-efficient), as CUDA has. Reduced relatives of a family need less. A step holds the
-UNet, the adapter with its gradients and moments, the graph of one forward pass over winners and losers, and what comes
-and goes beside it. The text encoders and the VAE are on the device before that, without the UNet.
+A step holds the model, the adapter with its gradients and moments, the graph of one forward pass over winners and
+losers, and what comes and goes beside it. The text encoders and the VAE are on the device before that, without the
+model; where the device's memory is the host's, everything stays in it all the time. Activations are counted on the
+model that is to be trained, see `counting`; they grow in proportion to the images of a pass.
 """
 
 from __future__ import annotations
@@ -11,112 +11,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, get_args
+from functools import lru_cache
+from typing import TYPE_CHECKING, get_args
+
+import torch
 
 from .. import objectives
-from ..config import Optimizer, Targets
+from ..config import LoraSpec, Method, Optimizer, Targets
 from ..exceptions import ConfigError
+from ..lora.layers import layer_shapes, target_layers
+from ..training.devices import DTYPES
+from . import counting
 
-Family = str  # a name in `FAMILIES`
+if TYPE_CHECKING:  # that module loads diffusers
+    from ..models.blueprint import Blueprint
 
 GIB = 2**30
 ALLOWANCE = 3 * GIB // 4
 """Assumed, not measured: about 0.5 GiB of CUDA context, the rest for the libraries' workspaces and rounding."""
 MARGIN = 0.1
 """Assumed: the share of a device's memory that `fits` leaves to the display, other programs and fragmentation."""
-
-ELEMENT = {"fp32": 4, "bf16": 2, "fp16": 2}  # bytes
 MOMENTS: Mapping[Optimizer, float] = {"adamw": 8, "adamw8bit": 2 + 2 * 4 / 256}  # bytes: two, 8-bit with block scales
-PATCH = 8  # pixels a latent, each way
-
-
-class Sizes(NamedTuple):
-    """How many parameters the parts of a family have; `widths`: the adapter's at rank 1, by targets."""
-
-    unet: int
-    vae: int
-    text: int
-    widths: Mapping[Targets, int]
-
-
-class Activations(NamedTuple):
-    """Bytes of a step a picture.
-
-    Attributes:
-        pixel: kept for the backward pass, a latent pixel.
-        picture: kept whatever the size: what attention makes of the text.
-        rank: kept a latent pixel and rank.
-        transient: the most that comes and goes beside that, a latent pixel.
-    """
-
-    pixel: int
-    picture: int
-    rank: int
-    transient: int
-
-
-# The tables: `python benchmarks/memory.py`
-SIZES: Mapping[Family, Sizes] = {
-    "sd15": Sizes(
-        unet=859520964,
-        vae=83653863,
-        text=123060480,
-        widths={"attention": 199296, "attention+mlp": 374016, "attention+mlp+proj": 423936},
-    ),
-    "sd2": Sizes(
-        unet=865910724,
-        vae=83653863,
-        text=340387840,
-        widths={"attention": 207488, "attention+mlp": 382208, "attention+mlp+proj": 432128},
-    ),
-    "sdxl": Sizes(
-        unet=2567463684,
-        vae=83653863,
-        text=817720320,
-        widths={"attention": 1451520, "attention+mlp": 2616320, "attention+mlp+proj": 2659840},
-    ),
-}
-ACTIVATIONS: Mapping[tuple[Family, Targets, bool, bool], Activations] = {
-    # family, targets, in half precision, with gradient checkpointing
-    ("sd15", "attention", True, False): Activations(275683, 7585664, 79, 17312),
-    ("sd15", "attention", True, True): Activations(42272, 155520, 0, 24568),
-    ("sd15", "attention", False, False): Activations(386923, 8096768, 158, 33312),
-    ("sd15", "attention", False, True): Activations(71632, 246272, 0, 41400),
-    ("sd15", "attention+mlp", True, False): Activations(303883, 7585664, 105, 17312),
-    ("sd15", "attention+mlp", True, True): Activations(42272, 155520, 0, 31672),
-    ("sd15", "attention+mlp", False, False): Activations(443323, 8096768, 210, 33312),
-    ("sd15", "attention+mlp", False, True): Activations(71632, 246272, 0, 45304),
-    ("sd15", "attention+mlp+proj", True, False): Activations(316451, 7602304, 132, 17312),
-    ("sd15", "attention+mlp+proj", True, True): Activations(53973, 954240, 0, 31000),
-    ("sd15", "attention+mlp+proj", False, False): Activations(445891, 8096768, 263, 33312),
-    ("sd15", "attention+mlp+proj", False, True): Activations(73754, 246272, 0, 45240),
-    ("sd2", "attention", True, False): Activations(264974, 8716160, 79, 17328),
-    ("sd2", "attention", True, True): Activations(31632, 194944, 0, 25184),
-    ("sd2", "attention", False, False): Activations(365574, 8175616, 158, 33328),
-    ("sd2", "attention", False, True): Activations(50352, 325120, 0, 42656),
-    ("sd2", "attention+mlp", True, False): Activations(293174, 8716160, 105, 17328),
-    ("sd2", "attention+mlp", True, True): Activations(31632, 194944, 0, 32288),
-    ("sd2", "attention+mlp", False, False): Activations(421974, 8175616, 210, 33328),
-    ("sd2", "attention+mlp", False, True): Activations(50352, 325120, 0, 46560),
-    ("sd2", "attention+mlp+proj", True, False): Activations(305742, 8727680, 132, 17328),
-    ("sd2", "attention+mlp+proj", True, True): Activations(43333, 988544, 0, 31616),
-    ("sd2", "attention+mlp+proj", False, False): Activations(445822, 8175616, 263, 33328),
-    ("sd2", "attention+mlp+proj", False, True): Activations(73754, 325120, 0, 45216),
-    ("sdxl", "attention", True, False): Activations(464980, 66596224, 75, 12832),
-    ("sdxl", "attention", True, True): Activations(32512, 347520, 0, 12832),
-    ("sdxl", "attention", False, False): Activations(677780, 52581888, 150, 20192),
-    ("sdxl", "attention", False, True): Activations(56672, 639232, 0, 20192),
-    ("sdxl", "attention+mlp", True, False): Activations(528980, 66596224, 100, 12832),
-    ("sdxl", "attention+mlp", True, True): Activations(32512, 347520, 0, 12832),
-    ("sdxl", "attention+mlp", False, False): Activations(805780, 52581888, 200, 20192),
-    ("sdxl", "attention+mlp", False, True): Activations(56672, 639232, 0, 20192),
-    ("sdxl", "attention+mlp+proj", True, False): Activations(534742, 66619264, 106, 12832),
-    ("sdxl", "attention+mlp+proj", True, True): Activations(37736, 1033600, 0, 12832),
-    ("sdxl", "attention+mlp+proj", False, False): Activations(816662, 52581888, 213, 20192),
-    ("sdxl", "attention+mlp+proj", False, True): Activations(67120, 639232, 0, 20192),
-}
-VAE_PIXEL = {2: 82304, 4: 163840}  # bytes a latent pixel while one picture is encoded, by an element's bytes
-DECODED_PIXEL = {2: 98320, 4: 196624}  # the same while one is decoded
+VAE_SIDE = 64  # latent pixels at which the VAE is counted
 
 
 @dataclass(frozen=True)
@@ -124,16 +40,17 @@ class Setup:
     """The settings of a run that its memory depends on; names as in `TrainConfig`.
 
     Attributes:
+        model: what is trained, without its weights.
         resolution: side of the square whose area no bucket exceeds, pixels.
-        batch_size: pairs in a forward pass; each is two pictures.
+        batch_size: pairs in a forward pass; each is two images.
         precision: `fp32`, `bf16` or `fp16`: what `auto` came to.
         refine: is there a frozen LoRA to go on from? Its rank and targets are the ones that count.
-        previews: are pictures drawn while it trains?
-        copies: further copies of the adapter, float32: its average, a reference that moves.
-        share: of the family's published UNet that this one is, by parameters; a reduced model is counted in proportion.
+        previews: are images drawn while it trains?
+        copies: further float32 copies of what is trained: its average, a reference that moves.
+        shared: is the device's memory the host's, as on a CPU?
     """
 
-    family: Family
+    model: Blueprint
     resolution: int
     batch_size: int
     precision: str
@@ -142,10 +59,21 @@ class Setup:
     checkpointing: bool
     optimizer: Optimizer = "adamw"
     objective: str = "dspo"
+    method: Method = "lora"
     refine: bool = False
     previews: bool = False
-    share: float = 1.0
     copies: int = 0
+    shared: bool = False
+
+    @property
+    def frozen_bytes(self) -> int:
+        """Bytes per weight of the base: all weights are trained beside a float32 one."""
+        return 4 if self.method == "full" else DTYPES[self.precision].itemsize
+
+    @property
+    def latent_pixels(self) -> int:
+        """Of one image."""
+        return math.ceil(self.resolution**2 / self.model.pixels_per_latent**2)
 
 
 @dataclass(frozen=True)
@@ -153,12 +81,12 @@ class MemoryNeed:
     """Bytes at the height of a training step, of the encoding before it and of the previews between.
 
     Attributes:
-        weights: the UNet's.
-        adapter: the LoRA with its gradients, AdamW's moments and autocast's copy of it in half precision.
+        weights: of the frozen model, and of its encoders where they share the memory.
+        adapter: what is trained, with its gradients, AdamW's moments and autocast's copy of it in half precision.
         activations: what the graph keeps for the backward pass.
         workspace: what comes and goes in a forward or backward pass, and `ALLOWANCE`.
-        encoding: VAE and text encoders together, encoding one picture, and `ALLOWANCE`; the UNet is not there yet.
-        preview: UNet and adapter beside the text encoders, or beside the VAE decoding one picture, and `ALLOWANCE`.
+        encoding: VAE and text encoders together, encoding one image, and `ALLOWANCE`.
+        preview: model and adapter beside the text encoders, or beside the VAE decoding one image, and `ALLOWANCE`.
     """
 
     setup: Setup
@@ -180,42 +108,59 @@ class MemoryNeed:
         return max(self.total, self.encoding, self.preview)
 
 
-def need_of(setup: Setup) -> MemoryNeed:
+def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
     """What a run needs of one device.
 
+    Args:
+        like: counted already. Where only the resolution or the rank differs, its activations stand in for a count:
+            in proportion to the pixels, and at its rank. That is within 3% of a count on the published models where
+            both are lowered to no less than half, and spares one.
+
     Raises:
-        ConfigError: an unknown family, precision, targets, optimiser or objective.
+        ConfigError: an unknown precision, targets, optimiser or objective.
     """
     _check(setup)
-    sizes, element = SIZES[setup.family], ELEMENT[setup.precision]
-    step = ACTIVATIONS[setup.family, setup.targets, element == 2, setup.checkpointing]
-    pixels, pictures = math.ceil(setup.resolution**2 / PATCH**2), 2 * setup.batch_size
-    with_graph = pictures if objectives.find(setup.objective).has_loser else setup.batch_size
-    kept = (step.pixel + step.rank * setup.rank) * pixels + step.picture
-    in_vae = 4 if setup.family == "sdxl" and setup.precision == "fp16" else element  # SDXL's overflows in fp16
-    weights = round(setup.share * sizes.unet * element)
-    adapter = adapter_bytes(round(setup.share * setup.rank * sizes.widths[setup.targets]), setup)
-    drawn = max(sizes.text * element, sizes.vae * in_vae + DECODED_PIXEL[in_vae] * pixels)
+    counted = setup if like is None else like
+    step = _count(
+        setup.model,
+        math.ceil(math.sqrt(counted.latent_pixels)),
+        None if setup.method == "full" else setup.targets,
+        counted.rank,
+        _counted_as(DTYPES[setup.precision]),
+        setup.checkpointing,
+    )
+    larger = setup.latent_pixels / counted.latent_pixels
+    images = 2 * setup.batch_size
+    with_graph = images if objectives.find(setup.objective).has_loser else setup.batch_size
+    text, vae = setup.model.text_parameters * setup.frozen_bytes, _vae_bytes(setup)
+    model = _parameters(setup.model) * setup.frozen_bytes
+    resident = model + text + vae if setup.shared else 0
+    weights, adapter = resident or model, adapter_bytes(trained_parameters(setup), setup)
+    encoding, decoding = (round(per_pixel * setup.latent_pixels) for per_pixel in _vae_passes(setup))
+    beside = max(text, vae + decoding) if not setup.shared else decoding
     return MemoryNeed(
         setup=setup,
         weights=weights,
         adapter=adapter,
-        activations=round(setup.share * with_graph * kept),
-        workspace=round(setup.share * pictures * step.transient * pixels) + ALLOWANCE,
-        encoding=sizes.vae * in_vae + sizes.text * element + VAE_PIXEL[in_vae] * pixels + ALLOWANCE,
-        preview=weights + adapter + drawn + ALLOWANCE if setup.previews else 0,
+        activations=round(with_graph * step.kept * larger),
+        workspace=round(images * step.flowing * larger) + ALLOWANCE,
+        encoding=(resident or text + vae) + encoding + ALLOWANCE,
+        preview=weights + adapter + beside + ALLOWANCE if setup.previews else 0,
     )
 
 
+def trained_parameters(setup: Setup) -> int:
+    """Of the LoRA, or of the whole model."""
+    if setup.method == "full":
+        return _parameters(setup.model)
+    return setup.rank * _width(setup.model, setup.targets)
+
+
 def adapter_bytes(parameters: int, setup: Setup) -> int:
-    """Bytes that a LoRA of so many parameters takes: itself, gradients and moments, a copy, the frozen one."""
+    """Bytes of so many trained parameters: themselves, gradients, moments, copies, autocast's, a frozen LoRA."""
     own = 4 + 4 + MOMENTS[setup.optimizer] + 4 * (setup.refine + setup.copies)
-    return math.ceil(own * parameters) + copies(parameters, setup.precision)
-
-
-def copies(parameters: int, precision: str) -> int:
-    """Bytes of the float32 adapter's copy that autocast computes with."""
-    return 0 if precision == "fp32" else ELEMENT[precision] * parameters
+    cast = 0 if setup.precision == "fp32" else DTYPES[setup.precision].itemsize
+    return math.ceil((own + cast) * parameters)
 
 
 def fits(need: MemoryNeed, total_memory: int) -> bool:
@@ -228,13 +173,72 @@ def gib(size: int) -> str:
     return f"{size / GIB:.1f}"
 
 
+@lru_cache(maxsize=64)
+def _count(
+    model: Blueprint, side: int, targets: Targets | None, rank: int, dtype: torch.dtype, checkpointing: bool
+) -> counting.StepCount:
+    """One image of `side` x `side` latent pixels."""
+    trained = None if targets is None else target_layers(model.unet, LoraSpec(targets=targets)).values()
+    return counting.count_step(
+        model.unet,
+        lambda: model.predict_one(side),
+        trained=trained,
+        rank=rank,
+        dtype=dtype,
+        checkpointing=checkpointing,
+    )
+
+
+def _counted_as(dtype: torch.dtype) -> torch.dtype:
+    """float16 and bfloat16 take the same bytes: one count is enough for both."""
+    return torch.bfloat16 if dtype == torch.float16 else dtype
+
+
+def _parameters(model: Blueprint) -> int:
+    return sum(parameter.numel() for parameter in model.unet.parameters())
+
+
+@lru_cache(maxsize=16)
+def _width(model: Blueprint, targets: Targets) -> int:
+    """Adapter parameters per rank: inputs plus outputs of every targeted layer."""
+    layers = target_layers(model.unet, LoraSpec(targets=targets)).values()
+    return sum(math.prod(shape) for layer in layers for shape in layer_shapes(layer, 1))
+
+
+def _vae_dtype(setup: Setup) -> torch.dtype:
+    """As `load_base` chooses it."""
+    if setup.method == "full" or (setup.precision == "fp16" and setup.model.overflows_in_fp16):
+        return torch.float32
+    return DTYPES[setup.precision]
+
+
+def _vae_bytes(setup: Setup) -> int:
+    return sum(parameter.numel() for parameter in setup.model.vae.parameters()) * _vae_dtype(setup).itemsize
+
+
+def _vae_passes(setup: Setup) -> tuple[float, float]:
+    """Bytes per latent pixel at the height of encoding and of decoding one image."""
+    return _count_vae(setup.model, _counted_as(_vae_dtype(setup)))
+
+
+@lru_cache(maxsize=16)
+def _count_vae(model: Blueprint, dtype: torch.dtype) -> tuple[float, float]:
+    vae, side = model.vae, VAE_SIDE * model.pixels_per_latent
+    latents = (1, vae.config["latent_channels"], VAE_SIDE, VAE_SIDE)
+
+    def passing(function: object, shape: tuple[int, ...]) -> float:
+        given = torch.empty(shape, dtype=dtype, device="meta")
+        return counting.most_alive(vae, lambda: function(given, return_dict=False), dtype) / VAE_SIDE**2  # type: ignore[operator]
+
+    return passing(vae.encode, (1, 3, side, side)), passing(vae.decode, latents)
+
+
 def _check(setup: Setup) -> None:
     found: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-        ("the family", setup.family, tuple(SIZES)),
-        ("the precision", setup.precision, tuple(ELEMENT)),
+        ("precision", setup.precision, tuple(DTYPES)),
         ("lora.targets", setup.targets, get_args(Targets)),
         ("optim.name", setup.optimizer, tuple(MOMENTS)),
     )
     for name, value, known in found:
         if value not in known:
-            raise ConfigError(f"no memory estimate: {name} is {value!r}; known: {', '.join(known)}")
+            raise ConfigError(f"no memory estimate: `{name}` is {value!r}; known: {', '.join(known)}")

@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -110,6 +111,11 @@ class Session:
             self.results.checkpoint()
 
 
+def encodings_of(job: Job) -> Path:
+    """The folder for encodings."""
+    return job.cache or job.pairs / ".dspo_cache"
+
+
 def check(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:
     """Can a run of these settings train on this folder, and begin with a LoRA to refine? No model is needed to tell.
 
@@ -179,7 +185,7 @@ def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progr
     opening = Opening(
         base.encoder,
         base.process,
-        EncodingCache(job.cache or job.pairs / ".dspo_cache"),
+        EncodingCache(encodings_of(job)),
         Workers(accelerator.process_index, accelerator.num_processes),
         lambda done, total: on_progress("encode", done, total),
     )

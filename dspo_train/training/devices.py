@@ -49,7 +49,7 @@ def accelerator(device: Device, precision: Precision) -> Iterator[tuple[Accelera
     _forget()
     # The slowest process may encode pictures for hours before the others hear of it.
     patience = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=12))
-    cpu = device == "cpu" or not _has_accelerator()
+    cpu = device == "cpu" or not has_accelerator()
     place = PartialState(cpu=cpu, timeout=patience.timeout).device
     assert isinstance(place, torch.device)
     name = resolve_precision(precision, place)
@@ -60,7 +60,7 @@ def accelerator(device: Device, precision: Precision) -> Iterator[tuple[Accelera
         _forget()
 
 
-def _has_accelerator() -> bool:
+def has_accelerator() -> bool:
     """Several processes without one have to be told so, or accelerate does not join them."""
     xpu = getattr(torch, "xpu", None)
     return torch.cuda.is_available() or torch.backends.mps.is_available() or (xpu is not None and xpu.is_available())

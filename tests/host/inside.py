@@ -174,9 +174,10 @@ def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
 
     training._steps = full  # pyright: ignore[reportAttributeAccessIssue]
     settings = {"preset": "Balanced", "steps": 4, "preview_every": 0, "preview_prompt": "", "resolution": 256}
+    lowered = {"pairs_at_once": 8, "gradient_checkpointing": "off"}  # what the message will offer to change
     pairs = sockets.PairSet("tiny", scan, "x")
     try:
-        training.train(training.Order(Path(checkpoint).name, pairs, "full", {**settings, "pairs_at_once": 32}, "1"))
+        training.train(training.Order(Path(checkpoint).name, pairs, "full", {**settings, **lowered}, "1"))
     except Exception as error:
         return {"kind": type(error).__name__, "text": str(error), "context": error.__context__ is None}
     return {}

@@ -82,7 +82,7 @@ def test_running_out_of_memory_is_one_message_with_what_to_lower(core: Core, tmp
     assert seen["kind"] == "RunError"
     first, *ways = seen["text"].splitlines()
     assert first.startswith("out of memory: this run needs about")
-    assert any(way.startswith("- turn gradient checkpointing on") for way in ways)
+    assert any(way.startswith("- turn gradient_checkpointing on") for way in ways)
     assert any(way.startswith("- lower pairs_at_once to ") for way in ways)
     assert "optim" not in seen["text"], "the words are the node's"
     assert seen["context"], "nothing holds on to the tensors of the failed step"

@@ -1,0 +1,54 @@
+"""How much memory there is: the host's, or what a container may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dspo_train.runs import machine
+from dspo_train.runs.machine import host_memory, this_machine
+
+
+def write(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="ascii")
+
+
+def test_the_host_has_what_it_says_at_most():
+    total, free = host_memory()
+    assert 0 < free <= total <= psutil.virtual_memory().total
+
+
+def test_limits_of_all_control_groups_above_this_process_count(tmp_path: Path):
+    """Version 2: one tree; a group without a limit says `max`."""
+    write(tmp_path / "groups", "0::/user/job\n")
+    write(tmp_path / "fs" / "user" / "memory.max", "3000\n")
+    write(tmp_path / "fs" / "user" / "job" / "memory.max", "max\n")
+    write(tmp_path / "memory.max", "1\n")  # above the root: not of this tree
+    assert machine._container_limits(tmp_path / "groups", tmp_path / "fs") == [3000]
+
+
+def test_a_container_finds_its_limit_at_the_root(tmp_path: Path):
+    """Its path is the host's, which it does not see."""
+    write(tmp_path / "groups", "0::/docker/0123\n")
+    write(tmp_path / "fs" / "memory.max", "2000\n")
+    assert machine._container_limits(tmp_path / "groups", tmp_path / "fs") == [2000]
+
+
+def test_the_first_version_has_a_tree_for_each_controller(tmp_path: Path):
+    write(tmp_path / "groups", "5:cpu,cpuacct:/job\n4:memory:/job\n")
+    write(tmp_path / "fs" / "memory" / "job" / "memory.limit_in_bytes", "4000\n")
+    assert machine._container_limits(tmp_path / "groups", tmp_path / "fs") == [4000]
+
+
+def test_where_there_are_no_control_groups_there_is_no_limit(tmp_path: Path):
+    assert machine._container_limits(tmp_path / "gone", tmp_path) == []
+
+
+def test_processes_on_one_host_share_its_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(machine, "host_memory", lambda: (1000, 600))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    found = this_machine("cpu")
+    assert (found.kind, found.total, found.free, found.shared) == ("cpu", 250, 150, True)
