@@ -7,18 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from fakes import SD15_SCHEDULE
+from fakes import bare, ddpm
 
 from dspo_train.config import DataSpec
 from dspo_train.data import draws
-from dspo_train.data.batch import PairBatch
+from dspo_train.data.batch import Batch
 from dspo_train.data.cache import EncodingCache
+from dspo_train.data.encodings import Encodings
 from dspo_train.data.pair_source import EncodedPair, PairSource
-from dspo_train.data.source import epoch_order
+from dspo_train.data.source import Share, epoch_order
 from dspo_train.images.buckets import Bucket
-from dspo_train.models.process import from_scheduler_config
+from dspo_train.models.conditioning import Frame
+from dspo_train.models.families import FAMILIES
+from dspo_train.models.process import Ddpm
 
 SQUARE, WIDE = Bucket(64, 64), Bucket(96, 48)
+DATA = DataSpec(64, 16)
 
 
 def test_draws_depend_on_their_purpose_alone():
@@ -67,28 +71,32 @@ def make_source(tmp_path: Path):
             cache.write(places[side], views)
         caption = tmp_path / f"{i}caption.safetensors"
         cache.write(caption, {"context": torch.full((1, 4, 8), float(i))})
-        pairs.append(
-            EncodedPair(str(i), str(i), bucket, places["winner"], places["loser"], caption, (i, i, i, i, i, i))
-        )
+        frame = Frame(i, i, i, i, i, i)
+        pairs.append(EncodedPair(str(i), str(i), bucket, places["winner"], places["loser"], caption, frame))
     cache.write(tmp_path / "empty.safetensors", {"context": torch.full((1, 4, 8), -1.0)})
 
-    def make(**changes) -> PairSource:
-        settings = {"per_process": 4, "largest": 4, "data": DataSpec(64, 16), "sized": False, **changes}
+    def make(*share: int, data: DataSpec = DATA, process: Ddpm | None = None, sized: bool = False) -> PairSource:
+        frame = FAMILIES["sdxl" if sized else "sd15"].frame
         return PairSource(
-            pairs, cache=cache, noise=from_scheduler_config(SD15_SCHEDULE), seed=5, scaling=0.5, shift=0.1,
-            empty_caption=tmp_path / "empty.safetensors", **settings,
-        )  # fmt: skip
+            encodings=Encodings(cache, 0.5, 0.1, frame, tmp_path / "empty.safetensors"),
+            process=process or ddpm(),
+            data=data,
+            seed=5,
+            share=Share(*(share or (4, 4))),
+            pairs=pairs,
+        )
 
     return make
 
 
-def rows(batches: list[PairBatch]) -> list[tuple]:
-    """Every pair of some batches as comparable values, in a canonical order."""
+def rows(batches: list[Batch]) -> list[tuple]:
+    """Every pair of some batches as comparable values, in a canonical order: winner's and loser's."""
     found = []
     for batch in batches:
         for i in range(len(batch)):
-            tensors = (batch.winner, batch.loser, batch.noise, batch.timesteps, batch.conditioning.context)
-            found.append(tuple(tuple(t[i].flatten().tolist()) for t in tensors))
+            tensors = (batch.noisy, batch.target, batch.t, batch.conditioning.tensors["context"])
+            sides = (tensor[place] for tensor in tensors for place in (i, i + len(batch)))
+            found.append(tuple(tuple(side.flatten().tolist()) for side in sides))
     return sorted(found)
 
 
@@ -97,28 +105,49 @@ def test_a_step_is_the_same_in_any_packing(make_source, step):
     data = DataSpec(64, 16, flip=True, caption_dropout=0.5)
     whole = rows(list(make_source(data=data).step(step)))
     assert len(whole) == 4
-    assert rows(list(make_source(data=data, largest=1).step(step))) == whole
-    assert rows(list(make_source(data=data, largest=3).step(step))) == whole
-    two = [make_source(data=data, per_process=2, process=p, processes=2) for p in (0, 1)]
+    assert rows(list(make_source(4, 1, data=data).step(step))) == whole
+    assert rows(list(make_source(4, 3, data=data).step(step))) == whole
+    two = [make_source(2, 4, p, 2, data=data) for p in (0, 1)]
     assert rows([b for source in two for b in source.step(step)]) == whole
 
 
 def test_batches_hold_one_shape_and_no_more_than_asked(make_source):
     for step in range(4):
-        for batch in make_source(largest=3).step(step):
+        for batch in make_source(4, 3).step(step):
             assert 1 <= len(batch) <= 3
-            assert batch.winner.shape == batch.loser.shape == batch.noise.shape
+            assert batch.noisy.shape == batch.target.shape
+            assert len(batch.noisy) == len(batch.t) == len(batch.conditioning) == 2 * len(batch)
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_winners_come_before_losers_that_share_noise_time_and_caption(make_source, step):
+    for batch in make_source().step(step):
+        for tensor in (batch.target, batch.t, batch.conditioning.tensors["context"]):
+            winners, losers = tensor.chunk(2)
+            assert torch.equal(winners, losers)
+        winners, losers = batch.noisy.chunk(2)
+        assert not torch.equal(winners, losers)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_batches_are_noised_by_the_process(make_source, prediction):
+    """The same draws, without and with noise added."""
+    process = ddpm(prediction)
+    plain, noised = (list(make_source(process=each).step(0)) for each in (bare(), process))
+    for one, other in zip(plain, noised, strict=True):
+        noisy, target = process.sample(one.noisy, one.target, one.t)
+        assert torch.equal(other.noisy, noisy) and torch.equal(other.target, target) and torch.equal(other.t, one.t)
 
 
 def test_latents_are_drawn_from_the_posterior_in_model_units(make_source):
     """(mean + exp(logvar / 2) posterior - shift) * scaling, the same posterior draw on both sides."""
-    source = make_source(per_process=1, largest=1)
+    source = make_source(1, 1, process=bare())
     (batch,) = source.step(0)
     pair = source.pairs[source.indices(0)[0]]
     draws_of = []
-    for side, latent in ((pair.winner, batch.winner), (pair.loser, batch.loser)):
-        mean, log_variance = source.cache.read(side)["plain"].chunk(2)
-        draws_of.append((latent[0] / 0.5 + 0.1 - mean) / (log_variance / 2).exp())
+    for side, latent in zip((pair.winner, pair.loser), batch.noisy, strict=True):
+        mean, log_variance = source.encodings.cache.read(side)["plain"].chunk(2)
+        draws_of.append((latent / 0.5 + 0.1 - mean) / (log_variance / 2).exp())
     torch.testing.assert_close(draws_of[0], draws_of[1], rtol=1e-3, atol=1e-4)
     assert draws_of[0].std() > 0.5
 
@@ -128,10 +157,10 @@ def test_flips_are_shared_by_winner_and_loser(make_source):
     seen = set()
     for step in range(6):
         for position, index in enumerate(source.indices(step)):
-            winner, loser, *_ = source._draw(step, position, source.pairs[index])
+            pair = source.pairs[index]
             views = []
-            for latent, path in ((winner, source.pairs[index].winner), (loser, source.pairs[index].loser)):
-                stored = source.cache.read(path)
+            for latent, path in zip(source._draw(step, position, pair).clean, (pair.winner, pair.loser), strict=True):
+                stored = source.encodings.cache.read(path)
                 distance = {}
                 for view in ("plain", "flipped"):
                     mean, log_variance = stored[view].chunk(2)
@@ -144,11 +173,12 @@ def test_flips_are_shared_by_winner_and_loser(make_source):
 
 
 def test_dropped_captions_are_the_empty_one(make_source):
-    contexts = [b.conditioning.context for b in make_source(data=DataSpec(64, 16, caption_dropout=1.0)).step(0)]
-    assert all((context == -1).all() for context in contexts)
+    batches = list(make_source(data=DataSpec(64, 16, caption_dropout=1.0)).step(0))
+    contexts = [batch.conditioning.tensors["context"] for batch in batches]
+    assert contexts and all((context == -1).all() for context in contexts)
 
 
 def test_sdxl_sizes_come_with_their_pair(make_source):
     for batch in make_source(sized=True).step(1):
-        assert batch.conditioning.time_ids is not None
-        assert torch.equal(batch.conditioning.time_ids[:, 0], batch.conditioning.context[:, 0, 0])
+        given = batch.conditioning.tensors
+        assert torch.equal(given["time_ids"][:, 0], given["context"][:, 0, 0])

@@ -13,20 +13,23 @@ from pathlib import Path
 import pytest
 import tiny_runs
 import torch
-from fakes import SD15_SCHEDULE, FakeDenoiser
+from fakes import FakeDenoiser, bare, ddpm
 
 from dspo_train.config import DataSpec, LoraSpec
 from dspo_train.data.bank import Bank
 from dspo_train.data.cache import EncodingCache
-from dspo_train.data.encode import empty_caption
+from dspo_train.data.encode import Opening, empty_caption
+from dspo_train.data.encodings import Encodings
 from dspo_train.data.pair_source import EncodedPair, PairSource
 from dspo_train.data.paired import encode_pairs
+from dspo_train.data.source import Share
 from dspo_train.data.split import split
 from dspo_train.exceptions import ConfigError
 from dspo_train.images.buckets import Bucket
 from dspo_train.lora.attach import attached
 from dspo_train.models.base import load_base
-from dspo_train.models.process import from_scheduler_config
+from dspo_train.models.conditioning import Frame
+from dspo_train.models.families import FAMILIES
 from dspo_train.pairs import scan_pairs
 from dspo_train.runs.choosing import Evaluation, best, evaluations, should_stop
 from dspo_train.training import held_out
@@ -129,13 +132,16 @@ def source(tmp_path: Path) -> PairSource:
             cache.write(places[side], {view: torch.randn(shape, generator=generator) for view in ("plain", "flipped")})
         caption = tmp_path / f"{i}caption.safetensors"
         cache.write(caption, {"context": torch.full((1, 4, 8), float(i))})
-        pairs.append(
-            EncodedPair(str(i), f"hash {i}", bucket, places["winner"], places["loser"], caption, (i, i, i, i, i, i))
-        )
+        frame = Frame(i, i, i, i, i, i)
+        pairs.append(EncodedPair(str(i), f"hash {i}", bucket, places["winner"], places["loser"], caption, frame))
     return PairSource(
-        tuple(pairs), cache=cache, noise=from_scheduler_config(SD15_SCHEDULE), data=DataSpec(64, 16), seed=5,
-        per_process=4, largest=3, scaling=0.5, shift=0.1, sized=False, empty_caption=tmp_path / "none.safetensors",
-    )  # fmt: skip
+        encodings=Encodings(cache, 0.5, 0.1, FAMILIES["sd15"].frame, tmp_path / "none.safetensors"),
+        process=ddpm(),
+        data=DataSpec(64, 16),
+        seed=5,
+        share=Share(rows=4, at_once=3),
+        pairs=tuple(pairs),
+    )
 
 
 def trained(scale: float = 0.05) -> FakeDenoiser:
@@ -146,26 +152,27 @@ def trained(scale: float = 0.05) -> FakeDenoiser:
 
 def values(bank: Bank, pair: EncodedPair) -> list[tuple]:
     """A pair's draws as comparable values."""
-    return [
-        tuple(tuple(t.flatten().tolist()) for t in (row.winner, row.loser, row.noise, row.timesteps))
-        for row in bank.of(pair)
-    ]
+    return [tuple(tuple(t.flatten().tolist()) for t in (row.noisy, row.target, row.t)) for row in bank.of(pair)]
 
 
 def only(source: PairSource, *indices: int, **changes) -> PairSource:
     return dataclasses.replace(source, pairs=tuple(source.pairs[i] for i in indices), **changes)
 
 
+def packed(source: PairSource, at_once: int) -> PairSource:
+    return dataclasses.replace(source, share=Share(4, at_once))
+
+
 def test_every_quarter_is_hit_equally_often(source):
     bank = Bank(source, draws=8)
-    found = [[int(row.timesteps) for row in bank.of(pair)] for pair in source.pairs]
+    found = [[int(row.row_times) for row in bank.of(pair)] for pair in source.pairs]
     for steps in found:
         assert Counter(step // 250 for step in steps) == {0: 2, 1: 2, 2: 2, 3: 2}
     assert len({step for steps in found for step in steps}) > 40  # of 56, anywhere in their quarter
 
 
 def test_where_few_draws_leave_quarters_out_pairs_begin_with_different_ones(source):
-    first = [int(next(Bank(source, draws=1).of(pair)).timesteps) // 250 for pair in source.pairs]
+    first = [int(next(Bank(source, draws=1).of(pair)).row_times) // 250 for pair in source.pairs]
     assert len(set(first)) > 1
 
 
@@ -173,7 +180,7 @@ def test_draws_depend_on_seed_pair_and_number_alone(source):
     """Not on other pairs, their order, the packing, flips, dropped captions or the part that is trained on."""
     wanted = [values(Bank(source, draws=4), pair) for pair in source.pairs]
     data = DataSpec(64, 16, flip=True, caption_dropout=1.0)
-    other = only(source, 6, 3, largest=1, data=data)
+    other = packed(only(source, 6, 3, data=data), 1)
     assert [values(Bank(other, draws=4), pair) for pair in other.pairs] == [wanted[6], wanted[3]]
     assert values(Bank(source, draws=6), source.pairs[0])[:4] == wanted[0]
     assert values(Bank(only(source, 0, seed=6), draws=4), source.pairs[0]) != wanted[0]
@@ -184,30 +191,39 @@ def test_batches_hold_one_shape_all_draws_and_no_more_rows_than_asked(source):
     batches = list(Bank(source, draws=4).batches())
     assert {len(batch) for batch in batches} <= {1, 2, 3}
     assert sum(map(len, batches)) == 7 * 4
-    captions = Counter(float(c) for batch in batches for c in batch.conditioning.context[:, 0, 0])
-    assert captions == {float(i): 4 for i in range(7)}
+    sides = [batch.conditioning.tensors["context"].chunk(2) for batch in batches]
+    for side in zip(*sides, strict=True):
+        assert Counter(torch.cat(side)[:, 0, 0].tolist()) == {float(i): 4 for i in range(7)}
 
 
 def test_batches_do_not_depend_on_the_order_of_the_pairs(source):
     here, there = (Bank(only(source, *order), draws=4).batches() for order in (range(7), reversed(range(7))))
-    assert all(torch.equal(a.noise, b.noise) for a, b in zip(here, there, strict=True))
+    assert all(torch.equal(a.target, b.target) for a, b in zip(here, there, strict=True))
 
 
 def test_latents_are_of_the_unmirrored_pictures_with_one_posterior_draw_for_both(source):
     """(mean + exp(logvar / 2) posterior - shift) * scaling, solved for the posterior's noise."""
     pair = source.pairs[0]
-    (row,) = Bank(source, draws=1).of(pair)
+    (row,) = Bank(dataclasses.replace(source, process=bare()), draws=1).of(pair)
     found = []
-    for path, latent in ((pair.winner, row.winner), (pair.loser, row.loser)):
-        mean, log_variance = source.cache.read(path)["plain"].chunk(2)
-        found.append((latent[0] / 0.5 + 0.1 - mean) / (log_variance / 2).exp())
+    for path, latent in zip((pair.winner, pair.loser), row.noisy, strict=True):
+        mean, log_variance = source.encodings.cache.read(path)["plain"].chunk(2)
+        found.append((latent / 0.5 + 0.1 - mean) / (log_variance / 2).exp())
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-4)
 
 
+def test_winner_and_loser_of_a_draw_share_noise_and_time(source):
+    for row in Bank(source, draws=4).of(source.pairs[0]):
+        assert len(row) == 1
+        assert torch.equal(row.target[0], row.target[1]) and row.t[0] == row.t[1]
+        assert not torch.equal(row.noisy[0], row.noisy[1])
+
+
 def test_sdxl_sizes_come_with_their_pair(source):
-    for batch in Bank(dataclasses.replace(source, sized=True), draws=2).batches():
-        assert batch.conditioning.time_ids is not None
-        assert torch.equal(batch.conditioning.time_ids[:, 0], batch.conditioning.context[:, 0, 0])
+    sized = dataclasses.replace(source.encodings, frame=FAMILIES["sdxl"].frame)
+    for batch in Bank(dataclasses.replace(source, encodings=sized), draws=2).batches():
+        given = batch.conditioning.tensors
+        assert torch.equal(given["time_ids"][:, 0], given["context"][:, 0, 0])
 
 
 def test_a_bank_needs_pairs_and_draws(source):
@@ -278,7 +294,7 @@ def test_two_measurements_are_equal_to_the_digit(source):
 
 
 def test_packing_changes_rounding_at_most(source):
-    one, five = (measure(trained(), Bank(dataclasses.replace(source, largest=n), draws=4), "cpu") for n in (1, 5))
+    one, five = (measure(trained(), Bank(packed(source, n), draws=4), "cpu") for n in (1, 5))
     assert numbers(one) == pytest.approx(numbers(five), rel=1e-5, abs=1e-8)
     assert (one.accuracy, one.pair_accuracy) == (five.accuracy, five.pair_accuracy)
 
@@ -308,7 +324,7 @@ def test_swapped_labels_turn_the_margin_round(source):
 
 def test_one_picture_on_both_sides_is_a_tie(source):
     same = tuple(dataclasses.replace(pair, loser=pair.winner) for pair in source.pairs)
-    held = measure(trained(), Bank(dataclasses.replace(source, pairs=same, largest=1), draws=4), "cpu")
+    held = measure(trained(), Bank(packed(dataclasses.replace(source, pairs=same), 1), draws=4), "cpu")
     assert held.margin == pytest.approx(0.0, abs=1e-7)
     assert held.winner_change == pytest.approx(held.loser_change, abs=1e-7) != 0.0
 
@@ -334,9 +350,9 @@ class Counting(FakeDenoiser):
         self.delta = trained().delta
         self.predictions = 0
 
-    def predict(self, noisy, timesteps, conditioning):
+    def predict(self, noisy, t, conditioning):
         self.predictions += 1
-        return super().predict(noisy, timesteps, conditioning)
+        return super().predict(noisy, t, conditioning)
 
     def reference(self):
         raise AssertionError("held-out figures are against the start, not against a reference that may move")
@@ -447,17 +463,21 @@ def test_a_fresh_lora_measures_as_nothing_and_a_changed_one_the_same_twice(tmp_p
     base = load_base(tiny_runs.write_base(tmp_path / "base", family), dtype=torch.float32)
     scan = scan_pairs(tiny_runs.write_pairs(tmp_path / "pairs"))
     cache = EncodingCache(tmp_path / "cache")
-    encoded = encode_pairs(scan.pairs, base.encoder, cache, config.data, seed=0)
-    _, held = split([pair.prompt for pair in scan.usable()], 0.4, 0)
+    encoder = base.encoder
+    encoded = encode_pairs(scan.pairs, config.data, Opening(encoder, base.process, cache), seed=0)
+    _, held = split(scan.prompts, 0.4, 0)
     assert len(held) == 3  # six pairs, two prompts
     source = PairSource(
-        tuple(encoded[i] for i in held), cache=cache, noise=base.noise, data=config.data, seed=0,
-        per_process=2, largest=2, scaling=base.encoder.scaling, shift=base.encoder.shift, sized=family == "sdxl",
-        empty_caption=empty_caption(base.encoder, cache),
-    )  # fmt: skip
+        encodings=Encodings(cache, encoder.scaling, encoder.shift, encoder.frame, empty_caption(encoder, cache)),
+        process=base.process,
+        data=config.data,
+        seed=0,
+        share=Share(rows=2, at_once=2),
+        pairs=tuple(encoded[i] for i in held),
+    )
     bank = Bank(source, draws=4)
     with attached(base.unet, LoraSpec(rank=2, dropout=0.5), seed=0) as adapter:
-        denoiser = DiffusersDenoiser(base.unet, base.noise, adapter)
+        denoiser = DiffusersDenoiser(base, adapter)
         origin = origin_predictions(denoiser, bank, "cpu")
         fresh = measure(denoiser, bank, "cpu", origin=origin)
         assert (fresh.margin, fresh.accuracy, fresh.pair_accuracy, fresh.drift) == (0.0, 0.5, 0.5, 0.0)

@@ -24,7 +24,7 @@ ALLOWED = {
     "pairs": "exceptions files images preferences",
     "lora": "config exceptions files models",
     "evaluate": "exceptions files preferences",
-    "preferences": "exceptions files",
+    "preferences": "exceptions files images",
     "models": "exceptions files images",
     "objectives": "config exceptions",
     "config": "exceptions",

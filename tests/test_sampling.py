@@ -12,14 +12,14 @@ import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from peft import LoraConfig, inject_adapter_in_model
 from PIL import Image
-from tiny_models import write_diffusers_folder
+from tiny_models import Family, write_diffusers_folder
 from torch import Tensor, nn
 
 from dspo_train.exceptions import ConfigError
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.conditioning import Conditioning
-from dspo_train.models.families import Family
-from dspo_train.models.process import from_scheduler_config
+from dspo_train.models.families import FAMILIES
+from dspo_train.models.process import Ddpm, from_scheduler_config
 from dspo_train.models.sampling import SampleSpec, Scheduler, denoise, guided, sample
 
 SCHEDULERS: tuple[Scheduler, ...] = get_args(Scheduler)
@@ -48,7 +48,9 @@ class PointData(nn.Module):
 
     def __init__(self, scheduler_config: dict[str, Any]) -> None:
         super().__init__()
-        self.process = from_scheduler_config(scheduler_config)
+        process = from_scheduler_config(scheduler_config)
+        assert isinstance(process, Ddpm)
+        self.process = process
         self.config = {"addition_embed_type": None}
         self.conv_in = nn.Conv2d(4, 1, 1)
         self.rows: set[int] = set()
@@ -71,17 +73,27 @@ PROCESSES: dict[str, dict[str, Any]] = {
 }
 
 
+def around(unet: PointData, process: str) -> Any:
+    """A base of such a model."""
+    return SimpleNamespace(
+        family=FAMILIES["sd15"],
+        unet=unet,
+        scheduler_config=PROCESSES[process],
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+
+
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 @pytest.mark.parametrize("process", PROCESSES)
 def test_schedulers_reach_the_data_of_an_exact_model(scheduler: Scheduler, process: str) -> None:
     """A wrong prediction type, schedule or spacing misses the point; what remains is the last step's noise, 0.03."""
     unet = PointData(PROCESSES[process])
-    base: Any = SimpleNamespace(
-        unet=unet, scheduler_config=PROCESSES[process], device=torch.device("cpu"), dtype=torch.float32
-    )
+    base = around(unet, process)
     noise = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     spec = SampleSpec(guidance=1.0, steps=20, scheduler=scheduler)
-    result = denoise(base, Conditioning(torch.zeros(2, 77, 8)), noise, spec, lambda step: None)
+    *before, result = denoise(base, Conditioning({"context": torch.zeros(2, 77, 8)}), noise, spec)
+    assert len(before) == 19
     assert result.dtype == torch.float32
     assert (result - PointData.place).abs().max() < 0.12
     assert abs(result.mean().item() - PointData.place) < 0.02
@@ -134,11 +146,9 @@ def test_global_random_state_is_neither_used_nor_changed(sd15: Base) -> None:
 def test_guidance_of_one_skips_the_unconditional_pass() -> None:
     for guidance, rows in ((1.0, {3}), (2.0, {6})):
         unet = PointData(PROCESSES["epsilon"])
-        base: Any = SimpleNamespace(
-            unet=unet, scheduler_config=PROCESSES["epsilon"], device=torch.device("cpu"), dtype=torch.float32
-        )
-        context = Conditioning(torch.zeros(next(iter(rows)), 77, 8))
-        denoise(base, context, torch.zeros(3, 4, 4, 4), SampleSpec(steps=2, guidance=guidance), lambda step: None)
+        base = around(unet, "epsilon")
+        context = Conditioning({"context": torch.zeros(next(iter(rows)), 77, 8)})
+        list(denoise(base, context, torch.zeros(3, 4, 4, 4), SampleSpec(steps=2, guidance=guidance)))
         assert unet.rows == rows
 
 

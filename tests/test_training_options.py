@@ -19,7 +19,8 @@ from tiny_runs import config, foretell, write_base, write_pairs
 
 from dspo_train import objectives
 from dspo_train.config import TrainConfig
-from dspo_train.data import draws, paired
+from dspo_train.data import draws
+from dspo_train.data.paired import one_per_prompt
 from dspo_train.exceptions import ConfigError
 from dspo_train.pairs import scan_pairs
 from dspo_train.runs import choosing
@@ -241,9 +242,9 @@ def test_runs_of_other_seeds_are_measured_alike(world: Path, tmp_path: Path, dat
             banks.append(list(session.data.bank.batches()))
             steps.append(next(session.data.source.step(0)))
     for one, other in zip(*banks, strict=True):
-        for name in ("winner", "loser", "noise", "timesteps"):
+        for name in ("noisy", "target", "t"):
             assert torch.equal(getattr(one, name), getattr(other, name))
-    assert not torch.equal(steps[0].noise, steps[1].noise)
+    assert not torch.equal(steps[0].target, steps[1].target)  # the noise
 
 
 def test_swapped_labels_train_on_the_loser(world: Path, tmp_path: Path):
@@ -253,19 +254,21 @@ def test_swapped_labels_train_on_the_loser(world: Path, tmp_path: Path):
         first = next(session.data.source.step(0))
     with open_session(Job(world / "base", world / "pairs", tmp_path / "p", config(objective="sft"))) as session:
         other = next(session.data.source.step(0))
-    assert torch.equal(first.winner, other.loser)  # type: ignore[union-attr]
-    assert torch.equal(first.loser, other.winner)  # type: ignore[union-attr]
+    (winners, losers), (other_winners, other_losers) = (batch.noisy.chunk(2) for batch in (first, other))
+    assert torch.equal(first.target, other.target) and torch.equal(first.t, other.t)
+    assert torch.equal(winners, other_losers) and torch.equal(losers, other_winners)
+    assert not torch.equal(winners, losers)
 
 
 def test_one_pair_of_each_prompt(world: Path):
     """Each pair draws a number by its name; the lowest of a prompt stays, whatever else is in the folder."""
     pairs = scan_pairs(world / "pairs").pairs
-    kept = paired.one_per_prompt(pairs, seed=3)
+    kept = one_per_prompt(pairs, seed=3)
     for prompt in {pair.prompt for pair in pairs}:
         own = [pair for pair in pairs if pair.prompt == prompt]
         lowest = min(own, key=lambda pair: draws.number(3, "one per prompt", pair.key))
         assert [pair for pair in kept if pair.prompt == prompt] == [lowest]
-        assert paired.one_per_prompt(own[::-1], seed=3) == [lowest]  # whatever else is there, and in what order
+        assert one_per_prompt(own[::-1], seed=3) == [lowest]  # whatever else is there, and in what order
 
 
 @pytest.mark.parametrize(
