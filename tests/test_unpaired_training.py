@@ -131,10 +131,10 @@ def test_previews_are_drawn_of_the_first_prompt(world: Path, tmp_path: Path):
     ("settings", "words"),
     [
         ({}, "objective 'dspo' compares the two pictures of a pair.*use one of diffusion_kto, sft"),
-        ({**KTO, "held_out": {"share": 0.5}}, "held_out.share needs pairs, and opinions holds images without"),
-        ({**KTO, "held_out": {"share": 0.5}, "keep": "best"}, "held_out.share needs pairs"),
+        ({**KTO, "held_out": {"share": 0.5}}, "`held_out.share` needs pairs, and opinions holds images without"),
+        ({**KTO, "held_out": {"share": 0.5}, "keep": "best"}, "`held_out.share` needs pairs"),
         ({**KTO, "loss": {"safeguard": 0.5}}, "loss.safeguard compares the two pictures of a pair"),
-        ({**KTO, "data": {"resolution": 64, "bucket_step": 16, "one_per_prompt": True}}, "data.one_per_prompt needs"),
+        ({**KTO, "data": {"resolution": 64, "bucket_step": 16, "one_per_prompt": True}}, "`data.one_per_prompt` needs"),
     ],
 )
 def test_what_needs_pairs_is_refused_before_a_model_is_loaded(
