@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from huggingface_hub import constants
 from peft import LoraConfig, inject_adapter_in_model
 from tiny_models import Family, tiny_tokenizer, tiny_unet, write_diffusers_folder, write_single_file
 
@@ -218,57 +215,6 @@ def test_parts_of_different_models_do_not_mix(tmp_path: Path) -> None:
     folder = write_diffusers_folder(tmp_path / "m", "sd15", unet=tiny_unet("sd15", cross_attention_dim=48))
     with pytest.raises(ModelError, match="text encoders give 32 features but the UNet takes 48"):
         load_base(folder)
-
-
-@pytest.fixture
-def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache and a network that refuses, so that no test leaves this machine."""
-
-    def refuse(*_: Any, **__: Any) -> None:
-        raise urllib.error.URLError("no route")
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(urllib.request, "urlopen", refuse)
-
-
-@pytest.mark.usefixtures("no_hub")
-def test_missing_tokenizer_says_where_it_looked(tmp_path: Path) -> None:
-    path = write_single_file(tmp_path / "models/m.safetensors", "sd15")
-    with pytest.raises(ModelError) as caught:
-        load_base(path)
-    for part in (
-        "m.safetensors holds no tokenizer",
-        str(tmp_path / "models/m"),
-        "no route",
-        "vocab.json",
-        "sd1_tokenizer",
-    ):
-        assert part in str(caught.value)
-
-
-@pytest.mark.usefixtures("no_hub")
-@pytest.mark.parametrize("place", ["tokenizer", "m/tokenizer", "m", "."])
-def test_tokenizer_is_found_beside_the_model(tmp_path: Path, place: str) -> None:
-    path = write_single_file(tmp_path / "m.safetensors", "sdxl")
-    tiny_tokenizer(tmp_path / place)
-    assert [t.pad_token for t in load_base(path).encoder.tokenizers] == ["<|endoftext|>", "!"]
-
-
-@pytest.mark.usefixtures("no_hub")
-def test_tokenizer_is_found_in_the_local_cache(tmp_path: Path) -> None:
-    root = tmp_path / "cache/models--openai--clip-vit-large-patch14"
-    tiny_tokenizer(root / "snapshots/abc")
-    (root / "refs").mkdir()
-    (root / "refs/main").write_text("abc")
-    assert len(load_base(write_single_file(tmp_path / "models/m.safetensors", "sd2")).encoder.tokenizers) == 1
-
-
-def test_a_given_tokenizer_folder_is_the_only_place(tmp_path: Path) -> None:
-    path = write_single_file(tmp_path / "m.safetensors", "sd15")
-    tiny_tokenizer(tmp_path / "tokenizer")
-    with pytest.raises(ModelError, match="no tokenizer there"):
-        load_base(path, tokenizer=tmp_path / "elsewhere")
 
 
 def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:

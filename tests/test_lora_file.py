@@ -400,9 +400,9 @@ def test_saving_makes_folders_replaces_and_names_its_mistakes(tmp_path: Path) ->
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(LoraFileError, match=r"must end in \.safetensors"):
         save(tmp_path / "a.pt", weights, unet, "sd15")
-    with pytest.raises(LoraFileError, match="'flux'; known: sd15, sd2, sdxl"):
+    with pytest.raises(LoraFileError, match="'flux'; known: sdxl, sd2, sd15"):
         save(path, weights, unet, "flux")
-    with pytest.raises(LoraFileError, match="'flux'; known: sd15, sd2, sdxl"):
+    with pytest.raises(LoraFileError, match="'flux'; known: sdxl, sd2, sd15"):
         lora_metadata(replace(FACTS, family="flux"), weights)
     with pytest.raises(LoraFileError, match="holds no layers"):
         save(path, {}, unet, "sd15")
