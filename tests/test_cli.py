@@ -195,6 +195,17 @@ def test_sample_writes_pictures_with_their_prompts(world):
     assert Image.open(world / "drawn" / "000007.png").size == (64, 64)
 
 
+def test_sample_starts_from_an_image(world):
+    """Scaled and cropped to the size that is asked for; two start images give two images from one seed."""
+    drawn = []
+    for colour in ("black", "white"):
+        Image.new("RGB", (90, 70), colour).save(world / f"{colour}.png")
+        started = ("--image", str(world / f"{colour}.png"), "--image-strength", "0.5")
+        assert main([*pictures(world, "sample", f"from-{colour}"), *started]) == OK
+        drawn.append(sorted((world / f"from-{colour}").glob("*.png"))[0].read_bytes())
+    assert drawn[0] != drawn[1]
+
+
 def test_what_a_lora_holds_besides_is_said(world, caplog):
     tensors = load_file(world / "lora" / "lora.safetensors")
     extra = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.zeros(2, 32)}

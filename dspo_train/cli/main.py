@@ -141,5 +141,13 @@ def _sampling(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negative", default="", metavar="TEXT", help="negative prompt")
     parser.add_argument("--width", type=int, metavar="PIXELS", help="default: the model's own size")
     parser.add_argument("--height", type=int, metavar="PIXELS")
+    parser.add_argument("--image", type=Path, metavar="FILE", help="start from this image instead of from noise")
+    parser.add_argument(
+        "--image-strength",
+        type=float,
+        default=0.6,
+        metavar="X",
+        help="how far to go from --image: 0 leaves it, 1 ignores it (default: %(default)s)",
+    )
     parser.add_argument("--batch-size", type=int, default=4, metavar="N", help="default: %(default)s")
     parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")

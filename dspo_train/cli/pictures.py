@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from .. import files
 from ..exceptions import ConfigError
+from ..images.buckets import Bucket
+from ..images.decode import crop_to_bucket, load_rgb
 from ..lora.attach import LoraWeights, applied
 from ..lora.writing import load_lora
 from ..models.base import Base, load_base
@@ -98,7 +100,14 @@ def _draw(
             bar.total = total
             bar.update(done - bar.n)
 
-        return sample(base, prompts, seeds, _spec(arguments, base), batch_size=arguments.batch_size, on_progress=show)
+        spec = _spec(arguments, base)
+        images = None if arguments.image is None else [_start(arguments.image, spec)] * len(prompts)
+        return sample(base, prompts, seeds, spec, batch_size=arguments.batch_size, on_progress=show, images=images)
+
+
+def _start(path: Path, spec: SampleSpec) -> Image.Image:
+    """The image to start from, scaled and cropped to the size that is asked for."""
+    return crop_to_bucket(load_rgb(path), Bucket(spec.width, spec.height))[0]
 
 
 def _spec(arguments: argparse.Namespace, base: Base) -> SampleSpec:
@@ -107,5 +116,6 @@ def _spec(arguments: argparse.Namespace, base: Base) -> SampleSpec:
         default_spec(base),
         steps=arguments.steps,
         negative_prompt=arguments.negative,
+        image_strength=1.0 if arguments.image is None else arguments.image_strength,
         **{name: value for name, value in given.items() if value is not None},
     )

@@ -6,15 +6,9 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import get_args
 
 import torch
-from diffusers import (
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    FlowMatchEulerDiscreteScheduler,
-)
 from PIL import Image
 from torch import Tensor, nn
 
@@ -22,19 +16,9 @@ from ..exceptions import ConfigError
 from ..images.decode import to_tensor
 from .base import Base
 from .conditioning import Conditioning, Frame, cat
+from .schedulers import Scheduler, begin_at, make_scheduler, times_from
 from .unet import predict
 
-Scheduler = Literal["dpm++", "ddim", "euler"]
-SCHEDULERS: dict[Scheduler, tuple[Any, dict[str, Any]]] = {  # all deterministic: the only noise is the seed's
-    "dpm++": (DPMSolverMultistepScheduler, {}),
-    "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
-    "euler": (EulerDiscreteScheduler, {}),
-}
-FLOW_SCHEDULERS: dict[Scheduler, tuple[Any, dict[str, Any]]] = {
-    "dpm++": (DPMSolverMultistepScheduler, {"prediction_type": "flow_prediction", "use_flow_sigmas": True}),
-    "euler": (FlowMatchEulerDiscreteScheduler, {}),
-}
-_SHIFT = {DPMSolverMultistepScheduler: "flow_shift", FlowMatchEulerDiscreteScheduler: "shift"}  # what each calls it
 GUIDANCE_RESCALE = 0.7  # with zero terminal SNR; Lin et al. 2024, section 3.4
 
 
@@ -43,8 +27,8 @@ class SampleSpec:
     """How to sample; sizes in pixels. A `guidance` of 1 needs no unconditional pass and ignores the negative prompt.
 
     Attributes:
-        image_strength: how much of the schedule an image that is given to start from goes through: 1 leaves nothing of
-            it, 0.5 its composition.
+        image_strength: share of the steps that a start image goes through (SDEdit, Meng et al. 2022): 1 ignores it, 0.5
+            keeps its composition.
     """
 
     width: int = 512
@@ -93,7 +77,7 @@ def sample(
         on_progress: called with (denoising steps done, of all); what it raises ends the sampling cleanly.
         conditioning: prompts (and the negative prompt) already encoded, one row each, for callers who sample often;
             what is not in it is encoded here, once.
-        images: to start from, one for each prompt, of the size that is asked for; see `SampleSpec.image_strength`.
+        images: start images (img2img), one for each prompt, of the size that is asked for.
 
     Raises:
         ConfigError: an impossible batch size, seed or start image.
@@ -103,7 +87,7 @@ def sample(
     if not prompts:
         return []
     starts = range(0, len(prompts), batch_size)
-    steps = len(_times(_scheduler(base, spec), spec))
+    steps = max(1, round(spec.image_strength * spec.steps))
     drawn: list[Image.Image] = []
     with torch.no_grad(), _eval_mode(base.unet):
         known = _encode(base, [*prompts, *([spec.negative_prompt] if spec.guidance > 1 else [])], conditioning or {})
@@ -134,7 +118,9 @@ def _check(
         raise ConfigError(f"seeds must be between 0 and 2^63 - 1, got {min(seeds)} to {max(seeds)}")
     if images is None:
         if spec.image_strength < 1:
-            raise ConfigError(f"image_strength {spec.image_strength:g} needs images to start from; give them, or 1")
+            raise ConfigError(
+                f"`image_strength` {spec.image_strength:g} needs images to start from; give them, or set it to 1"
+            )
         return
     if len(images) != len(prompts):
         raise ValueError(f"{len(prompts)} prompts but {len(images)} images to start from; each takes one of both")
@@ -166,51 +152,6 @@ def to_images(pixels: Tensor) -> list[Image.Image]:
     return [Image.fromarray(level.permute(1, 2, 0).numpy()) for level in levels]
 
 
-def make_scheduler(config: Mapping[str, Any], name: Scheduler, steps: int) -> Any:
-    """A diffusers scheduler for a model's noise process; trailing spacing where the last step is pure noise.
-
-    Raises:
-        ConfigError: a scheduler that does not sample flow models, for a flow model.
-    """
-    if str(config.get("_class_name", "")).startswith("FlowMatch"):
-        return _flow_scheduler(config, name, steps)
-    kind, options = SCHEDULERS[name]
-    zero_snr = bool(config.get("rescale_betas_zero_snr"))
-    scheduler = kind(
-        num_train_timesteps=config.get("num_train_timesteps", 1000),
-        beta_start=config["beta_start"],
-        beta_end=config["beta_end"],
-        beta_schedule=config.get("beta_schedule", "linear"),
-        prediction_type=config.get("prediction_type", "epsilon"),
-        rescale_betas_zero_snr=zero_snr,
-        timestep_spacing="trailing" if zero_snr else config.get("timestep_spacing", "leading"),
-        steps_offset=config.get("steps_offset", 0),
-        **options,
-    )
-    scheduler.set_timesteps(steps)
-    return scheduler
-
-
-def _flow_scheduler(config: Mapping[str, Any], name: Scheduler, steps: int) -> Any:
-    if name not in FLOW_SCHEDULERS:
-        known = ", ".join(FLOW_SCHEDULERS)
-        raise ConfigError(f"the scheduler {name!r} does not sample flow models; choose one of {known}")
-    kind, options = FLOW_SCHEDULERS[name]
-    scheduler = kind(**options, **{_SHIFT[kind]: float(config.get("shift", 1.0))})
-    scheduler.set_timesteps(steps)
-    return scheduler
-
-
-def _scheduler(base: Base, spec: SampleSpec) -> Any:
-    return make_scheduler(base.scheduler_config, spec.scheduler, spec.steps)
-
-
-def _times(scheduler: Any, spec: SampleSpec) -> Any:
-    """The times that are gone through, from the noisiest; fewer where an image is started from."""
-    taken = max(1, round(spec.image_strength * len(scheduler.timesteps)))
-    return scheduler.timesteps[len(scheduler.timesteps) - taken :]
-
-
 def denoise(
     base: Base, conditioning: Conditioning, noise: Tensor, spec: SampleSpec, clean: Tensor | None = None
 ) -> Iterator[Tensor]:
@@ -225,16 +166,14 @@ def denoise(
     Yields:
         Latents, (N, C, h, w); the last are those of the image.
     """
-    scheduler = _scheduler(base, spec)
+    scheduler = make_scheduler(base.scheduler_config, spec.scheduler, spec.steps)
     rescale = GUIDANCE_RESCALE if base.scheduler_config.get("rescale_betas_zero_snr") else 0.0
     conditioning = conditioning.to(base.device)
-    times = _times(scheduler, spec)
-    if clean is None or spec.image_strength == 1:
-        latents = noise.to(base.device) * getattr(scheduler, "init_noise_sigma", 1.0)  # flow schedulers have none
+    times = times_from(scheduler, spec.image_strength)
+    if clean is None or spec.image_strength == 1:  # flow schedulers do not scale their first noise
+        latents = noise.to(base.device) * getattr(scheduler, "init_noise_sigma", 1.0)
     else:
-        if hasattr(scheduler, "set_begin_index"):  # DDIM keeps no place of its own
-            scheduler.set_begin_index(len(scheduler.timesteps) - len(times))
-        latents = _noised(scheduler, clean.to(base.device), noise.to(base.device), times[:1])
+        latents = begin_at(scheduler, times[0], clean.to(base.device), noise.to(base.device))
     for time in times:
         scaled = scheduler.scale_model_input(latents, time) if hasattr(scheduler, "scale_model_input") else latents
         inputs = torch.cat([scaled, scaled]) if spec.guidance > 1 else scaled  # (2N or N, C, h, w)
@@ -243,14 +182,6 @@ def denoise(
             prediction = guided(*prediction.chunk(2), guidance=spec.guidance, rescale=rescale)
         latents = scheduler.step(prediction, time, latents, return_dict=False)[0]
         yield latents
-
-
-def _noised(scheduler: Any, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """Latents as they are at a time of the scheduler, in its own scale."""
-    times = time.expand(len(clean))
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
-        return scheduler.scale_noise(clean, times, noise)  # type: ignore[arg-type]
-    return scheduler.add_noise(clean, noise, times)
 
 
 def guided(unconditional: Tensor, conditional: Tensor, *, guidance: float, rescale: float = 0.0) -> Tensor:
