@@ -17,7 +17,7 @@ from dspo_train.config import LoraSpec
 from dspo_train.lora.attach import attached
 from dspo_train.lora.layers import target_layers
 from dspo_train.models.conditioning import Conditioning
-from dspo_train.models.families import FAMILIES
+from dspo_train.models.families import family_of
 from dspo_train.models.unet import predict
 from dspo_train.runs.counting import LiveBytes, StepCount, count_step, most_alive
 
@@ -167,7 +167,7 @@ def _really_kept(unet, spec: LoraSpec, checkpointing: bool) -> int:
 
 
 def _one_image(unet, device: str) -> Callable[[], Tensor]:
-    family = next(family for family in FAMILIES.values() if family.in_folder(unet.config))
+    family = family_of(unet.config)
     named = {name: torch.zeros(1, *shape, device=device) for name, shape in family.shapes(unet.config).items()}
     noisy, timesteps = torch.zeros(1, 4, 16, 16, device=device), torch.zeros(1, dtype=torch.int64, device=device)
     return lambda: predict(family, unet, noisy, timesteps, Conditioning(named))

@@ -20,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 from ..exceptions import ModelError
 from . import single_file
 from .encoder import DiffusersEncoder, digest
-from .families import FAMILIES, Family, Prediction
+from .families import Family, Prediction, family_of
 from .process import Process, from_scheduler_config
 from .single_file import UnetWeights
 from .tokenizers import load_tokenizers, read_tokenizer
@@ -156,7 +156,7 @@ def folder_family(path: Path) -> Family:
         single_file.refuse_input_channels(str(path), config.get("in_channels", 4))
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
         raise ModelError(f"{path}: its UNet takes class labels (unCLIP or upscaler), which is not supported")
-    family = next(family for family in FAMILIES.values() if family.in_folder(config))
+    family = family_of(config)
     parts = [part.config for part in family.text_parts]
     if len(parts) > 1 and [part for part in parts if (path / part).is_dir()] == parts[1:]:
         raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")

@@ -20,7 +20,7 @@ from .. import files
 from ..exceptions import ModelError
 from ..files.published import check_metadata
 from ..files.tensor_file import StoredTensor, header_bytes, read_header
-from .families import PREDICTION_NAMES, Prediction
+from .families import PREDICTION_NAMES, Prediction, family_of
 from .ldm_layout import original_names
 from .single_file import UNET, UnetWeights, open_single_file, with_unet
 
@@ -90,7 +90,7 @@ def save_checkpoint(
     names = original_names(unet_state, unet_config)
     trained = {names[key]: value for key, value in unet_state.items()}
     wanted = _markers(prediction, zero_snr)
-    markers = wanted if unet_config.get("addition_embed_type") == "text_time" else set()
+    markers = wanted if family_of(unet_config).prediction_markers else set()
     told = {"modelspec.prediction_type": PREDICTION_NAMES[prediction], **metadata}
     if base.is_dir():
         writer = _Writer(_parts(trained, {}, dtype, markers), {"format": "pt", **told}, None, trained)

@@ -54,7 +54,7 @@ class Conditioning:
 def cat(parts: Sequence[Conditioning]) -> Conditioning:
     """Join batches along N.
 
-    >>> len(cat([Conditioning({"context": torch.zeros(2, 77, 8)}), Conditioning({"context": torch.zeros(1, 77, 8)})]))
+    >>> len(cat([Conditioning({"text": torch.zeros(2, 77, 8)}), Conditioning({"text": torch.zeros(1, 77, 8)})]))
     3
 
     Raises:

@@ -88,6 +88,7 @@ class Family:
         inputs: from named tensors to the UNet's keyword arguments, floating tensors in the given precision.
         lora: how its LoRA files are labelled.
         vae_in_float32: whether its VAE overflows in float16.
+        prediction_markers: whether its single files name a v prediction by the tensors `v_pred` and `ztsnr`.
         prediction_of: what a single file predicts that does not say so itself, given a reader of tensors by prefix.
     """
 
@@ -105,6 +106,7 @@ class Family:
     inputs: Callable[[Named, torch.dtype], dict[str, Any]]
     lora: LoraLabels
     vae_in_float32: bool = False
+    prediction_markers: bool = False
     prediction_of: Callable[[Callable[[str], Named]], Prediction] = lambda tensors: "epsilon"
 
 
@@ -185,6 +187,7 @@ _ROWS = (
         inputs=_text_and_sizes,
         lora=LoraLabels("ldm", "sdxl_base_v1-0", False, {"epsilon": _SDXL_LORA, "v_prediction": _SDXL_LORA}),
         vae_in_float32=True,
+        prediction_markers=True,
     ),
     Family(
         name="sd2",
@@ -226,3 +229,8 @@ _ROWS = (
     ),
 )
 FAMILIES: dict[str, Family] = {row.name: row for row in _ROWS}
+
+
+def family_of(unet_config: Mapping[str, Any]) -> Family:
+    """The first row that recognises a diffusers UNet's config."""
+    return next(family for family in FAMILIES.values() if family.in_folder(unet_config))
