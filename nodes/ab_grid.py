@@ -7,7 +7,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.files.names import parts_of
 from ..dspo_train.sheets.side_by_side import GridText, batches_grid
-from . import pictures
+from .images import to_pil, to_tensor
 from .sockets import CATEGORY
 
 
@@ -63,6 +63,6 @@ class ABGrid(io.ComfyNode):
     ) -> io.NodeOutput:
         parts_of(filename_prefix, "the sheet's filename_prefix")
         captions = GridText(prompts=prompts, strengths=strengths, seeds=seeds, title=title)
-        sheet = batches_grid(pictures.to_pictures(base), pictures.to_pictures(aligned), captions, theme)
-        image = pictures.to_tensor([sheet])
+        sheet = batches_grid(to_pil(base), to_pil(aligned), captions, theme)
+        image = to_tensor([sheet])
         return io.NodeOutput(image, ui=ui.ImageSaveHelper.get_save_images_ui(image, filename_prefix, cls))

@@ -13,8 +13,9 @@ from ..dspo_train.exceptions import ConfigError, DspoError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import file_name
 from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
-from . import collecting, pictures, places
+from . import collecting, places
 from .collecting import Shot
+from .images import to_pil
 from .sockets import CATEGORY
 
 
@@ -63,7 +64,7 @@ class BlindTest(io.ComfyNode):
     def execute(
         cls, base: torch.Tensor, aligned: torch.Tensor, prompts: str, name: str, lora_name: str = ""
     ) -> io.NodeOutput:
-        shots = _shots(pictures.to_pictures(base), pictures.to_pictures(aligned))
+        shots = _shots(to_pil(base), to_pil(aligned))
         texts = _prompts(prompts, collecting.traced_prompt(cls, "base"), len(shots))
         differing = [
             (text, pair) for text, pair in zip(texts, shots, strict=True) if pair[0].digest() != pair[1].digest()

@@ -13,8 +13,9 @@ from ..dspo_train.exceptions import ConfigError
 from ..dspo_train.preferences import Group, QuestionSchedule
 from ..dspo_train.preferences.entries import MAX_IMAGES
 from ..dspo_train.sheets.text_inputs import read_seeds
-from . import collecting, pictures
+from . import collecting
 from .collecting import CandidateInfo, Candidates, Shot
+from .images import to_pil
 from .sockets import CATEGORY
 
 
@@ -82,7 +83,7 @@ class CollectPairs(io.ComfyNode):
     ) -> io.NodeOutput:
         name = _plain(set)
         folder = collecting.set_to_extend(name)
-        shots = _by_prompt(pictures.to_pictures(images), candidates or _asked(cls, prompt, seeds, len(images)))
+        shots = _by_prompt(to_pil(images), candidates or _asked(cls, prompt, seeds, len(images)))
         settings = dict(candidates.settings) if candidates else {}
         before = _total(folder)
         groups = []

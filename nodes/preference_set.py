@@ -5,7 +5,8 @@ from __future__ import annotations
 from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.pairs.discover import stamp
-from . import pictures, places
+from . import places
+from .images import to_tensor
 from .sockets import CATEGORY, Pairs, PairSet
 
 
@@ -62,6 +63,6 @@ class PreferenceSet(io.ComfyNode):
         scan = scan_folder(folder, allow_empty_captions=allow_empty_captions)
         scan.usable()
         sheet = scan_sheet(scan, shown, title=dataset)
-        image = pictures.to_tensor([sheet])
+        image = to_tensor([sheet])
         found = PairSet(dataset, scan, before)
         return io.NodeOutput(found, format_report(scan), image, ui=ui.PreviewImage(image, cls=cls))

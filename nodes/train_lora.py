@@ -10,7 +10,8 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.objectives import OBJECTIVES
 from ..dspo_train.runs.presets import PRESETS
-from . import pictures, places
+from . import places
+from .images import to_tensor
 from .setting_inputs import errors_in_graph, setting_input, setting_inputs
 from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
 
@@ -49,7 +50,7 @@ class TrainLora(io.ComfyNode):
         order = Order(ckpt_name, pairs, name, settings, node_id=cls.hidden.unique_id)
         with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
             done = train(order)
-        curve = pictures.to_tensor([done.curve])
+        curve = to_tensor([done.curve])
         shown = ui.PreviewImage(curve, cls=cls)
         return io.NodeOutput(done.lora, done.name, {"loss": done.losses}, curve, ui=shown)
 

@@ -38,8 +38,8 @@ from ..dspo_train.runs.results import write_curve
 from ..dspo_train.runs.session import Session, open_session
 from ..dspo_train.training.devices import resolve_precision
 from . import places, wired
+from .progress import Progress
 from .sockets import PairSet
-from .telling import Teller
 
 FIXED = ("optim.name",)  # settings that the node has no input for
 
@@ -98,10 +98,10 @@ def train(order: Order) -> Done:
     if folder is None or not folder.completed(plan.config.steps):
         notes = _preflight(plan)
         folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
-        teller = Teller(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
+        progress = Progress(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
         for note in notes:
-            teller.note(note)
-        _run(plan, folder, teller)
+            progress.note(note)
+        _run(plan, folder, progress)
     return _done(folder)
 
 
@@ -185,38 +185,38 @@ def _free_memory() -> int:
     return host_memory()[1] if _memory_is_the_hosts() else int(mm.get_free_memory(mm.get_torch_device()))
 
 
-def _run(plan: Plan, folder: RunFolder, teller: Teller) -> None:
+def _run(plan: Plan, folder: RunFolder, progress: Progress) -> None:
     def work() -> None:
-        with open_session(_job(plan, folder), teller.encoding) as session:
-            _steps(session, plan.order, teller)
+        with open_session(_job(plan, folder), progress.encoding) as session:
+            _steps(session, plan.order, progress)
 
     with _device_to_ourselves():
         for note in preflight.check_free(plan.setup, _free_memory()):
-            teller.note(note)
+            progress.note(note)
         out_of_memory = preflight.ran_out_of_memory(work)
     if out_of_memory:
         raise RunError(preflight.too_large(plan.setup, _total_memory(), plan.config.accumulate, FIXED))
 
 
-def _steps(session: Session, order: Order, teller: Teller) -> None:
+def _steps(session: Session, order: Order, progress: Progress) -> None:
     if session.finished:
         return
     every, total = order.settings["preview_every"], session.job.config.steps
-    previews = _Previews(session, order, teller) if every else None
+    previews = _Previews(session, order, progress) if every else None
     with contextlib.closing(session.reports()) as reports:
         for report in reports:
             wanted = previews is not None and (report.step % every == 0 or report.step == total or report.stopped)
-            teller.step(report, previews.draw() if previews is not None and wanted else None, session.notes.texts)
+            progress.step(report, previews.draw() if previews is not None and wanted else None, session.notes.texts)
 
 
 class _Previews:
     """Previews as long as there is memory for them; the training goes on without."""
 
-    def __init__(self, session: Session, order: Order, teller: Teller) -> None:
-        self.teller = teller
+    def __init__(self, session: Session, order: Order, progress: Progress) -> None:
+        self.progress = progress
         prompt = order.settings["preview_prompt"].strip() or session.scan.usable()[0].prompt
         seed = session.job.config.seed
-        self.previewer = self._try(lambda: Previewer(session, prompt, seed, teller.check_cancel))
+        self.previewer = self._try(lambda: Previewer(session, prompt, seed, progress.check_cancel))
 
     def draw(self) -> Image.Image | None:
         previewer = self.previewer
@@ -230,7 +230,7 @@ class _Previews:
         self.previewer = None
         gc.collect()
         mm.soft_empty_cache()
-        self.teller.note("no previews: not enough memory to draw them while training")
+        self.progress.note("no previews: not enough memory to draw them while training")
         return None
 
 

@@ -12,22 +12,22 @@ from ...dspo_train.files.names import inside
 from .. import collecting
 from ..collecting import Place
 from .checks import RefusedError
-from .serve import Picture
+from .serve import ImageAnswer
 
 _Kind = Literal["png", "jpeg", "webp"]
 _KINDS: dict[str, _Kind] = {".png": "png", ".jpg": "jpeg", ".webp": "webp"}
 _CACHED = 1000  # reduced pictures; about 30 KB each at 512 pixels
 
 
-def image(place: Place, set: str, image: str, size: int | None) -> Picture:
+def image(place: Place, set: str, image: str, size: int | None) -> ImageAnswer:
     """A picture as it is, or as WebP of at most `size` pixels a side. Its name is its content's hash."""
     folder = collecting.folder_of(place, set)
     if not collecting.is_collected(folder):
         raise RefusedError(409, "This set was not collected here; import it into one that was.")
     path = inside(folder, image, "the picture's name")
     if size is not None:
-        return Picture(_reduced(path, size), "webp", keep=True)
-    return Picture(read(path), _KINDS[path.suffix], keep=True)
+        return ImageAnswer(_reduced(path, size), "webp", keep=True)
+    return ImageAnswer(read(path), _KINDS[path.suffix], keep=True)
 
 
 def read(path: Path) -> bytes:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ...dspo_train.evaluate.blind import BASE, LORA, arm_names, blind_result
 from ..collecting import Place
 from .opening import opened
-from .serve import Picture
+from .serve import ImageAnswer
 
 
 def result(place: Place, set: str) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def result(place: Place, set: str) -> dict[str, Any]:
     return {**dataclasses.asdict(blind_result(store)), "open": store.progress().open, "names": arm_names(store)}
 
 
-def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> Picture:
+def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> ImageAnswer:
     from ...dspo_train.drawing.result_card import ResultCard, draw_result_card
     from ...dspo_train.drawing.themes import DARK, LIGHT
 
@@ -34,4 +34,4 @@ def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> Picture:
     )
     buffer = io.BytesIO()
     draw_result_card(card, {"light": LIGHT, "dark": DARK}[theme]).save(buffer, format="PNG")
-    return Picture(buffer.getvalue(), "png")
+    return ImageAnswer(buffer.getvalue(), "png")

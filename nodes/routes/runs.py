@@ -13,7 +13,7 @@ from ...dspo_train.runs.reports import Report, latest_reports, plain, reports_af
 from .. import places
 from .images import read
 from .listing import iso_time
-from .serve import Picture
+from .serve import ImageAnswer
 
 _MOST = 5000  # reports of one answer; the page asks on from the last
 _SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "loss", "pairs_per_second", "seconds")
@@ -43,8 +43,8 @@ def reports(run: str, since: int) -> dict[str, Any]:
     }
 
 
-def preview(run: str, file: str) -> Picture:
-    return Picture(read(inside(_folder(run).preview(0).parent, file, "the preview's name")), "png")
+def preview(run: str, file: str) -> ImageAnswer:
+    return ImageAnswer(read(inside(_folder(run).preview(0).parent, file, "the preview's name")), "png")
 
 
 def _folder(run: str) -> RunFolder:

@@ -35,7 +35,7 @@ _KEEP = "private, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageAnswer:
     """An answer that is not JSON.
 
     Attributes:
@@ -47,7 +47,7 @@ class Picture:
     keep: bool = False
 
 
-Handler = Callable[..., "dict[str, Any] | Picture"]
+Handler = Callable[..., "dict[str, Any] | ImageAnswer"]
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,8 @@ async def _body(request: web.Request) -> bytes:
     return bytes(data)
 
 
-def _answer(value: dict[str, Any] | Picture) -> web.Response:
-    if isinstance(value, Picture):
+def _answer(value: dict[str, Any] | ImageAnswer) -> web.Response:
+    if isinstance(value, ImageAnswer):
         kept = _KEEP if value.keep else "no-store"
         return web.Response(body=value.data, content_type=f"image/{value.kind}", headers=_headers(kept))
     return _json(200, value)

@@ -11,7 +11,7 @@ import { shared } from "../studio.js";
 import { t } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { bar, button, h } from "./dom.js";
-import { loadPair } from "./pictures.js";
+import { loadPair } from "./images.js";
 import { resultPanel } from "./result.js";
 import { Stage } from "./stage.js";
 

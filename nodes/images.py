@@ -15,7 +15,7 @@ def to_tensor(pictures: Sequence[Image.Image]) -> torch.Tensor:
     return torch.from_numpy(np.stack(arrays))
 
 
-def to_pictures(images: torch.Tensor) -> list[Image.Image]:
+def to_pil(images: torch.Tensor) -> list[Image.Image]:
     """(N, H, W, 3) -> N RGB pictures, rounded as ComfyUI's own saving does: down."""
     return [
         Image.fromarray(_levels(image)) for image in images

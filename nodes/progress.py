@@ -21,7 +21,7 @@ HELD_OUT = tuple(f"held_out_{name}" for name in ("margin", "accuracy", "winner_c
 log = logging.getLogger("dspo")
 
 
-class Teller:
+class Progress:
     """Tells the page how far we are, and hears of Cancel: each call raises core's exception for it.
 
     Attributes:
