@@ -16,8 +16,8 @@ from ...dspo_train.preferences.entries import ID, IMAGE, PAIR_ID
 
 LARGEST_BODY = 64 * 1024  # bytes
 LONGEST_NAME = 400  # characters
-ALLOWED_HOSTS = "DSPO_ALLOWED_HOSTS"  # an environment variable: further names of this server, separated by commas
-MARK = "X-DSPO"  # a header of our own: another site's page may not send it without asking the server first
+ALLOWED_HOSTS = "DSPO_ALLOWED_HOSTS"  # environment variable: further names of this server, separated by commas
+MARK = "X-DSPO"  # our own header: another site's page cannot send it without a CORS preflight
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?")
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@\\]{1,270})")
@@ -28,14 +28,14 @@ _PREVIEW = re.compile(r"step-[0-9]{6,12}\.png")
 
 
 _ERRORS: tuple[tuple[type[DspoError], int, str], ...] = (
-    (ConfigError, 400, "A name in the request is not accepted."),
-    (DatasetError, 404, "There is no such set, pair or picture, or it cannot be read; ComfyUI's log says more."),
-    (DspoError, 500, "This could not be done; ComfyUI's log says why."),
+    (ConfigError, 400, "A name in the request is not valid."),
+    (DatasetError, 404, "There is no such set, pair or image, or it cannot be read; see ComfyUI's log."),
+    (DspoError, 500, "This failed; see ComfyUI's log."),
 )
 
 
 class RefusedError(Exception):
-    """A request that is answered with this HTTP status and one sentence, which repeats nothing of the request."""
+    """A request to answer with this HTTP status and one sentence, which repeats no part of the request."""
 
     def __init__(self, status: int, sentence: str) -> None:
         super().__init__(sentence)
@@ -43,13 +43,13 @@ class RefusedError(Exception):
 
 
 def refusal_of(error: DspoError) -> RefusedError:
-    """What a page is told of an error whose own text, with paths in it, belongs into the log.
+    """The answer for an error whose own text, which may hold paths, belongs in the log.
 
-    A page gives up on a status below 500, and tries again after any other.
+    The page gives up on a status below 500 and retries after any other.
     """
     cause = error.__cause__
     if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-        return RefusedError(503, "The files of this set are locked or cannot be reached; ComfyUI's log says more.")
+        return RefusedError(503, "The files of this set are locked or cannot be reached; see ComfyUI's log.")
     return next(RefusedError(status, text) for kind, status, text in _ERRORS if isinstance(error, kind))
 
 
@@ -57,11 +57,11 @@ def check_change(headers: Iterable[tuple[str, str]], known: Collection[str]) -> 
     """Let only our own page, loaded from this server, change anything.
 
     Args:
-        headers: as they came, repeated ones too.
+        headers: as received, including repeated ones.
         known: see `is_own_name`.
 
     Raises:
-        RefusedError: 403 for a foreign page or a renamed server, 415 for another content type.
+        RefusedError: 403 for another site's page or an unknown server name, 415 for another content type.
     """
     found = Headers(headers)
     check_source(found, known)
@@ -72,7 +72,7 @@ def check_change(headers: Iterable[tuple[str, str]], known: Collection[str]) -> 
 
 
 def check_source(found: Headers, known: Collection[str]) -> None:
-    """Let no other site read anything, not even one whose name was pointed at this machine.
+    """Let no other site read anything, not even one whose name resolves to this machine.
 
     Raises:
         RefusedError: 403.
@@ -82,8 +82,8 @@ def check_source(found: Headers, known: Collection[str]) -> None:
     if not is_own_name(host, known):
         raise RefusedError(
             403,
-            "The server was called by a name that it does not know; open ComfyUI by its IP address, "
-            f"or name it in {ALLOWED_HOSTS}.",
+            "The server does not know the name it was called by; open ComfyUI by its IP address, "
+            f"or list the name in {ALLOWED_HOSTS}.",
         )
     if origin is not None and not is_same_origin(origin.lower(), host):
         raise RefusedError(403, "The request comes from another site.")
@@ -92,7 +92,7 @@ def check_source(found: Headers, known: Collection[str]) -> None:
 
 
 class Headers:
-    """As they came, repeated ones too."""
+    """As received, including repeated ones."""
 
     def __init__(self, headers: Iterable[tuple[str, str]]) -> None:
         self._all: dict[str, list[str]] = {}
@@ -102,7 +102,7 @@ class Headers:
     def one(self, name: str) -> str | None:
         """
         Raises:
-            RefusedError: the header was sent twice, so that two programs may read it differently.
+            RefusedError: the header was sent twice, and two programs may read it differently.
         """
         values = self._all.get(name, [])
         if len(values) > 1:
@@ -119,10 +119,10 @@ def names_of(text: str) -> set[str]:
 
 
 def is_own_name(host: str, known: Collection[str]) -> bool:
-    """Whether a Host header, in lower case, cannot be another site's name that was pointed at this machine.
+    """Is a Host header, in lower case, this server's own name? A foreign site's name may resolve to this machine too.
 
     Args:
-        known: names of this server besides numbers and localhost; `.example.org` stands for its sub-domains too.
+        known: names of this server besides IP addresses and localhost; `.example.org` includes its subdomains.
     """
     match = _HOST.fullmatch(host)
     if match is None:
@@ -144,7 +144,7 @@ def _is_address(name: str) -> bool:
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Whether an Origin header names the Host; both in lower case. `null` names nothing."""
+    """Does an Origin header name the Host? Both in lower case; `null` names nothing."""
     match = _ORIGIN.fullmatch(origin)
     if match is None:
         return False
@@ -164,8 +164,8 @@ class Field:
     """One value of a request.
 
     Attributes:
-        read: turns what came into what is used; ValueError for anything else.
-        default: of a field that may be left out.
+        read: converts the received value; raises ValueError if it is invalid.
+        default: of an optional field.
     """
 
     read: Callable[[Any], Any]
@@ -177,7 +177,7 @@ Fields = Mapping[str, Field]
 
 
 def optional(read: Callable[[Any], Any], default: Any = None) -> Field:
-    """A field that may be left out, or null where the default is None."""
+    """An optional field; null is accepted if the default is None."""
 
     def read_or_none(value: Any) -> Any:
         return None if value is None and default is None else read(value)
@@ -188,10 +188,10 @@ def optional(read: Callable[[Any], Any], default: Any = None) -> Field:
 def read_fields(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
     """
     Raises:
-        RefusedError: 400 for a field that is missing, unknown or of another kind.
+        RefusedError: 400 for a field that is missing, unknown or invalid.
     """
     if unknown := [name for name in values if name not in fields]:
-        raise RefusedError(400, f"The request has {len(unknown)} fields that are not known here.")
+        raise RefusedError(400, f"The request has {len(unknown)} unknown fields.")
     found = {}
     for name, field in fields.items():
         if name not in values:
@@ -202,20 +202,20 @@ def read_fields(fields: Fields, values: Mapping[str, Any]) -> dict[str, Any]:
         try:
             found[name] = field.read(values[name])
         except (ValueError, TypeError):
-            raise RefusedError(400, f"The field '{name}' is not what it must be.") from None
+            raise RefusedError(400, f"The field '{name}' is invalid.") from None
     return found
 
 
 def read_query(pairs: Iterable[tuple[str, str]], fields: Fields) -> dict[str, Any]:
-    """Other fields are let pass: a page adds one to have an address read anew.
+    """Unknown fields are ignored: the page adds one to bypass caches.
 
     Raises:
-        RefusedError: see `read_fields`; also a field that came twice.
+        RefusedError: see `read_fields`; also for a field sent twice.
     """
     values: dict[str, str] = {}
     for name, value in pairs:
         if name in values:
-            raise RefusedError(400, "A field came twice.")
+            raise RefusedError(400, "A field was sent twice.")
         values[name] = value
     return read_fields(fields, {name: value for name, value in values.items() if name in fields})
 
@@ -223,7 +223,7 @@ def read_query(pairs: Iterable[tuple[str, str]], fields: Fields) -> dict[str, An
 def read_body(data: bytes, fields: Fields) -> dict[str, Any]:
     """
     Raises:
-        RefusedError: 400 where it is no JSON object; see `read_fields`.
+        RefusedError: 400 for anything but a JSON object; see `read_fields`.
     """
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
@@ -243,7 +243,7 @@ def place(value: Any) -> str:
 
 
 def name(value: Any) -> str:
-    """Of a set, a run, a test: a path downwards."""
+    """Of a set, a run or a test: a relative path without `..`."""
     if not isinstance(value, str) or len(value) > LONGEST_NAME:
         raise ValueError
     try:
@@ -265,7 +265,7 @@ identifier, image, pair, preview = (matching(pattern) for pattern in (ID, IMAGE,
 
 
 def target(value: Any) -> str:
-    """A picture or a group."""
+    """An image or a group."""
     return image(value) if isinstance(value, str) and "/" in value else identifier(value)
 
 
@@ -284,7 +284,7 @@ def pairs(value: Any) -> frozenset[str]:
 
 
 def digits(least: int, most: int) -> Callable[[Any], int]:
-    """A whole number as a query has it; one beyond the limits becomes the nearest."""
+    """A whole number in a query string, clamped to the limits."""
 
     def read(value: Any) -> int:
         if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,12}", value):

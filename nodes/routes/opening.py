@@ -1,4 +1,4 @@
-"""The set that a request names."""
+"""The set a request names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .checks import RefusedError
 def opened(place: Place, set: str) -> collecting.PreferenceStore:
     """
     Raises:
-        RefusedError: 409 where it was not collected here.
+        RefusedError: 409 if it was not collected here.
         DspoError: see `collecting.folder_of`.
     """
     folder = collecting.folder_of(place, set)
     if not collecting.is_collected(folder):
-        raise RefusedError(409, "This set was not collected here; import it into one that was.")
+        raise RefusedError(409, "This set was not collected here; import it into a collected set.")
     return collecting.stores.get(folder)
 
 

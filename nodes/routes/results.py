@@ -17,13 +17,13 @@ def result(place: Place, set: str) -> dict[str, Any]:
     return {**dataclasses.asdict(blind_result(store)), "open": store.progress().open, "names": arm_names(store)}
 
 
-def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> ImageAnswer:
+def card(place: Place, set: str, theme: Literal["light", "dark"]) -> ImageAnswer:
     from ...dspo_train.drawing.result_card import ResultCard, draw_result_card
     from ...dspo_train.drawing.themes import DARK, LIGHT
 
     store = opened(place, set)
     found, called = blind_result(store), arm_names(store)
-    card = ResultCard(
+    contents = ResultCard(
         title=set,
         rate=found.win_rate,
         low=found.low,
@@ -33,5 +33,5 @@ def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> ImageAns
         text=found.text,
     )
     buffer = io.BytesIO()
-    draw_result_card(card, {"light": LIGHT, "dark": DARK}[theme]).save(buffer, format="PNG")
+    draw_result_card(contents, {"light": LIGHT, "dark": DARK}[theme]).save(buffer, format="PNG")
     return ImageAnswer(buffer.getvalue(), "png")

@@ -41,7 +41,7 @@ ROUTES = (
     Route("GET", "/dspo/image", images.image, _IMAGE),
     Route("GET", "/dspo/history", voting.history, _HISTORY),
     Route("GET", "/dspo/result", results.result, _BLIND),
-    Route("GET", "/dspo/result.png", results.picture, {**_BLIND, "theme": optional(choice("light", "dark"), "light")}),
+    Route("GET", "/dspo/result.png", results.card, {**_BLIND, "theme": optional(choice("light", "dark"), "light")}),
     Route("GET", "/dspo/runs", runs.listed, {}),
     Route("GET", "/dspo/run", runs.reports, _RUN),
     Route("GET", "/dspo/preview", runs.preview, {"run": Field(checks.name), "file": Field(checks.preview)}),
