@@ -139,6 +139,6 @@ def _later_sockets() -> list[io.Input]:
         TrainOptions.Input(
             "options",
             optional=True,
-            tooltip="From DSPO Training Options: held-out pairs, early stop, a negative LoRA, guards.",
+            tooltip="From DSPO Training Options: held-out pairs, early stop, a negative LoRA, safeguards.",
         )
     ]
