@@ -11,7 +11,7 @@ from ...dspo_train.exceptions import DatasetError
 from ...dspo_train.files.names import inside
 from .. import collecting
 from ..collecting import Place
-from .checks import RefusedError
+from .refusals import RefusedError
 from .serve import ImageAnswer
 
 _Kind = Literal["png", "jpeg", "webp"]

@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import collecting
 from ..collecting import Place
-from .checks import RefusedError
+from .refusals import RefusedError
 
 
 def opened(place: Place, set: str) -> collecting.PreferenceStore:

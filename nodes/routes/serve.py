@@ -15,19 +15,9 @@ from aiohttp import web
 from comfy.cli_args import args
 
 from ...dspo_train.exceptions import DspoError
-from .checks import (
-    ALLOWED_HOSTS,
-    LARGEST_BODY,
-    Fields,
-    Headers,
-    RefusedError,
-    check_change,
-    check_source,
-    names_of,
-    read_body,
-    read_query,
-    refusal_of,
-)
+from .access import ALLOWED_HOSTS, Headers, check_change, check_source, names_of
+from .fields import LARGEST_BODY, Fields, read_body, read_query
+from .refusals import RefusedError, refusal_of
 
 log = logging.getLogger("dspo")
 

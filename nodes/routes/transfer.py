@@ -10,8 +10,8 @@ from ...dspo_train import files
 from ...dspo_train.exceptions import DatasetError
 from .. import collecting, places
 from ..collecting import Place
-from .checks import RefusedError
 from .opening import opened
+from .refusals import RefusedError
 
 log = logging.getLogger("dspo")
 

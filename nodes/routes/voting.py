@@ -8,8 +8,8 @@ from ...dspo_train.preferences import Already, Gone, Outcome, Question
 from ...dspo_train.preferences.entries import digits, pair_id
 from .. import collecting
 from ..collecting import Place
-from .checks import RefusedError
 from .opening import counts, opened
+from .refusals import RefusedError
 
 Json = dict[str, Any]
 
