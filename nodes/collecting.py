@@ -22,18 +22,18 @@ from server import PromptServer
 from ..dspo_train.exceptions import ConfigError, DatasetError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import inside, parts_of
-from ..dspo_train.pairs.comfy_graph import positive_prompt
+from ..dspo_train.pairs.comfy_graph import prompt_upstream
 from ..dspo_train.pairs.discover import DEPTH
 from ..dspo_train.preferences import LOG_NAME, Group, NewImage, PreferenceStore
-from ..dspo_train.preferences.entries import EntryError, QuestionSchedule, parse
+from ..dspo_train.preferences.entries import QuestionSchedule
 from ..dspo_train.preferences.kept import Kept
+from ..dspo_train.preferences.recognise import is_collected
 from . import places
 
 Place = Literal["sets", "blind"]
 Candidates = io.Custom("DSPO_CANDIDATES")
 
 _STORES = 32  # kept open; about 2 KB of memory per vote
-_HEAD = 1 << 16  # bytes; one valid entry among the first lines identifies our log
 
 
 @dataclass(frozen=True)
@@ -96,33 +96,6 @@ def folder_of(place: Place, name: str) -> Path:
     if not places.is_there(folder) or not folder.is_dir():
         raise DatasetError(f"there is no blind test {name!a}; run DSPO Blind Test to make one")
     return folder
-
-
-def is_collected(folder: Path) -> bool:
-    """Does the folder hold a set collected by this pack, and not another program's file of the same name?
-
-    Raises:
-        DatasetError: it cannot be read at the moment.
-    """
-    try:
-        with (folder / LOG_NAME).open("rb") as file:
-            lines = file.read(_HEAD).split(b"\n")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return False
-    except OSError as error:
-        reason = error.strerror or error
-        raise DatasetError(
-            f"{folder / LOG_NAME}: cannot be read ({reason}); close the program that has it open"
-        ) from error
-    return any(_is_ours(line) for line in lines[:8])
-
-
-def _is_ours(line: bytes) -> bool:
-    try:
-        parse(line)
-    except (EntryError, DatasetError):  # the second: written by a newer version
-        return False
-    return True
 
 
 def set_to_extend(name: str) -> Path:
@@ -203,18 +176,7 @@ def traced_prompt(cls: Any, socket: str) -> str:
     Only the nodes that lead to the socket are read: a graph may draw other images too.
     """
     graph: dict[str, Any] = (cls.hidden.prompt if cls.hidden else None) or {}
-    node = graph.get(cls.hidden.unique_id)
-    if not isinstance(node, dict):
-        return ""
-    kept: dict[str, Any] = {}
-    todo = [node.get("inputs", {}).get(socket)]
-    while todo:
-        link = todo.pop()
-        key = str(link[0]) if isinstance(link, list) and len(link) == 2 else ""
-        if key in graph and key not in kept and isinstance(graph[key], dict):
-            kept[key] = graph[key]
-            todo += graph[key].get("inputs", {}).values()
-    return positive_prompt(kept)
+    return prompt_upstream(graph, cls.hidden.unique_id, socket) if graph else ""
 
 
 def send(event: str, **data: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ...dspo_train.exceptions import DatasetError
 from ...dspo_train.files.names import inside
+from ...dspo_train.preferences.recognise import is_collected
 from .. import collecting
 from ..collecting import Place
 from .refusals import RefusedError
@@ -22,7 +23,7 @@ _CACHED = 1000  # thumbnails; about 30 KB each at 512 pixels
 def image(place: Place, set: str, image: str, size: int | None) -> ImageAnswer:
     """An image as stored, or as WebP of at most `size` pixels per side. Its name is the hash of its content."""
     folder = collecting.folder_of(place, set)
-    if not collecting.is_collected(folder):
+    if not is_collected(folder):
         raise RefusedError(409, "This set was not collected here; import it into a collected set.")
     path = inside(folder, image, "the image's name")
     if size is not None:

@@ -11,6 +11,7 @@ from typing import Any
 from ...dspo_train.exceptions import DspoError
 from ...dspo_train.pairs.discover import find_sets
 from ...dspo_train.preferences import LOG_NAME
+from ...dspo_train.preferences.recognise import is_collected
 from .. import collecting, places
 from ..collecting import Place
 from .opening import counts
@@ -38,7 +39,7 @@ def _found() -> Iterator[tuple[Place, str, Path]]:
 def _described(place: Place, name: str, folder: Path) -> dict[str, Any]:
     log_file = folder / LOG_NAME
     try:
-        collected = collecting.is_collected(folder)
+        collected = is_collected(folder)
     except DspoError as error:
         log.warning("%s", error)
         collected = True

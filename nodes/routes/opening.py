@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...dspo_train.preferences.recognise import is_collected
 from .. import collecting
 from ..collecting import Place
 from .refusals import RefusedError
@@ -16,7 +17,7 @@ def opened(place: Place, set: str) -> collecting.PreferenceStore:
         DspoError: see `collecting.folder_of`.
     """
     folder = collecting.folder_of(place, set)
-    if not collecting.is_collected(folder):
+    if not is_collected(folder):
         raise RefusedError(409, "This set was not collected here; import it into a collected set.")
     return collecting.stores.get(folder)
 
