@@ -14,6 +14,7 @@ import { bar, button, h } from "./dom.js";
 import { loadPair } from "./images.js";
 import { resultPanel } from "./result.js";
 import { Stage } from "./stage.js";
+import { troubles } from "./trouble.js";
 
 const HELD_MS = 350; // F pressed for longer than this flickers only while held
 const HELP = [
@@ -217,66 +218,12 @@ class Voting {
   }
 
   #drawTrouble() {
-    const { queue, session } = this;
-    const lines = queue.failed.map((entry) =>
-      h(
-        "p",
-        {},
-        t("refused", { reason: entry.refused }),
-        this.#again(entry),
-        button(t("discard"), () => queue.discard(entry.id), { kind: "quiet" }),
-      ),
-    );
-    for (const { entry, reason } of queue.stuck)
-      lines.push(
-        h(
-          "p",
-          {},
-          t("stuck", { set: entry.body.set, reason }),
-          button(t("discard"), () => queue.discard(entry.id), { kind: "quiet" }),
-        ),
-      );
-    if (session.state === "asking" && session.shown.images.broken)
-      lines.push(
-        h(
-          "p",
-          {},
-          t("imagesBroken"),
-          button(t("tryAgain"), () => session.reload(), { kind: "quiet" }),
-        ),
-      );
-    const count = queue.pending().length;
-    if (queue.waiting && count) {
-      const text = count === 1 ? t("unsentOne") : t("unsent", { count });
-      lines.push(
-        h(
-          "p",
-          {},
-          text,
-          button(t("tryAgain"), () => queue.kick(), { kind: "quiet" }),
-        ),
-      );
-    } else if (session.state === "error") {
-      const reason = session.error?.permanent ? session.error.message : t("serverSilent");
-      lines.push(
-        h(
-          "p",
-          {},
-          reason,
-          button(t("tryAgain"), () => session.retry(), { kind: "quiet" }),
-        ),
-      );
-    }
+    const lines = troubles(this.queue, this.session);
     const key = lines.map((line) => line.textContent).join("\n");
     // A screen reader reads an alert whenever it changes: insert only what is new.
     if (key !== this.trouble.dataset.key) this.trouble.replaceChildren(...lines);
     this.trouble.dataset.key = key;
     this.trouble.hidden = !lines.length;
-  }
-
-  #again(entry) {
-    const again = () => this.queue.retry(entry.id).catch(() => {});
-    return button(t("tryAgain"), again, { kind: "quiet" });
   }
 
   #finish() {
