@@ -1,4 +1,4 @@
-"""DSPO Studio for ComfyUI. Nothing is imported until ComfyUI asks for the nodes."""
+"""DSPO Studio for ComfyUI. Nothing else is imported until ComfyUI asks for the nodes."""
 
 WEB_DIRECTORY = "./web"
 

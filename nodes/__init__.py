@@ -1,1 +1,1 @@
-"""ComfyUI's side: schemas and translation. What is computed is computed in `dspo_train`."""
+"""ComfyUI's side: schemas and translation. All computation is in `dspo_train`."""

@@ -1,4 +1,4 @@
-"""DSPO A/B Grid: one captioned picture to keep and to post."""
+"""DSPO A/B Grid: one captioned image to keep or to post."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.files.names import parts_of
 from ..dspo_train.sheets.side_by_side import GridText, batches_grid
-from . import pictures
+from .images import to_pil, to_tensor
 from .sockets import CATEGORY
 
 
@@ -18,32 +18,33 @@ class ABGrid(io.ComfyNode):
             node_id="DSPOABGrid",
             display_name="DSPO A/B Grid",
             category=CATEGORY,
-            description="Sets pictures without and with the LoRA side by side, with captions, and saves the sheet.",
+            description="Arranges images without and with the LoRA side by side, with captions, and saves the sheet.",
             is_output_node=True,
             inputs=[
-                io.Image.Input("base", tooltip="Pictures without the LoRA: one for each row."),
-                io.Image.Input("aligned", tooltip="Pictures with it: every row at the first strength, then the next."),
+                io.Image.Input("base", tooltip="Images without the LoRA, one per row."),
+                io.Image.Input(
+                    "aligned", tooltip="Images with the LoRA: all rows at the first strength, then all at the next."
+                ),
                 io.String.Input(
                     "prompts",
                     default="",
                     multiline=True,
-                    tooltip="One prompt a line. Fewer lines than rows: each is for as many rows in turn.",
+                    tooltip="One prompt per line. With fewer lines than rows, each line covers an equal number of "
+                    "consecutive rows.",
                 ),
-                io.String.Input(
-                    "strengths", default="1.0", tooltip="The strengths of the columns, separated by commas."
-                ),
-                io.String.Input("title", default="", tooltip="Heading of the sheet; may stay empty."),
+                io.String.Input("strengths", default="1.0", tooltip="Strengths of the columns, separated by commas."),
+                io.String.Input("title", default="", tooltip="Heading of the sheet; may be empty."),
                 io.Combo.Input("theme", options=["light", "dark"], default="light", tooltip="Colours of the sheet."),
                 io.String.Input(
                     "filename_prefix",
                     default="dspo/ab_grid",
-                    tooltip="Where the sheet is saved below ComfyUI's output folder.",
+                    tooltip="Where the sheet is saved, below ComfyUI's output folder.",
                 ),
                 io.String.Input(
                     "seeds",
                     default="",
                     optional=True,
-                    tooltip="Seeds of the rows, separated by commas; written small under the pictures.",
+                    tooltip="Seeds of the rows, separated by commas; shown in small print under the images.",
                 ),
             ],
             outputs=[io.Image.Output("grid", display_name="grid", tooltip="The sheet.")],
@@ -63,6 +64,6 @@ class ABGrid(io.ComfyNode):
     ) -> io.NodeOutput:
         parts_of(filename_prefix, "the sheet's filename_prefix")
         captions = GridText(prompts=prompts, strengths=strengths, seeds=seeds, title=title)
-        sheet = batches_grid(pictures.to_pictures(base), pictures.to_pictures(aligned), captions, theme)
-        image = pictures.to_tensor([sheet])
+        sheet = batches_grid(to_pil(base), to_pil(aligned), captions, theme)
+        image = to_tensor([sheet])
         return io.NodeOutput(image, ui=ui.ImageSaveHelper.get_save_images_ui(image, filename_prefix, cls))

@@ -1,4 +1,4 @@
-"""DSPO Apply LoRA: core's LoRA loader, fed by a wire or by a name."""
+"""DSPO Apply LoRA: core's LoRA loader, fed by a wire or a name."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ class ApplyLora(io.ComfyNode):
             node_id="DSPOApplyLora",
             display_name="DSPO Apply LoRA",
             category=CATEGORY,
-            description="Puts a LoRA on a model. The same as ComfyUI's own loader; this one takes the trainer's wire, "
-            "or its name.",
+            description="Applies a LoRA to a model, as ComfyUI's own loader does, from DSPO Train LoRA's output or by "
+            "name.",
             inputs=[
-                io.Model.Input("model", tooltip="The model to put the LoRA on."),
+                io.Model.Input("model", tooltip="The model to apply the LoRA to."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
                     min=-10.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="1 is as trained, 0 leaves the model as it is, more than 1 exaggerates.",
+                    tooltip="1 is as trained, 0 leaves the model unchanged, above 1 exaggerates.",
                 ),
                 *lora_inputs(),
             ],
             outputs=[
-                io.Model.Output("model_with_lora", display_name="model", tooltip="The model with the LoRA on it.")
+                io.Model.Output("model_with_lora", display_name="model", tooltip="The model with the LoRA applied.")
             ],
         )
 

@@ -1,4 +1,4 @@
-"""DSPO Candidates: several pictures of each of many prompts, to choose among."""
+"""DSPO Candidates: several images of each of many prompts, to choose from."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .sockets import CATEGORY
 
 NO_FILE = "none"
 
-# Samplers whose picture does not depend on its neighbours in a batch: they draw no noise of their own and choose no
-# step size by the whole batch. The others work on one picture at a time, or its seed would not give it again.
+# Samplers whose images do not depend on their neighbours in a batch: they add no noise and choose no step size from
+# the whole batch. The others draw one image at a time; otherwise its seed would not reproduce it.
 INDEPENDENT = frozenset(
     [
         "euler",
@@ -56,11 +56,11 @@ class DrawCandidates(io.ComfyNode):
             node_id="DSPOCandidates",
             display_name="DSPO Candidates",
             category=CATEGORY,
-            description="Draws several pictures of each prompt, each as KSampler would with its seed, to be compared.",
+            description="Draws several images of each prompt, each as KSampler would with its seed, for comparison.",
             inputs=[*_model_inputs(), *_number_inputs(), *_last_inputs()],
             outputs=[
                 io.Image.Output(
-                    "images", display_name="images", tooltip="All pictures of the first prompt, and so on."
+                    "images", display_name="images", tooltip="All images of the first prompt, then of the next."
                 ),
                 Candidates.Output(
                     "candidates", display_name="candidates", tooltip="Their prompts and seeds, for DSPO Collect Pairs."
@@ -68,7 +68,7 @@ class DrawCandidates(io.ComfyNode):
                 io.String.Output(
                     "prompts_used",
                     display_name="prompts",
-                    tooltip="The prompts, one a line, for DSPO Blind Test and DSPO A/B Grid.",
+                    tooltip="The prompts, one per line, for DSPO Blind Test and DSPO A/B Grid.",
                 ),
             ],
         )
@@ -110,13 +110,13 @@ class DrawCandidates(io.ComfyNode):
 
 @dataclass
 class Drawing:
-    """One order of pictures, drawn prompt by prompt.
+    """All images of one execution, drawn prompt by prompt.
 
     Attributes:
         size: of the latents, (height, width).
-        batch: pictures at once; 0 for as many as fit.
+        batch: images at once; 0 for as many as fit.
         sampling: steps, cfg, sampler_name, scheduler.
-        total: pictures in all, for the progress bar.
+        total: images in all, for the progress bar.
     """
 
     model: Any
@@ -133,7 +133,7 @@ class Drawing:
             self.batch = 1
 
     def draw(self, positive: Any, negative: Any, seeds: Sequence[int]) -> torch.Tensor:
-        """Latents of one prompt, one for each seed."""
+        """Latents of one prompt, one per seed."""
 
         def sample(some: Sequence[int]) -> torch.Tensor:
             empty = torch.zeros([1, 4, *self.size], device=mm.intermediate_device())
@@ -158,7 +158,7 @@ class Drawing:
         return torch.cat(latents)
 
     def _fitting(self, most: int) -> int:
-        """By core's own estimate of a pass over positive and negative, with the model on the device."""
+        """Batch size by core's own estimate of a pass over positive and negative, with the model on the device."""
         shape = self.model.model.latent_format.latent_channels, *self.size
 
         def needed(count: int) -> float:
@@ -169,13 +169,13 @@ class Drawing:
         return largest(lambda count: needed(count) <= free, most)
 
     def _callback(self, count: int) -> Any:
-        """Shows how far all pictures are; core's bar raises here when Cancel was pressed."""
+        """Shows the progress over all images; core's bar raises here after Cancel."""
 
-        def told(step: int, x0: torch.Tensor, x: torch.Tensor, steps: int) -> None:
+        def show(step: int, x0: torch.Tensor, x: torch.Tensor, steps: int) -> None:
             preview = self.previewer.decode_latent_to_preview_image("JPEG", x0) if self.previewer else None
             self.bar.update_absolute(self.done * steps + (step + 1) * count, self.total * steps, preview)
 
-        return told
+        return show
 
 
 def _encode(clip: Any, text: str) -> Any:
@@ -184,12 +184,12 @@ def _encode(clip: Any, text: str) -> Any:
 
 
 def _decoded(vae: Any, latents: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(N, H, W, 3) of all, put into their place at once: there may be gigabytes of them."""
+    """(N, H, W, 3) of all, decoded straight into place: there may be gigabytes of them."""
     images, done = torch.empty(0), 0
     for latent in latents:
         mm.throw_exception_if_processing_interrupted()
         drawn = vae.decode(latent)
-        drawn = drawn.reshape(-1, *drawn.shape[-3:])  # models with a time axis give it one
+        drawn = drawn.reshape(-1, *drawn.shape[-3:])  # video models add a time axis
         if not done:
             images = torch.empty(sum(map(len, latents)), *drawn.shape[1:], dtype=drawn.dtype)
         images[done : done + len(drawn)] = drawn
@@ -199,16 +199,16 @@ def _decoded(vae: Any, latents: Sequence[torch.Tensor]) -> torch.Tensor:
 
 def _model_inputs() -> list[io.Input]:
     return [
-        io.Model.Input("model", tooltip="The model that draws."),
-        io.Clip.Input("clip", tooltip="Reads the prompts."),
-        io.Vae.Input("vae", tooltip="Turns latents into pictures."),
+        io.Model.Input("model", tooltip="The model that draws the images."),
+        io.Clip.Input("clip", tooltip="Encodes the prompts."),
+        io.Vae.Input("vae", tooltip="Decodes latents into images."),
         io.String.Input(
             "prompts",
             default="a lighthouse at dusk\na portrait of an old sailor",
             multiline=True,
-            tooltip="One prompt a line. Lines that start with # and repeated ones are left out.",
+            tooltip="One prompt per line. Repeated lines and lines that start with # are skipped.",
         ),
-        io.String.Input("negative", default="", multiline=True, tooltip="What no picture shall show."),
+        io.String.Input("negative", default="", multiline=True, tooltip="What no image should show."),
     ]
 
 
@@ -217,25 +217,24 @@ def _number_inputs() -> list[io.Input]:
         return io.Int.Input(name, default=512, min=16, max=16384, step=8, tooltip=tooltip)
 
     return [
-        io.Int.Input("seeds_per_prompt", default=4, min=1, max=MAX_IMAGES, tooltip="Pictures of each prompt."),
+        io.Int.Input("seeds_per_prompt", default=4, min=1, max=MAX_IMAGES, tooltip="Images per prompt."),
         io.Int.Input(
             "seed",
             default=0,
             min=0,
             max=0xFFFFFFFFFFFFFFFF,
             control_after_generate=True,
-            tooltip="Seed of each prompt's first picture; the others count up from it. Every prompt gets the "
-            "same seeds.",
+            tooltip="Seed of each prompt's first image; the others count up from it. Every prompt gets the same seeds.",
         ),
-        size("width", "Width of the pictures, in pixels."),
-        size("height", "Height of the pictures, in pixels."),
+        size("width", "Width of the images, in pixels."),
+        size("height", "Height of the images, in pixels."),
         io.Int.Input(
             "batch_size",
             default=0,
             min=0,
             max=MAX_IMAGES,
-            tooltip="Pictures of a prompt that are drawn at once. 0: as many as the memory allows. Samplers that add "
-            "noise, such as the ancestral ones, draw one at a time, so that each picture's seed gives it again.",
+            tooltip="Images of a prompt drawn at once. 0: as many as fit in memory. Samplers that add noise, such as "
+            "the ancestral ones, draw one at a time, so that each seed reproduces its image.",
         ),
     ]
 
@@ -248,6 +247,6 @@ def _last_inputs() -> list[io.Input]:
             options=[NO_FILE, *places.prompt_files()],
             default=NO_FILE,
             optional=True,
-            tooltip="A .txt file in ComfyUI's input folder, one prompt a line; it is taken instead of `prompts`.",
+            tooltip="A .txt file in ComfyUI's input folder, one prompt per line; it replaces `prompts`.",
         ),
     ]

@@ -1,4 +1,4 @@
-"""Sets that are judged in the page: where they are, one store for each, and pictures put into them."""
+"""Sets that are voted on in the panel: where they are, one store per set, and how images are added."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from server import PromptServer
 from ..dspo_train.exceptions import ConfigError, DatasetError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import inside, parts_of
-from ..dspo_train.pairs.comfy_graph import positive_prompt
+from ..dspo_train.pairs.comfy_graph import prompt_upstream
 from ..dspo_train.pairs.discover import DEPTH
 from ..dspo_train.preferences import LOG_NAME, Group, NewImage, PreferenceStore
-from ..dspo_train.preferences.entries import EntryError, QuestionSchedule, parse
+from ..dspo_train.preferences.entries import QuestionSchedule
 from ..dspo_train.preferences.kept import Kept
+from ..dspo_train.preferences.recognise import is_collected
 from . import places
 
 Place = Literal["sets", "blind"]
 Candidates = io.Custom("DSPO_CANDIDATES")
 
-_STORES = 32  # kept open; each remembers its votes, about 2 KB for one
-_HEAD = 1 << 16  # bytes; any line of ours among the first ones makes a log ours
+_STORES = 32  # kept open; about 2 KB of memory per vote
 
 
 @dataclass(frozen=True)
 class CandidateInfo:
-    """What a `DSPO_CANDIDATES` wire carries: the prompt and the seed of each picture of the batch, and the settings."""
+    """What a `DSPO_CANDIDATES` wire carries: prompt and seed of each image of the batch, and the settings."""
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -47,19 +47,19 @@ class CandidateInfo:
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture to be judged, its noise seed, and the arm (`base`, `lora`) that drew it."""
+    """An image to be voted on, its noise seed, and the arm (`base`, `lora`) that drew it."""
 
-    picture: Image.Image
+    image: Image.Image
     seed: int | None = None
     arm: str | None = None
 
     def digest(self) -> str:
-        """Of the pixels alone: the file around them holds the workflow, which changes with every node moved."""
-        return hashlib.sha256(f"{self.picture.size}".encode() + self.picture.tobytes()).hexdigest()
+        """Of the pixels alone: the file also holds the workflow, which changes whenever a node is moved."""
+        return hashlib.sha256(f"{self.image.size}".encode() + self.image.tobytes()).hexdigest()
 
 
 class Stores:
-    """One store for each folder, so that a set is read once and then only what is new in it."""
+    """One store per folder, so that a set is read once, and after that only what is new in it."""
 
     def __init__(self, most: int = _STORES) -> None:
         self._most = most
@@ -67,10 +67,10 @@ class Stores:
         self._lock = threading.Lock()
 
     def get(self, folder: Path) -> PreferenceStore:
-        """See `PreferenceStore`, which makes a set where there is none."""
+        """See `PreferenceStore`, which creates a set that does not exist."""
         with self._lock:
             store = self._open.get(folder)
-        store = store or PreferenceStore(folder)  # outside: a set that is locked shall not hold up the others
+        store = store or PreferenceStore(folder)  # outside the lock: a locked set must not hold up the others
         with self._lock:
             store = self._open.setdefault(folder, store)
             self._open.move_to_end(folder)
@@ -88,7 +88,7 @@ def folder_of(place: Place, name: str) -> Path:
 
     Raises:
         DatasetError: there is none of that name.
-        ConfigError: the name leads out of the place.
+        ConfigError: the name leads outside the place.
     """
     if place == "sets":
         return places.dataset(name)
@@ -98,36 +98,11 @@ def folder_of(place: Place, name: str) -> Path:
     return folder
 
 
-def is_collected(folder: Path) -> bool:
-    """Whether the folder holds a set that was collected here, and not a file of the same name by somebody else.
-
-    Raises:
-        DatasetError: it cannot be read at present.
-    """
-    try:
-        with (folder / LOG_NAME).open("rb") as file:
-            lines = file.read(_HEAD).split(b"\n")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return False
-    except OSError as error:
-        told = error.strerror or error
-        raise DatasetError(f"{folder / LOG_NAME}: cannot be read ({told}); close what keeps it open") from error
-    return any(_is_ours(line) for line in lines[:8])
-
-
-def _is_ours(line: bytes) -> bool:
-    try:
-        parse(line)
-    except (EntryError, DatasetError):  # the second: made by a newer program, which is for it to judge
-        return False
-    return True
-
-
 def set_to_extend(name: str) -> Path:
     """The folder of the collected set of that name, or of a new one in ComfyUI's input folder.
 
     Raises:
-        ConfigError: a name that ComfyUI's lists would not show, or of a folder that holds something else.
+        ConfigError: ComfyUI would not list the name, or the folder holds something else.
     """
     name = name.strip()
     parts = parts_of(name, "the set's name")
@@ -137,15 +112,16 @@ def set_to_extend(name: str) -> Path:
     try:
         folder = places.dataset(name)
     except DatasetError as error:
-        if isinstance(error.__cause__, OSError):  # one that cannot be reached is not to be made a second time
+        if isinstance(error.__cause__, OSError):  # an unreachable set must not be created a second time
             raise
         folder = new
     within = next((p for p in list(folder.parents)[: len(parts) - 1] if (p / LOG_NAME).exists()), None)
     if within is not None:
-        raise ConfigError(f"the set's name {name!a} lies within the set {within.name!a}; choose another name")
+        raise ConfigError(f"the set's name {name!a} lies inside the set {within.name!a}; choose another name")
     if folder.exists() and not is_collected(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(
-            f"the folder {name!a} holds something else than a collected set; choose another name, or import it into one"
+            f"the folder {name!a} holds something other than a collected set; choose another name, or import it into "
+            "one"
         )
     return folder
 
@@ -158,13 +134,13 @@ def add_group(
     cls: Any,
     settings: Mapping[str, Any] | None = None,
 ) -> Group | None:
-    """Put pictures of one prompt into a set; None where fewer than two of them differ.
+    """Add images of one prompt to a set; None if fewer than two of them differ.
 
-    The same pictures of the same prompt and schedule are the same group however often they are given. Another
-    schedule is another group of the same files; of its pairs, those judged in the first group are asked once more.
+    The same images with the same prompt and schedule are one group, however often they are added. Another schedule
+    makes another group of the same files, and asks again about pairs judged in the first.
 
     Args:
-        cls: the node, whose workflow is written into the files unless ComfyUI runs with --disable-metadata.
+        cls: the node; its workflow is written into the files unless ComfyUI runs with --disable-metadata.
 
     Raises:
         DatasetError, RunError: see `PreferenceStore.add_group`.
@@ -175,14 +151,14 @@ def add_group(
     store = stores.get(folder)
     group = digest("group", prompt, schedule, *sorted(different))[:32]
     if group in store.progress().groups:
-        pictures = []  # not looked at: the store answers with what it has
+        images = []  # ignored: the store already has them
     else:
-        pictures = [NewImage(_png(shot.picture, cls), shot.seed, shot.arm) for shot in different.values()]
-    return store.add_group(prompt, pictures, schedule, settings, id=group)
+        images = [NewImage(_png(shot.image, cls), shot.seed, shot.arm) for shot in different.values()]
+    return store.add_group(prompt, images, schedule, settings, id=group)
 
 
-def _png(picture: Image.Image, cls: Any) -> bytes:
-    """As core's SaveImage writes it, with the workflow."""
+def _png(image: Image.Image, cls: Any) -> bytes:
+    """As core's SaveImage writes it, workflow included."""
     about = PngInfo()
     if not args.disable_metadata and cls.hidden:
         texts = {"prompt": cls.hidden.prompt, **(cls.hidden.extra_pnginfo or {})}
@@ -190,30 +166,19 @@ def _png(picture: Image.Image, cls: Any) -> bytes:
             if value:
                 about.add_text(key, json.dumps(value))
     buffer = bytes_io.BytesIO()
-    picture.save(buffer, format="PNG", pnginfo=about, compress_level=4)
+    image.save(buffer, format="PNG", pnginfo=about, compress_level=4)
     return buffer.getvalue()
 
 
 def traced_prompt(cls: Any, socket: str) -> str:
-    """The prompt of the pictures on one of the node's image sockets, read from the graph; empty where it does not say.
+    """The prompt of the images on one of the node's sockets, read from the graph; empty if it has none.
 
-    Only what leads to the socket is looked at: a graph may draw other pictures too.
+    Only the nodes that lead to the socket are read: a graph may draw other images too.
     """
     graph: dict[str, Any] = (cls.hidden.prompt if cls.hidden else None) or {}
-    node = graph.get(cls.hidden.unique_id)
-    if not isinstance(node, dict):
-        return ""
-    kept: dict[str, Any] = {}
-    todo = [node.get("inputs", {}).get(socket)]
-    while todo:
-        link = todo.pop()
-        key = str(link[0]) if isinstance(link, list) and len(link) == 2 else ""
-        if key in graph and key not in kept and isinstance(graph[key], dict):
-            kept[key] = graph[key]
-            todo += graph[key].get("inputs", {}).values()
-    return positive_prompt(kept)
+    return prompt_upstream(graph, cls.hidden.unique_id, socket) if graph else ""
 
 
-def tell(event: str, **data: Any) -> None:
+def send(event: str, **data: Any) -> None:
     """Send `dspo.EVENT` to every page; may be called from any thread."""
     PromptServer.instance.send_sync(f"dspo.{event}", data)

@@ -1,4 +1,4 @@
-"""DSPO Compare Sampler: the same noise without the LoRA and with it."""
+"""DSPO Compare Sampler: the same noise, without the LoRA and with it."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class CompareSampler(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.Model.Input("model", tooltip="The model without the LoRA."),
-                io.Vae.Input("vae", tooltip="Turns latents into pictures."),
-                io.Conditioning.Input("positive", tooltip="What the pictures shall show."),
-                io.Conditioning.Input("negative", tooltip="What they shall not show."),
-                io.Latent.Input("latent_image", tooltip="Sets the size; the first of a batch is taken."),
+                io.Vae.Input("vae", tooltip="Decodes latents into images."),
+                io.Conditioning.Input("positive", tooltip="What the images should show."),
+                io.Conditioning.Input("negative", tooltip="What the images should not show."),
+                io.Latent.Input("latent_image", tooltip="Sets the size; only the first latent of a batch is used."),
                 io.Int.Input(
                     "first_seed",
                     default=0,
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
-                    tooltip="Seed of the first picture; the others count up from it.",
+                    tooltip="Seed of the first image; the others count up from it.",
                 ),
-                io.Int.Input("pictures", default=4, min=1, max=64, tooltip="How many seeds are compared."),
+                io.Int.Input("pictures", default=4, min=1, max=64, tooltip="How many seeds to compare."),
                 *sampling_inputs(),
                 io.Float.Input(
                     "denoise",
@@ -48,7 +48,7 @@ class CompareSampler(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    tooltip="Below 1 the latent is kept in part, as in KSampler.",
+                    tooltip="Below 1, part of the latent is kept, as in KSampler.",
                 ),
                 io.String.Input(
                     "strengths",
@@ -58,9 +58,9 @@ class CompareSampler(io.ComfyNode):
                 *lora_inputs(),
             ],
             outputs=[
-                io.Image.Output("base", display_name="without LoRA", tooltip="One picture for each seed."),
+                io.Image.Output("base", display_name="without LoRA", tooltip="One image per seed."),
                 io.Image.Output(
-                    "aligned", display_name="with LoRA", tooltip="The same seeds, for each strength in turn."
+                    "aligned", display_name="with LoRA", tooltip="The same seeds, at each strength in turn."
                 ),
                 io.String.Output("seeds_used", display_name="seeds", tooltip="The seeds, for DSPO A/B Grid."),
                 io.String.Output(
@@ -88,7 +88,7 @@ class CompareSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         tensors, wanted = chosen(lora, lora_name), read_strengths(strengths)
         seeds = [(first_seed + n) % 2**64 for n in range(pictures)]
-        # The first of a batch, without the place in it that core would draw other noise for.
+        # The first of a batch, without its batch index, for which core would draw different noise.
         latent = {key: latent_image[key][:1] for key in ("samples", "noise_mask") if key in latent_image}
 
         def draw(patched: Any) -> torch.Tensor:

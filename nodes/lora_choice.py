@@ -1,4 +1,4 @@
-"""A LoRA from a wire or by its name: the two inputs, and what they choose."""
+"""A LoRA from a wire or by name: the two inputs, and what they resolve to."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .sockets import LoraModel
 
 def lora_inputs() -> list[io.Input]:
     return [
-        LoraModel.Input("lora", optional=True, tooltip="A LoRA from DSPO Train LoRA. Goes before the name."),
+        LoraModel.Input("lora", optional=True, tooltip="A LoRA from DSPO Train LoRA. Takes precedence over the name."),
         io.String.Input(
             "lora_name",
             default="",
@@ -23,10 +23,10 @@ def lora_inputs() -> list[io.Input]:
 
 
 def chosen(lora: dict | None, lora_name: str) -> dict:
-    """The tensors of the LoRA that is wired in, else of the one that is named.
+    """The tensors of the wired LoRA, or else of the named one.
 
     Raises:
-        LoraFileError: neither is given, or ComfyUI lists no such file.
+        LoraFileError: there is neither, or ComfyUI lists no such file.
     """
     if lora is not None:
         return lora

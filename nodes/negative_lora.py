@@ -1,4 +1,4 @@
-"""DSPO Negative LoRA: a LoRA that core puts on the model only while it predicts the negative conditioning."""
+"""DSPO Negative LoRA: a LoRA that core applies only while the model predicts the negative conditioning."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import places
 from .lora_choice import chosen, lora_inputs, lora_stamp
 from .sockets import CATEGORY
 
-LABELS = "dspo.labels"  # metadata: `given` or `swapped`, by which labels the LoRA was trained
+LABELS = "dspo.labels"  # metadata: `given` or `swapped`, the labels the LoRA was trained with
 _WITH_METADATA = (".safetensors", ".sft")
 
 log = logging.getLogger("dspo")
@@ -33,18 +33,18 @@ class NegativeLora(io.ComfyNode):
             node_id="DSPONegativeLora",
             display_name="DSPO Negative LoRA",
             category=CATEGORY,
-            description="Puts a LoRA on the negative conditioning only, so that guidance (CFG) leads away from what "
-            "it learned. For a LoRA that was trained with the labels swapped (Diffusion-NPO).",
+            description="Applies a LoRA to the negative conditioning only, so that guidance (CFG) leads away from "
+            "what it learned. For LoRAs trained with the labels swapped (Diffusion-NPO).",
             hidden=[io.Hidden.unique_id],
             inputs=[
-                io.Conditioning.Input("negative", tooltip="The negative conditioning, before it goes into a sampler."),
+                io.Conditioning.Input("negative", tooltip="The negative conditioning of a sampler."),
                 io.Float.Input(
                     "strength",
                     default=1.0,
                     min=-10.0,
                     max=10.0,
                     step=0.05,
-                    tooltip="1 is as trained, 0 leaves the conditioning as it is, more than 1 exaggerates.",
+                    tooltip="1 is as trained, 0 leaves the conditioning unchanged, above 1 exaggerates.",
                 ),
                 *lora_inputs(),
             ],
@@ -52,7 +52,7 @@ class NegativeLora(io.ComfyNode):
                 io.Conditioning.Output(
                     "negative_with_lora",
                     display_name="negative",
-                    tooltip="The same conditioning with the LoRA, for a sampler's negative input.",
+                    tooltip="The same conditioning with the LoRA attached, for a sampler's negative input.",
                 )
             ],
         )
@@ -66,11 +66,11 @@ class NegativeLora(io.ComfyNode):
         cls, negative: list[Any], strength: float, lora: dict | None = None, lora_name: str = ""
     ) -> io.NodeOutput:
         tensors = chosen(lora, lora_name)
-        name = "that is wired in" if lora is not None else ascii(lora_name.strip())
+        name = "on the wire" if lora is not None else ascii(lora_name.strip())
         if lora is None and strength > 0 and labels(lora_name.strip()) == "given":
-            _tell(
-                f"the LoRA {name} was trained towards what is preferred, and here it leads away from it; "
-                "a negative LoRA is one trained with the labels swapped",
+            _note(
+                f"the LoRA {name} was trained towards your preferences, and here it leads away from them; "
+                "a negative LoRA is trained with the labels swapped",
                 cls.hidden.unique_id,
             )
         if strength == 0:
@@ -82,7 +82,7 @@ class NegativeLora(io.ComfyNode):
 
 
 def labels(lora_name: str) -> str | None:
-    """By which labels a file says it was trained; None where it says nothing."""
+    """The labels a file says it was trained with; None if it does not say."""
     path = str(places.lora(lora_name))
     if not path.lower().endswith(_WITH_METADATA):
         return None
@@ -91,9 +91,9 @@ def labels(lora_name: str) -> str | None:
 
 
 def check_fit(name: str, hook: Any, model: Any, *_: object) -> bool:
-    """Core asks this before it samples, which is when the LoRA and the model meet for the first time.
+    """Called by core before it samples, which is when the LoRA first meets the model.
 
-    A LoRA for another kind of model would otherwise be left out layer by layer, and the picture made without it.
+    Layers of a LoRA for another kind of model would otherwise be skipped, and the image drawn without them.
 
     Raises:
         LoraFileError: no layer of the LoRA has a counterpart of its shape.
@@ -105,7 +105,7 @@ def check_fit(name: str, hook: Any, model: Any, *_: object) -> bool:
     elsewhere = sum(not isinstance(key, str) for key in patches)  # a part of a weight: not a Stable Diffusion layer
     if not fitting + elsewhere:
         raise LoraFileError(
-            f"DSPO Negative LoRA: the LoRA {name} fits no layer of the model that is to sample; "
+            f"DSPO Negative LoRA: the LoRA {name} fits no layer of the model; "
             "choose one that was trained for this kind of model"
         )
     if (left := len(patches) - fitting - elsewhere) > 0:
@@ -114,7 +114,7 @@ def check_fit(name: str, hook: Any, model: Any, *_: object) -> bool:
 
 
 def fits(patch: Any, weight: Any) -> bool:
-    """Can core add this patch to this weight? Told of plain factors; other kinds of patch are taken at their name."""
+    """Can core add this patch to this weight? Checked for plain factors; other kinds of patch are taken on trust."""
     if weight is None:
         return False
     if not isinstance(patch, LoRAAdapter) or any(part is not None for part in patch.weights[3:]):
@@ -123,7 +123,7 @@ def fits(patch: Any, weight: Any) -> bool:
     return up.shape[0] * down[0].numel() == math.prod(weight.shape)
 
 
-def _tell(text: str, node_id: str) -> None:
-    """In the console, and on the node."""
+def _note(text: str, node_id: str) -> None:
+    """To the console and the node."""
     log.warning(text)
     PromptServer.instance.send_progress_text(f"Note: {text}", node_id)

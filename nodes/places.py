@@ -1,4 +1,4 @@
-"""Where things lie in ComfyUI, and the only ways to name them."""
+"""Where files are in ComfyUI, and the only ways to name them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.E
 
 
 def dataset_roots() -> list[Path]:
-    """ComfyUI's input folder, the administrator's folders, and the pack's example."""
+    """ComfyUI's input folder, the folders of extra_model_paths.yaml, and the pack's example."""
     named = folder_paths.get_folder_paths(DATASETS_KEY) if DATASETS_KEY in folder_paths.folder_names_and_paths else []
     return [Path(folder_paths.get_input_directory()), *map(Path, named), EXAMPLES]
 
 
 def datasets() -> list[str]:
-    """Names for the combo; where two roots hold the same name, the first root's is meant."""
+    """Names for the combo; a name in two roots means the first root's."""
     names = [name for root in dataset_roots() for name in find_sets(root)]
     return list(dict.fromkeys(names)) or [NO_DATASETS]
 
@@ -38,13 +38,13 @@ def dataset(name: str) -> Path:
 
     Raises:
         DatasetError: there is none of that name, or the folder cannot be reached.
-        ConfigError: the name leads out of the roots.
+        ConfigError: the name leads outside the roots.
     """
     parts_of(name, "the set's name")
     if (folder := _collected(name)) is not None:
         return folder
     for root in dataset_roots():
-        if name in find_sets(root):  # as the combo was made: a folder of that name without pairs hides no set
+        if name in find_sets(root):  # as in the combo: a folder without pairs hides no set
             return inside(root, name, "the set's name")
     for root in dataset_roots():
         if is_there(folder := inside(root, name, "the set's name")) and folder.is_dir():
@@ -53,15 +53,15 @@ def dataset(name: str) -> Path:
 
 
 def _collected(name: str) -> Path | None:
-    """A set that is judged in the page, found without a look at all others: each vote asks for one."""
+    """A collected set, found without listing all others: every vote looks one up."""
     for root in dataset_roots():
         try:
             folder = inside(root, name)
-        except ConfigError:  # a link, which is not followed; another root may hold the set
+        except ConfigError:  # a link, which is not followed
             return None
         if is_there(folder / LOG_NAME):
             return folder
-        if is_there(folder):  # pairs of this name would go before a later root's set
+        if is_there(folder):  # pairs of this name take precedence over a later root's set
             return None
     return None
 
@@ -69,7 +69,7 @@ def _collected(name: str) -> Path | None:
 def is_there(path: Path) -> bool:
     """
     Raises:
-        DatasetError: it cannot be told, as on a network drive that does not answer.
+        DatasetError: it cannot be determined, as on a network drive that does not answer.
     """
     try:
         path.stat()
@@ -85,7 +85,7 @@ def runs() -> Path:
 
 
 def encodings() -> Path:
-    """One cache for every set: it is keyed by content."""
+    """One cache for all sets: it is keyed by content."""
     return Path(folder_paths.get_output_directory()) / "dspo" / "encodings"
 
 
@@ -104,16 +104,16 @@ def loras() -> list[str]:
 
 
 def lora(name: str) -> Path:
-    """The file of a LoRA that ComfyUI lists, whichever separator the name was written with.
+    """The file of a LoRA that ComfyUI lists, with either path separator in its name.
 
     Raises:
-        LoraFileError: it does not list such a file.
-        ConfigError: the name leads out of the LoRA folders.
+        LoraFileError: ComfyUI lists no such file.
+        ConfigError: the name leads outside the LoRA folders.
     """
     wanted = parts_of(name, "the LoRA's name")
     listed = {tuple(known.replace("\\", "/").split("/")): known for known in loras()}
     if wanted not in listed:
-        raise LoraFileError(f"ComfyUI lists no LoRA {name!a}; choose one of its LoRA list, or wire the LoRA in")
+        raise LoraFileError(f"ComfyUI lists no LoRA {name!a}; choose one from its LoRA list, or wire the LoRA in")
     return Path(folder_paths.get_full_path_or_raise("loras", listed[wanted]))
 
 
@@ -128,7 +128,7 @@ def stamp(path: Path) -> tuple[int, int]:
 
 
 def train_stamp(ckpt_name: str | None, name: str | None, refine_lora: str | None) -> str:
-    """Of the files that a training reads by name and of the results that are missing; a wired value is None."""
+    """Covers the files that a training reads by name and its missing results; a wired value is None."""
     read = [checkpoint(ckpt_name)] if ckpt_name else []
     read += [lora(refine_lora)] if refine_lora and refine_lora != NO_LORA else []
     stamps = [(path.name, *stamp(path)) for path in read]
@@ -145,7 +145,7 @@ def exports() -> Path:
 
 
 def prompt_files() -> list[str]:
-    """Names of the .txt files that lie directly in ComfyUI's input folder."""
+    """Names of the .txt files directly in ComfyUI's input folder."""
     folder = Path(folder_paths.get_input_directory())
     found = [path.name for path in folder.glob("*.txt") if path.is_file()] if folder.is_dir() else []
     return sorted(found, key=str.casefold)

@@ -1,11 +1,12 @@
-"""DSPO Preference Set: choose labelled pairs, or liked and disliked pictures, and see them."""
+"""DSPO Preference Set: choose and inspect labelled pairs, or liked and disliked images."""
 
 from __future__ import annotations
 
 from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.pairs.discover import stamp
-from . import pictures, places
+from . import places
+from .images import to_tensor
 from .sockets import CATEGORY, Pairs, PairSet
 
 
@@ -16,34 +17,34 @@ class PreferenceSet(io.ComfyNode):
             node_id="DSPOPreferenceSet",
             display_name="DSPO Preference Set",
             category=CATEGORY,
-            description="Reads a folder of preference pairs: which of two pictures of one prompt is the better one. "
-            "Or one of pictures that were liked or disliked one by one.",
+            description="Reads a folder of preference pairs (two images of one prompt, one of them better), or of "
+            "single images that were liked or disliked.",
             inputs=[
                 io.Combo.Input(
                     "dataset",
                     options=places.datasets(),
-                    tooltip="A folder of pairs, or of liked and disliked pictures, in ComfyUI's input folder, or below "
-                    "a folder listed under dspo_datasets in extra_model_paths.yaml.",
+                    tooltip="A folder of pairs, or of liked and disliked images, in ComfyUI's input folder or below a "
+                    "folder listed under dspo_datasets in extra_model_paths.yaml.",
                 ),
                 io.Int.Input(
                     "shown",
                     default=12,
                     min=1,
                     max=200,
-                    tooltip="How many pairs the contact sheet shows, or how many liked and disliked pictures, spread "
-                    "evenly over the set.",
+                    tooltip="How many pairs, or liked and disliked images, the contact sheet shows, spread evenly over "
+                    "the set.",
                 ),
                 io.Boolean.Input(
                     "allow_empty_captions",
                     default=False,
-                    tooltip="Keep what has no prompt and train it with an empty one. Off: it is left out.",
+                    tooltip="Train pairs and images without a prompt on an empty one. Off: they are left out.",
                 ),
             ],
             outputs=[
                 Pairs.Output("pairs", display_name="pairs", tooltip="The pairs, for DSPO Train LoRA."),
                 io.String.Output("report", display_name="report", tooltip="Counts, sizes and every defect, as text."),
                 io.Image.Output(
-                    "sheet", display_name="sheet", tooltip="A contact sheet; what is preferred has the mark."
+                    "sheet", display_name="sheet", tooltip="A contact sheet; the preferred images are marked."
                 ),
             ],
         )
@@ -62,6 +63,6 @@ class PreferenceSet(io.ComfyNode):
         scan = scan_folder(folder, allow_empty_captions=allow_empty_captions)
         scan.usable()
         sheet = scan_sheet(scan, shown, title=dataset)
-        image = pictures.to_tensor([sheet])
+        image = to_tensor([sheet])
         found = PairSet(dataset, scan, before)
         return io.NodeOutput(found, format_report(scan), image, ui=ui.PreviewImage(image, cls=cls))

@@ -1,4 +1,4 @@
-"""The settings of a sampling that are as in KSampler."""
+"""The sampling settings that DSPO nodes share with KSampler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The library's settings as inputs of nodes, and its messages in the words of the graph."""
+"""The library's settings as inputs of nodes, and its messages in the graph's own terms."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ NAMES = {**names_in_graph(), **names_in_graph_of_arguments(), "previews": "previ
 
 
 def setting_inputs(form: Form, *, after: str = "", optional: bool = False) -> list[io.Input]:
-    """The settings that a form offers, in their order; with `after` those behind that input."""
+    """The settings a form offers, in order; with `after`, those following that input."""
     found = inputs_of(form)
     begin = [one.name for one in found].index(after) + 1 if after else 0
     return [_input(one, optional=optional) for one in found[begin:]]
 
 
 def setting_input(form: Form, name: str, *, optional: bool = False, choices: Sequence[str] = ()) -> io.Input:
-    """One of them; a text with choices becomes a list of them."""
+    """One of them; `choices` turns a text into a combo."""
     (found,) = [one for one in inputs_of(form) if one.name == name]
     return _input(found, optional=optional, choices=choices)
 
 
 def in_graph(message: str) -> str:
-    """A message of the library, with its settings called as the nodes call them."""
+    """A message of the library, with settings named as the nodes name them."""
     return rendered(message, NAMES)
 
 
 @contextmanager
 def errors_in_graph() -> Iterator[None]:
-    """Errors that leave here name settings as the nodes do."""
+    """Errors raised inside name settings as the nodes do."""
     try:
         yield
     except DspoError as error:

@@ -1,4 +1,4 @@
-"""Socket types: ours, and core's that no class of its API names in every version."""
+"""Socket types: ours, and those of core that its API does not name in every version."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CATEGORY = "DSPO"
 Pairs = io.Custom("DSPO_PAIRS")
 TrainOptions = io.Custom("DSPO_OPTIONS")  # `forms.Overrides`
 LoraModel = io.Custom("LORA_MODEL")  # a LoRA's tensors by their keys in the file
-LossMap = io.Custom("LOSS_MAP")  # {"loss": [one value a step]}
+LossMap = io.Custom("LOSS_MAP")  # {"loss": [one value per step]}
 
 
 @dataclass(frozen=True)
 class PairSet:
-    """What a `DSPO_PAIRS` wire carries: pairs, or liked and disliked pictures; `stamp` changes when the files do."""
+    """What a `DSPO_PAIRS` wire carries: pairs, or liked and disliked images; `stamp` changes when the files do."""
 
     name: str
     scan: Scan

@@ -1,4 +1,4 @@
-"""DSPO Train LoRA: from pairs to a LoRA, in the graph."""
+"""DSPO Train LoRA: from pairs to a LoRA, inside the graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.objectives import OBJECTIVES
 from ..dspo_train.runs.presets import PRESETS
-from . import pictures, places
+from . import places
+from .images import to_tensor
 from .setting_inputs import errors_in_graph, setting_input, setting_inputs
 from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
 
@@ -22,15 +23,17 @@ class TrainLora(io.ComfyNode):
             node_id="DSPOTrainLora",
             display_name="DSPO Train LoRA",
             category=CATEGORY,
-            description="Trains a LoRA from preference pairs. Stopped runs go on where they stopped; a finished one "
-            "is not trained again.",
+            description="Trains a LoRA on preference pairs. A stopped run resumes where it stopped; a finished one is "
+            "not trained again.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
             inputs=[*_first_inputs(), *_sockets(), *_expert_inputs(), *_later_sockets()],
             outputs=[
-                LoraModel.Output("lora", display_name="lora", tooltip="The LoRA, for a loader."),
+                LoraModel.Output("lora", display_name="lora", tooltip="The LoRA, for a loader node."),
                 io.String.Output("lora_name", display_name="lora name", tooltip="Its name in ComfyUI's LoRA list."),
-                LossMap.Output("losses", display_name="loss map", tooltip="The loss of every step, for core's plot."),
+                LossMap.Output(
+                    "losses", display_name="loss map", tooltip="The loss of every step, for ComfyUI's own plot."
+                ),
                 io.Image.Output("curve", display_name="curve", tooltip="Margin, accuracy and errors over the steps."),
             ],
         )
@@ -39,7 +42,7 @@ class TrainLora(io.ComfyNode):
     def fingerprint_inputs(
         cls, ckpt_name: str | None = None, name: str | None = None, refine_lora: str | None = None, **_: object
     ) -> str:
-        """Changes when a file behind a name does, or when a finished LoRA has to be put into its place again."""
+        """Changes when a file behind a name does, or when a finished LoRA has to be delivered again."""
         return places.train_stamp(ckpt_name, name, refine_lora)
 
     @classmethod
@@ -49,7 +52,7 @@ class TrainLora(io.ComfyNode):
         order = Order(ckpt_name, pairs, name, settings, node_id=cls.hidden.unique_id)
         with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
             done = train(order)
-        curve = pictures.to_tensor([done.curve])
+        curve = to_tensor([done.curve])
         shown = ui.PreviewImage(curve, cls=cls)
         return io.NodeOutput(done.lora, done.name, {"loss": done.losses}, curve, ui=shown)
 
@@ -65,7 +68,7 @@ def _first_inputs() -> list[io.Input]:
         io.String.Input(
             "name",
             default="my-taste",
-            tooltip="Name of the LoRA. A number is added; changed settings make a new one, and none is written over.",
+            tooltip="Name of the LoRA. A number is added; changed settings make a new LoRA, and none is overwritten.",
         ),
         io.Combo.Input(
             "preset",
@@ -79,10 +82,10 @@ def _first_inputs() -> list[io.Input]:
             "preview_prompt",
             default="",
             multiline=True,
-            tooltip="Prompt of the previews, drawn by the base and by the LoRA so far. Empty: the first pair's.",
+            tooltip="Prompt of the previews, which show the base model and the LoRA so far. Empty: the first pair's.",
         ),
         io.Int.Input(
-            "preview_every", default=50, min=0, max=100_000, tooltip="Steps between two previews. 0: no previews."
+            "preview_every", default=50, min=0, max=100_000, tooltip="Steps between previews. 0: no previews."
         ),
     ]
 
@@ -92,15 +95,15 @@ def _sockets() -> list[io.Input]:
         io.Model.Input(
             "model",
             optional=True,
-            tooltip="Trains on this model as it is wired, merges and LoRAs included, in place of the checkpoint's own. "
-            "Text encoder and VAE still come from the checkpoint.",
+            tooltip="Trains on this model as wired, merges and LoRAs included, in place of the checkpoint's own. Text "
+            "encoder and VAE still come from the checkpoint.",
         ),
         io.Combo.Input(
             "refine_lora",
             options=[places.NO_LORA, *places.loras()],
             default=places.NO_LORA,
             optional=True,
-            tooltip="A LoRA to go on from: it is the reference, and the new LoRA contains it.",
+            tooltip="A LoRA to start from: it becomes the reference, and the new LoRA contains it.",
         ),
     ]
 
@@ -115,8 +118,8 @@ def _expert_inputs() -> list[io.Input]:
             max=1e7,
             step=0.001,
             optional=True,
-            tooltip="The objective's own number: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. "
-            "0: the preset's for dspo, the default for the others.",
+            tooltip="The objective's main argument: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. "
+            "0: the preset's value for dspo, the default for the others.",
         ),
         *setting_inputs("train", after="objective", optional=True),
         io.Combo.Input(
@@ -124,18 +127,18 @@ def _expert_inputs() -> list[io.Input]:
             options=["auto", "on", "off"],
             default="auto",
             optional=True,
-            tooltip="Saves memory at the cost of one more forward pass per step. auto: on where the run would not fit "
+            tooltip="Saves memory at the cost of one more forward pass per step. auto: on if the run would not fit "
             "otherwise.",
         ),
     ]
 
 
 def _later_sockets() -> list[io.Input]:
-    """Behind all others: saved workflows hold the values of widgets by their place."""
+    """After all others: saved workflows store widget values by position."""
     return [
         TrainOptions.Input(
             "options",
             optional=True,
-            tooltip="From DSPO Training Options: held-out pairs, early stop, a negative LoRA, guards.",
+            tooltip="From DSPO Training Options: held-out pairs, early stop, a negative LoRA, safeguards.",
         )
     ]

@@ -1,4 +1,4 @@
-"""One training inside ComfyUI: its folders, its memory, its progress bar and its Cancel."""
+"""One training inside ComfyUI: folders, memory, progress and Cancel."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from ..dspo_train.runs.results import write_curve
 from ..dspo_train.runs.session import Session, open_session
 from ..dspo_train.training.devices import resolve_precision
 from . import places, wired
+from .progress import Progress
 from .sockets import PairSet
-from .telling import Teller
 
-FIXED = ("optim.name",)  # settings that the node has no input for
+FIXED = ("optim.name",)  # settings without an input on the node
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ log = logging.getLogger("dspo")
 
 @dataclass(frozen=True)
 class Order:
-    """What the node was asked for; `settings` are its other widgets and sockets by their names."""
+    """The node's inputs; `settings` are its other widgets and sockets by name."""
 
     ckpt_name: str
     pairs: PairSet
@@ -61,11 +61,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an order amounts to with this checkpoint and this device.
+    """What an order amounts to with this checkpoint on this device.
 
     Attributes:
-        setup: what the memory of the run depends on, previews included.
-        refine: the file of the LoRA to go on from.
+        setup: what the run's memory depends on, previews included.
+        refine: the file of the LoRA to start from.
     """
 
     order: Order
@@ -87,10 +87,10 @@ class Done:
 
 
 def train(order: Order) -> Done:
-    """Train, go on with a stopped run, or find a finished one; call it outside inference mode.
+    """Train, resume a stopped run, or find a finished one; call it outside inference mode.
 
     Raises:
-        DspoError: what will not work, in plain words, before the device is touched.
+        DspoError: the run cannot work; raised, as far as possible, before the device is touched.
     """
     plan = _plan(order)
     request = _request(plan)
@@ -98,15 +98,15 @@ def train(order: Order) -> Done:
     if folder is None or not folder.completed(plan.config.steps):
         notes = _preflight(plan)
         folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
-        teller = Teller(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
+        progress = Progress(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
         for note in notes:
-            teller.note(note)
-        _run(plan, folder, teller)
+            progress.note(note)
+        _run(plan, folder, progress)
     return _done(folder)
 
 
 def _plan(order: Order) -> Plan:
-    """`auto` checkpointing depends on the device's whole memory, not on what is free, so that it stays the same."""
+    """`auto` checkpointing depends on the device's total memory, not on what is free, so that it is reproducible."""
     file, refine = open_single_file(places.checkpoint(order.ckpt_name)), _refine(order)
     config = _config(order.settings, file.family)
     previews = order.settings["preview_every"] > 0
@@ -127,7 +127,7 @@ def _config(given: Mapping[str, Any], family: Family) -> TrainConfig:
 
 
 def _request(plan: Plan) -> dict[str, Any]:
-    """All that settles what the run will be, known without loading a checkpoint."""
+    """Everything that determines the run, known without loading a checkpoint."""
     settings = {key: value for key, value in plan.config.to_dict().items() if key not in FREE_SETTINGS}
     order, model = plan.order, plan.order.settings.get("model")
     return {
@@ -160,7 +160,7 @@ def _job(plan: Plan, folder: RunFolder) -> Job:
 
 
 def _preflight(plan: Plan) -> list[str]:
-    """Refuse what cannot work; -> what may not"""
+    """Refuse what cannot work; return warnings about what may not."""
     return preflight.check_run(
         plan.scan,
         plan.config,
@@ -177,7 +177,7 @@ def _memory_is_the_hosts() -> bool:
 
 
 def _total_memory() -> int:
-    """By our own count on the host: core's does not know a container's limit."""
+    """On the host by our own count: core ignores a container's limit."""
     return host_memory()[0] if _memory_is_the_hosts() else int(mm.get_total_memory(mm.get_torch_device()))
 
 
@@ -185,38 +185,38 @@ def _free_memory() -> int:
     return host_memory()[1] if _memory_is_the_hosts() else int(mm.get_free_memory(mm.get_torch_device()))
 
 
-def _run(plan: Plan, folder: RunFolder, teller: Teller) -> None:
+def _run(plan: Plan, folder: RunFolder, progress: Progress) -> None:
     def work() -> None:
-        with open_session(_job(plan, folder), teller.encoding) as session:
-            _steps(session, plan.order, teller)
+        with open_session(_job(plan, folder), progress.encoding) as session:
+            _steps(session, plan.order, progress)
 
     with _device_to_ourselves():
         for note in preflight.check_free(plan.setup, _free_memory()):
-            teller.note(note)
+            progress.note(note)
         out_of_memory = preflight.ran_out_of_memory(work)
     if out_of_memory:
         raise RunError(preflight.too_large(plan.setup, _total_memory(), plan.config.accumulate, FIXED))
 
 
-def _steps(session: Session, order: Order, teller: Teller) -> None:
+def _steps(session: Session, order: Order, progress: Progress) -> None:
     if session.finished:
         return
     every, total = order.settings["preview_every"], session.job.config.steps
-    previews = _Previews(session, order, teller) if every else None
+    previews = _Previews(session, order, progress) if every else None
     with contextlib.closing(session.reports()) as reports:
         for report in reports:
             wanted = previews is not None and (report.step % every == 0 or report.step == total or report.stopped)
-            teller.step(report, previews.draw() if previews is not None and wanted else None, session.notes.texts)
+            progress.step(report, previews.draw() if previews is not None and wanted else None, session.notes.texts)
 
 
 class _Previews:
-    """Previews as long as there is memory for them; the training goes on without."""
+    """Previews for as long as there is memory for them; training continues without."""
 
-    def __init__(self, session: Session, order: Order, teller: Teller) -> None:
-        self.teller = teller
+    def __init__(self, session: Session, order: Order, progress: Progress) -> None:
+        self.progress = progress
         prompt = order.settings["preview_prompt"].strip() or session.scan.usable()[0].prompt
         seed = session.job.config.seed
-        self.previewer = self._try(lambda: Previewer(session, prompt, seed, teller.check_cancel))
+        self.previewer = self._try(lambda: Previewer(session, prompt, seed, progress.check_cancel))
 
     def draw(self) -> Image.Image | None:
         previewer = self.previewer
@@ -230,13 +230,13 @@ class _Previews:
         self.previewer = None
         gc.collect()
         mm.soft_empty_cache()
-        self.teller.note("no previews: not enough memory to draw them while training")
+        self.progress.note("no previews: not enough memory to draw them while training")
         return None
 
 
 @contextlib.contextmanager
 def _device_to_ourselves() -> Iterator[None]:
-    """ComfyUI's models leave the device first; afterwards what we used is given back."""
+    """Unload ComfyUI's models first; release what we used afterwards."""
     mm.unload_all_models()
     mm.soft_empty_cache()
     try:
@@ -247,7 +247,7 @@ def _device_to_ourselves() -> Iterator[None]:
 
 
 def _done(folder: RunFolder) -> Done:
-    """Put the result where ComfyUI lists it, and say so to the page."""
+    """Put the result where ComfyUI lists it, and notify the page."""
     name, path = places.new_lora(folder.folder.name)
     _deliver(folder.result.read_bytes(), path)
     PromptServer.instance.send_sync("dspo.lora_saved", {"name": name})
@@ -256,23 +256,23 @@ def _done(folder: RunFolder) -> Done:
 
 
 def _deliver(result: bytes, path: Path) -> None:
-    """Put the LoRA into its place; another file of its name is kept under another."""
+    """Write the LoRA; a different file of that name is kept under a new one."""
     if path.exists():
         there = path.read_bytes()
         if there == result:
             return
         kept = path.with_name(f"{path.stem}.replaced-{hashlib.sha256(there).hexdigest()[:8]}{path.suffix}")
-        log.warning("%s is not what its run made: it is kept as %s", path.name, kept.name)
+        log.warning("%s was not written by its run; it is kept as %s", path.name, kept.name)
         path.replace(kept)
     files.write_bytes(path, result)
 
 
 def _curve(folder: RunFolder) -> Image.Image:
-    """As the run drew it; drawn again where somebody tidied it away."""
+    """As the run drew it, or redrawn if the file was deleted."""
     try:
-        with Image.open(folder.curve) as picture:
-            return picture.convert("RGB")
+        with Image.open(folder.curve) as curve:
+            return curve.convert("RGB")
     except OSError:
         write_curve(folder, folder.result.stem)
-    with Image.open(folder.curve) as picture:
-        return picture.convert("RGB")
+    with Image.open(folder.curve) as curve:
+        return curve.convert("RGB")

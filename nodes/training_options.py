@@ -1,4 +1,4 @@
-"""DSPO Training Options: what a training may do besides its preset."""
+"""DSPO Training Options: optional settings on top of a preset."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class TrainingOptions(io.ComfyNode):
             node_id="DSPOTrainingOptions",
             display_name="DSPO Training Options",
             category=CATEGORY,
-            description="What a training may do besides its preset: swap the labels, measure itself on pairs kept from "
-            "it and stop early, average its weights, guard the winners. For the input options of DSPO Train LoRA.",
+            description="Optional training settings on top of the preset: swapped labels, held-out pairs with early "
+            "stop, an average of the weights, safeguards for the winners. For the options input of DSPO Train LoRA.",
             inputs=setting_inputs("options"),
             outputs=[TrainOptions.Output("options", display_name="options", tooltip="For DSPO Train LoRA.")],
         )

@@ -16,11 +16,11 @@ from ..dspo_train.models.single_file import UnetWeights
 
 UNET = "model.diffusion_model."
 PREDICTIONS: tuple[tuple[type, Prediction], ...] = ((kinds.EPS, "epsilon"), (kinds.V_PREDICTION, "v_prediction"))
-ZERO_SNR = 100.0  # a largest sigma above this is a process that ends in pure noise; an ordinary one ends at 14.6
+ZERO_SNR = 100.0  # a maximum sigma above this means zero terminal SNR; an ordinary process ends at 14.6
 
 
 def fingerprint(model: Any) -> str:
-    """sha256 over the patched UNet and what it predicts; reads one tensor after the other."""
+    """sha256 over the patched UNet and its prediction type, one tensor at a time."""
     digest = hashlib.sha256(f"{_prediction(model)} {_zero_snr(model)}".encode())
     for key, value in _tensors(model):
         plain = value.detach().to("cpu").contiguous().view(torch.uint8)
@@ -30,23 +30,23 @@ def fingerprint(model: Any) -> str:
 
 
 def copy(model: Any) -> UnetWeights:
-    """The patched UNet on the CPU, as tensors that autograd may save: call it outside inference mode.
+    """The patched UNet on the CPU, as tensors that autograd may save; call it outside inference mode.
 
     Raises:
-        ModelError: a kind of model or noise process that is not trained.
+        ModelError: a kind of model or noise process that cannot be trained.
     """
     tensors = {}
     for key, value in _tensors(model):
         empty = torch.empty(value.shape, dtype=value.dtype, device="cpu")
         with torch.no_grad():
             tensors[key] = empty.copy_(value)
-    mm.unload_all_models()  # reading brought the model onto the device, which the training has to itself
+    mm.unload_all_models()  # reading loaded the model onto the device, which training needs to itself
     mm.soft_empty_cache()
     return UnetWeights(tensors, _prediction(model), _zero_snr(model))
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    with torch.inference_mode():  # as core does it: the model's own tensors stay of the kind they were
+    with torch.inference_mode():  # as in core, so that the model keeps its inference tensors
         mm.load_models_gpu([model], force_patch_weights=True)
         state = model.model.state_dict_for_saving(None, None, None)
     for key in sorted(state):
@@ -55,14 +55,14 @@ def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _prediction(model: Any) -> Prediction:
-    """Core makes the class of a noise process from two: how noise is spread, and what the model predicts."""
+    """Core builds the class of a noise process from two: its noise levels and its prediction type."""
     bases = type(model.get_model_object("model_sampling")).__bases__
     predicted = [name for kind, name in PREDICTIONS if kind in bases]
     if kinds.ModelSamplingDiscrete not in bases or not predicted:
         found = " and ".join(base.__name__ for base in bases)
         raise ModelError(
-            f"the model to train works by {found}, which is not trained; "
-            "Stable Diffusion 1.x, 2.x and XL models with epsilon or v prediction are"
+            f"the wired model samples by {found}, which cannot be trained; "
+            "use a Stable Diffusion 1.x, 2.x or XL model with epsilon or v prediction"
         )
     return predicted[0]
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from dspo_train.pairs import prompt_from_image
-from dspo_train.pairs.comfy_graph import positive_prompt
+from dspo_train.pairs.comfy_graph import positive_prompt, prompt_upstream
 from dspo_train.pairs.prompts import prompt_from_parameters
 
 
@@ -129,6 +129,31 @@ def test_comfy_graphs(name):
 @pytest.mark.parametrize("graph", [None, [], "x", 3, {}, {"3": None}])
 def test_what_is_no_graph(graph):
     assert positive_prompt(graph) == ""
+
+
+TWO_IMAGES = {
+    **REST,
+    "3": sampler(("6", 0)),
+    "6": TEXT,
+    "13": sampler(("16", 0)),
+    "16": node("CLIPTextEncode", text="a dog"),
+    "20": node("DSPOCollectPairs", images=["3", 0], other=["13", 0], schedule="all"),
+}
+
+
+@pytest.mark.parametrize(
+    ("at", "socket", "expected"),
+    [
+        ("20", "images", "a cat"),
+        ("20", "other", "a dog"),
+        ("20", "schedule", ""),
+        ("20", "none", ""),
+        ("99", "images", ""),
+    ],
+)
+def test_only_what_leads_to_a_socket_is_read(at, socket, expected):
+    assert positive_prompt(TWO_IMAGES) == "", "two samplers with two texts"
+    assert prompt_upstream(TWO_IMAGES, at, socket) == expected
 
 
 def test_a_crafted_graph_cannot_hang_the_scan():

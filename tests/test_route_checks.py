@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,11 +17,13 @@ PACK = "the_pack"  # as ComfyUI loads it: one package around both halves, under 
 
 @pytest.fixture(scope="module")
 def checks() -> Any:
+    """The names of the three modules that check a request."""
     if PACK not in sys.modules:
         package = ModuleType(PACK)
         package.__path__ = [str(Path(__file__).resolve().parents[1])]
         sys.modules[PACK] = package
-    return importlib.import_module(f"{PACK}.nodes.routes.checks")
+    modules = [importlib.import_module(f"{PACK}.nodes.routes.{name}") for name in ("access", "fields", "refusals")]
+    return SimpleNamespace(**{name: value for module in modules for name, value in vars(module).items()})
 
 
 OWN = {

@@ -1,10 +1,10 @@
-/** The only file that knows URLs, and how ComfyUI's page reaches its server. */
+/** The only file that knows URLs and how ComfyUI's page reaches its server. */
 import { api } from "../../scripts/api.js";
 
 const SECONDS = 20;
 const LONG = 600; // an import or export of a large set
 
-/** The server's refusal. `permanent`: the same request would be refused again. */
+/** A refusal by the server; `permanent` if the same request would be refused again. */
 export class Refused extends Error {
   constructor(status, message) {
     super(message || `HTTP ${status}`);
@@ -47,23 +47,23 @@ export const restore = (place, set, target) => post("restore", { place, set, tar
 export const importSet = (set, into) => post("import", { set, into }, LONG);
 export const exportSet = (place, set, layout) => post("export", { place, set, layout }, LONG);
 
-/** `attempt`: a number that makes the address another one, so that no failure comes out of a cache. */
+/** `attempt`: a number that makes the URL unique, so that no failure is served from a cache. */
 export const imageUrl = (place, set, image, size, attempt) =>
   api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);
 export const previewUrl = (name, file) => api.apiURL(`/dspo/preview?${query({ run: name, file })}`);
-/** The result as a picture that is not taken from a cache: an object URL, to be revoked by who asked. */
-export async function resultPicture(set, theme) {
+/** The result as an uncached image: an object URL, to be revoked by the caller. */
+export async function resultImage(set, theme) {
   const path = `/dspo/result.png?${query({ place: "blind", set, theme })}`;
   const response = await api.fetchApi(path, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
   if (!response.ok) throw new Refused(response.status);
   return URL.createObjectURL(await response.blob());
 }
 
-/** A picture that a node has shown: {filename, subfolder, type}. */
+/** An image shown by a node: {filename, subfolder, type}. */
 export const viewUrl = ({ filename, subfolder, type }) => api.apiURL(`/view?${query({ filename, subfolder, type })}`);
 export const styleUrl = () => new URL("./dspo.css", import.meta.url).href;
 
-/** Call `heard(detail)` for every event of ours with this name, such as "lora_saved"; returns how to stop that. */
+/** Call `heard(detail)` on every event of this name of ours, such as "lora_saved"; returns a function that stops it. */
 export function listen(name, heard) {
   const handler = (event) => heard(event.detail);
   api.addEventListener(`dspo.${name}`, handler);

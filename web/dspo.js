@@ -1,4 +1,4 @@
-/** What the pack adds to ComfyUI's page. Every other file here does nothing until it is asked. */
+/** What the pack adds to ComfyUI's page. No other file here acts when imported. */
 import { app } from "../../scripts/app.js";
 import { listen, sets, styleUrl } from "./api.js";
 import { remember, testOf } from "./core/blind.js";
@@ -29,7 +29,7 @@ async function voteBlind(node) {
 app.registerExtension({
   name: "dspostudio.lora",
   setup() {
-    // A LoRA that has just been trained can be chosen in every loader without a reload of the page.
+    // A newly trained LoRA can be chosen in every loader without reloading the page.
     listen("lora_saved", async ({ name }) => {
       await app.refreshComboInNodes();
       toast(t("loraSaved", { name }));
@@ -43,7 +43,7 @@ app.registerExtension({
     speak(app.extensionManager?.setting?.get("Comfy.Locale"));
     document.head.append(h("link", { rel: "stylesheet", href: styleUrl() }));
     listen("collected", ({ set, added }) => added > 0 && toast(t("collected", { added, set })));
-    shared(); // votes that an earlier page could not send go out now
+    shared(); // sends votes that an earlier page could not
     let sidebar = null;
     app.extensionManager.registerSidebarTab({
       id: "dspo-studio",

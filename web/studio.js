@@ -1,4 +1,4 @@
-/** What all parts of the page share: who this tab is, and the one queue of votes. */
+/** Shared by all parts of the page: the identity of this tab and the queue of votes. */
 import * as api from "./api.js";
 import { uuid } from "./core/uuid.js";
 import { storedEntries, VoteQueue } from "./core/vote_queue.js";
@@ -7,9 +7,9 @@ const CLIENTS = "dspo-studio.clients";
 const REMEMBERED = 20;
 
 /**
- * Ids of the pages that this tab has shown, the present one last. Each page has its own, for a duplicated tab copies
- * its session: one id for both would let one tab take back the other's votes. The earlier ones' votes that could not
- * be sent go out now.
+ * Ids of the pages this tab has shown, the current one last. Each page has its own because a duplicated tab copies
+ * its session: with one id for both, either tab could undo the other's votes. Unsent votes of earlier pages are sent
+ * by this one.
  */
 function pageIds() {
   const fresh = uuid();
@@ -25,8 +25,8 @@ function pageIds() {
 let studio = null;
 
 /**
- * Made at the first call: {client, queue, watch}. `watch(f)` calls f at every change of the queue and returns how to
- * stop that.
+ * Created on the first call: {client, queue, watch}. `watch(f)` calls f on every change of the queue and returns a
+ * function that stops it.
  */
 export function shared() {
   return (studio ??= assemble());

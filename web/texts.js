@@ -1,4 +1,4 @@
-/** Every text of the page, by language. `{name}` is filled in; a text missing in a language falls back to English. */
+/** Every text of the page, by language. `{name}` is filled in; a missing translation falls back to English. */
 
 import { de } from "./texts/de.js";
 import { en } from "./texts/en.js";

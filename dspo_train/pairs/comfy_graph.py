@@ -46,6 +46,18 @@ def positive_prompt(graph: Any) -> str:
     return texts.pop() if len(texts) == 1 else ""
 
 
+def prompt_upstream(graph: Any, node: str, socket: str) -> str:
+    """The text that the images on one of a node's sockets were made from; empty as for `positive_prompt`.
+
+    Only the nodes that lead to the socket are read: a graph may draw other images too.
+    """
+    if not isinstance(graph, Mapping):
+        return ""
+    nodes = {str(key): each for key, each in graph.items() if _is_node(each)}
+    first = _link(nodes, nodes[node]["inputs"].get(socket)) if node in nodes else None
+    return "" if first is None else positive_prompt({key: nodes[key] for key in (first, *_upstream(nodes, first))})
+
+
 class _Trace:
     """One walk upstream, from a sampler to its text."""
 

@@ -1,4 +1,4 @@
-"""What the page asks of the pack over HTTP, below `/dspo/`."""
+"""The HTTP routes of the panel, below `/dspo/`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Any
 
 
 def register(server: Any) -> None:
-    """Add the routes to ComfyUI's PromptServer; core adds `/api` before each of them too.
+    """Add the routes to ComfyUI's PromptServer; core also serves each of them under `/api`.
 
-    A route that is there already stays: aiohttp ends ComfyUI's start where the pack is installed twice.
+    A route that exists is left alone: with the pack installed twice, aiohttp would abort ComfyUI's start.
     """
     from .serve import handler
     from .table import ROUTES

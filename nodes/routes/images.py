@@ -1,4 +1,4 @@
-"""The pictures of a set, and reduced ones for lists."""
+"""The images of a set, and thumbnails for lists."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from typing import Literal
 
 from ...dspo_train.exceptions import DatasetError
 from ...dspo_train.files.names import inside
+from ...dspo_train.preferences.recognise import is_collected
 from .. import collecting
 from ..collecting import Place
-from .checks import RefusedError
-from .serve import Picture
+from .refusals import RefusedError
+from .serve import ImageAnswer
 
 _Kind = Literal["png", "jpeg", "webp"]
 _KINDS: dict[str, _Kind] = {".png": "png", ".jpg": "jpeg", ".webp": "webp"}
-_CACHED = 1000  # reduced pictures; about 30 KB each at 512 pixels
+_CACHED = 1000  # thumbnails; about 30 KB each at 512 pixels
 
 
-def image(place: Place, set: str, image: str, size: int | None) -> Picture:
-    """A picture as it is, or as WebP of at most `size` pixels a side. Its name is its content's hash."""
+def image(place: Place, set: str, image: str, size: int | None) -> ImageAnswer:
+    """An image as stored, or as WebP of at most `size` pixels per side. Its name is the hash of its content."""
     folder = collecting.folder_of(place, set)
-    if not collecting.is_collected(folder):
-        raise RefusedError(409, "This set was not collected here; import it into one that was.")
-    path = inside(folder, image, "the picture's name")
+    if not is_collected(folder):
+        raise RefusedError(409, "This set was not collected here; import it into a collected set.")
+    path = inside(folder, image, "the image's name")
     if size is not None:
-        return Picture(_reduced(path, size), "webp", keep=True)
-    return Picture(read(path), _KINDS[path.suffix], keep=True)
+        return ImageAnswer(_thumbnail(path, size), "webp", keep=True)
+    return ImageAnswer(read(path), _KINDS[path.suffix], keep=True)
 
 
 def read(path: Path) -> bytes:
@@ -38,15 +39,15 @@ def read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}); put the picture back") from error
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}); put the file back") from error
 
 
 @lru_cache(maxsize=_CACHED)
-def _reduced(path: Path, size: int) -> bytes:
+def _thumbnail(path: Path, size: int) -> bytes:
     from ...dspo_train.images.decode import load_rgb
 
-    picture = load_rgb(path)
-    picture.thumbnail((size, size))
+    image = load_rgb(path)
+    image.thumbnail((size, size))
     buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=85, method=2)
+    image.save(buffer, format="WEBP", quality=85, method=2)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Which sets and blind tests there are."""
+"""The sets and blind tests there are."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from ...dspo_train.exceptions import DspoError
 from ...dspo_train.pairs.discover import find_sets
 from ...dspo_train.preferences import LOG_NAME
+from ...dspo_train.preferences.recognise import is_collected
 from .. import collecting, places
 from ..collecting import Place
 from .opening import counts
@@ -19,7 +20,7 @@ log = logging.getLogger("dspo")
 
 
 def sets() -> dict[str, Any]:
-    """Newest first. One that cannot be read is listed without its progress."""
+    """Newest first; a set that cannot be read is listed without progress."""
     found = [_described(place, name, folder) for place, name, folder in _found()]
     return {"sets": sorted(found, key=lambda it: it["updated"], reverse=True)}
 
@@ -28,7 +29,7 @@ def _found() -> Iterator[tuple[Place, str, Path]]:
     seen: set[str] = set()
     for root in places.dataset_roots():
         for name in find_sets(root):
-            if name not in seen:  # of two that have one name, the first root's is meant
+            if name not in seen:  # of two with one name, the first root's is meant
                 seen.add(name)
                 yield "sets", name, root / name
     for name in find_sets(places.blind_tests(), depth=1):
@@ -38,7 +39,7 @@ def _found() -> Iterator[tuple[Place, str, Path]]:
 def _described(place: Place, name: str, folder: Path) -> dict[str, Any]:
     log_file = folder / LOG_NAME
     try:
-        collected = collecting.is_collected(folder)
+        collected = is_collected(folder)
     except DspoError as error:
         log.warning("%s", error)
         collected = True
@@ -61,7 +62,7 @@ def _progress(folder: Path) -> dict[str, Any] | None:
 
 
 def iso_time(path: Path) -> str:
-    """When the file was written, UTC, such as 2025-01-31T12:00:00Z; 1970 where it is gone."""
+    """When the file was written, in UTC, such as 2025-01-31T12:00:00Z; 1970 if it is gone."""
     try:
         seconds = path.stat().st_mtime
     except OSError:

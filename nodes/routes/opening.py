@@ -1,23 +1,24 @@
-"""The set that a request names."""
+"""The set a request names."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from ...dspo_train.preferences.recognise import is_collected
 from .. import collecting
 from ..collecting import Place
-from .checks import RefusedError
+from .refusals import RefusedError
 
 
 def opened(place: Place, set: str) -> collecting.PreferenceStore:
     """
     Raises:
-        RefusedError: 409 where it was not collected here.
+        RefusedError: 409 if it was not collected here.
         DspoError: see `collecting.folder_of`.
     """
     folder = collecting.folder_of(place, set)
-    if not collecting.is_collected(folder):
-        raise RefusedError(409, "This set was not collected here; import it into one that was.")
+    if not is_collected(folder):
+        raise RefusedError(409, "This set was not collected here; import it into a collected set.")
     return collecting.stores.get(folder)
 
 

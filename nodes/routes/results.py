@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ...dspo_train.evaluate.blind import BASE, LORA, arm_names, blind_result
 from ..collecting import Place
 from .opening import opened
-from .serve import Picture
+from .serve import ImageAnswer
 
 
 def result(place: Place, set: str) -> dict[str, Any]:
@@ -17,13 +17,13 @@ def result(place: Place, set: str) -> dict[str, Any]:
     return {**dataclasses.asdict(blind_result(store)), "open": store.progress().open, "names": arm_names(store)}
 
 
-def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> Picture:
+def card(place: Place, set: str, theme: Literal["light", "dark"]) -> ImageAnswer:
     from ...dspo_train.drawing.result_card import ResultCard, draw_result_card
     from ...dspo_train.drawing.themes import DARK, LIGHT
 
     store = opened(place, set)
     found, called = blind_result(store), arm_names(store)
-    card = ResultCard(
+    contents = ResultCard(
         title=set,
         rate=found.win_rate,
         low=found.low,
@@ -33,5 +33,5 @@ def picture(place: Place, set: str, theme: Literal["light", "dark"]) -> Picture:
         text=found.text,
     )
     buffer = io.BytesIO()
-    draw_result_card(card, {"light": LIGHT, "dark": DARK}[theme]).save(buffer, format="PNG")
-    return Picture(buffer.getvalue(), "png")
+    draw_result_card(contents, {"light": LIGHT, "dark": DARK}[theme]).save(buffer, format="PNG")
+    return ImageAnswer(buffer.getvalue(), "png")

@@ -1,4 +1,4 @@
-"""Trainings, running or ended, read from their folders: see `dspo_train.runs.folder` for what stands in one."""
+"""Training runs, active or finished, read from their folders; see `dspo_train.runs.folder` for their layout."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ...dspo_train.runs.reports import Report, latest_reports, plain, reports_af
 from .. import places
 from .images import read
 from .listing import iso_time
-from .serve import Picture
+from .serve import ImageAnswer
 
-_MOST = 5000  # reports of one answer; the page asks on from the last
+_MOST = 5000  # reports per answer; the page asks again from the last
 _SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "loss", "pairs_per_second", "seconds")
 _HELD_OUT = "held_out_"
-_KIND = {HELD_OUT: "held_out", TRAINING: "training"}  # of an alarm, which the page words in its own language
+_KIND = {HELD_OUT: "held_out", TRAINING: "training"}  # of an alarm; the page words it in its own language
 
 
 def listed() -> dict[str, Any]:
@@ -43,8 +43,8 @@ def reports(run: str, since: int) -> dict[str, Any]:
     }
 
 
-def preview(run: str, file: str) -> Picture:
-    return Picture(read(inside(_folder(run).preview(0).parent, file, "the preview's name")), "png")
+def preview(run: str, file: str) -> ImageAnswer:
+    return ImageAnswer(read(inside(_folder(run).preview(0).parent, file, "the preview's name")), "png")
 
 
 def _folder(run: str) -> RunFolder:
@@ -76,14 +76,14 @@ def _described(folder: RunFolder) -> dict[str, Any]:
 
 
 def _every(folder: RunFolder) -> int:
-    """Steps between two measurements; 1 where none are made."""
+    """Steps between measurements; 1 if there are none."""
     held_out = _settings(folder).get("held_out")
     every = held_out.get("every") if isinstance(held_out, dict) and held_out.get("share") else None
     return every if isinstance(every, int) and every > 0 else 1
 
 
 def _settings(folder: RunFolder) -> dict[str, Any]:
-    """As the run was begun with; before that as it was asked for."""
+    """Of the run once it has started; before that, of the request."""
     for file, key in ((folder.identity, "config"), (folder.request, "settings")):
         try:
             found = json.loads(file.read_text(encoding="utf-8"))[key]

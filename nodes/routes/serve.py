@@ -1,4 +1,4 @@
-"""From an HTTP request to a handler and back: checks first, the work in a thread, answers as JSON."""
+"""From an HTTP request to a handler and back: checks first, then the work in a thread, answers as JSON."""
 
 from __future__ import annotations
 
@@ -15,19 +15,9 @@ from aiohttp import web
 from comfy.cli_args import args
 
 from ...dspo_train.exceptions import DspoError
-from .checks import (
-    ALLOWED_HOSTS,
-    LARGEST_BODY,
-    Fields,
-    Headers,
-    RefusedError,
-    check_change,
-    check_source,
-    names_of,
-    read_body,
-    read_query,
-    refusal_of,
-)
+from .access import ALLOWED_HOSTS, Headers, check_change, check_source, names_of
+from .fields import LARGEST_BODY, Fields, read_body, read_query
+from .refusals import RefusedError, refusal_of
 
 log = logging.getLogger("dspo")
 
@@ -35,11 +25,11 @@ _KEEP = "private, max-age=31536000, immutable"
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageAnswer:
     """An answer that is not JSON.
 
     Attributes:
-        keep: the name stands for this content forever, so that the browser need not ask again.
+        keep: the content of this name never changes, so the browser may cache it forever.
     """
 
     data: bytes
@@ -47,12 +37,12 @@ class Picture:
     keep: bool = False
 
 
-Handler = Callable[..., "dict[str, Any] | Picture"]
+Handler = Callable[..., "dict[str, Any] | ImageAnswer"]
 
 
 @dataclass(frozen=True)
 class Route:
-    """A handler is given the fields by name; it runs in a thread, and may raise RefusedError or a DspoError."""
+    """A handler gets its fields by name, runs in a thread, and may raise RefusedError or a DspoError."""
 
     method: Literal["GET", "POST"]
     path: str
@@ -73,7 +63,7 @@ def handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
             return _refusal(refusal_of(error))
         except Exception:
             log.exception("%s failed", route.path)
-            return _refusal(RefusedError(500, "This could not be done; ComfyUI's log says why."))
+            return _refusal(RefusedError(500, "This failed; see ComfyUI's log."))
 
     return handle
 
@@ -87,14 +77,14 @@ async def _fields(request: web.Request, route: Route) -> dict[str, Any]:
 
 
 def _known() -> set[str]:
-    """What the server was told to listen on, and what the administrator names besides."""
+    """The addresses the server listens on, and further names from the environment."""
     return names_of(f"{args.listen},{os.environ.get(ALLOWED_HOSTS, '')}")
 
 
 async def _body(request: web.Request) -> bytes:
     """
     Raises:
-        RefusedError: 413, without reading more than is allowed.
+        RefusedError: 413, without reading past the limit.
     """
     data = bytearray()
     async for part in request.content.iter_any():
@@ -104,8 +94,8 @@ async def _body(request: web.Request) -> bytes:
     return bytes(data)
 
 
-def _answer(value: dict[str, Any] | Picture) -> web.Response:
-    if isinstance(value, Picture):
+def _answer(value: dict[str, Any] | ImageAnswer) -> web.Response:
+    if isinstance(value, ImageAnswer):
         kept = _KEEP if value.keep else "no-store"
         return web.Response(body=value.data, content_type=f"image/{value.kind}", headers=_headers(kept))
     return _json(200, value)
@@ -116,16 +106,15 @@ def _refusal(refusal: RefusedError) -> web.Response:
 
 
 def _json(status: int, value: dict[str, Any]) -> web.Response:
-    text = json.dumps(value, allow_nan=False)  # ASCII: half a surrogate pair cannot be sent otherwise
+    text = json.dumps(value, allow_nan=False)  # ASCII: a lone surrogate cannot be encoded otherwise
     return web.Response(
         status=status, text=text, content_type="application/json", charset="utf-8", headers=_headers("no-store")
     )
 
 
 def _headers(cache: str) -> dict[str, str]:
-    # The last: another site's page may not show our pictures.
     return {
         "Cache-Control": cache,
         "X-Content-Type-Options": "nosniff",
-        "Cross-Origin-Resource-Policy": "same-site",
+        "Cross-Origin-Resource-Policy": "same-site",  # no other site may embed our images
     }

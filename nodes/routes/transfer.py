@@ -1,4 +1,4 @@
-"""Pair folders into a collected set, and a collected set out as a pair folder."""
+"""Import pair folders into a collected set, and export a set as a pair folder."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ...dspo_train import files
 from ...dspo_train.exceptions import DatasetError
 from .. import collecting, places
 from ..collecting import Place
-from .checks import RefusedError
 from .opening import opened
+from .refusals import RefusedError
 
 log = logging.getLogger("dspo")
 
-_SHOWN = 100  # defects that are named; a set may have thousands
-_LONGEST = 100  # characters of an export's folder
+_SHOWN = 100  # defects listed; a set may have thousands
+_LONGEST = 100  # characters of an export folder's name
 
 
 def take_in(set: str, into: str) -> dict[str, Any]:
-    """Import every pair of the folder `set` into the collected set `into`, which is made if it is new."""
+    """Import every pair of the folder `set` into the collected set `into`, creating it if it is new."""
     from ...dspo_train.pairs.importing import import_folder
 
     source, target = places.dataset(set), collecting.set_to_extend(into)
@@ -30,7 +30,7 @@ def take_in(set: str, into: str) -> dict[str, Any]:
         _check_pairs(source)
     store = collecting.stores.get(target)
     report = import_folder(store, source)
-    collecting.tell("collected", place="sets", set=into, added=report.added, open=store.progress().open)
+    collecting.send("collected", place="sets", set=into, added=report.added, open=store.progress().open)
     defects = [f"{it.where}: {it.message}" for it in report.defects[:_SHOWN]]
     if len(report.defects) > _SHOWN:
         defects.append(f"and {len(report.defects) - _SHOWN} more")
@@ -38,7 +38,7 @@ def take_in(set: str, into: str) -> dict[str, Any]:
 
 
 def _check_pairs(folder: Path) -> None:
-    """Before a new set is made for them."""
+    """Before a new set is created for them."""
     from ...dspo_train.pairs import scan_pairs
 
     try:
@@ -62,13 +62,13 @@ def give_out(place: Place, set: str, layout: str) -> dict[str, Any]:
         log.warning("%s", error)
         _drop_if_empty(folder)
         raise RefusedError(
-            409, "Nothing was exported: no pair is judged yet, or a picture is missing, which ComfyUI's log names."
+            409, "Nothing was exported: no pair is judged yet, or an image is missing; see ComfyUI's log."
         ) from error
     return {"folder": f"dspo/exports/{folder.name}", "pairs": report.pairs}
 
 
 def _new_folder(name: str) -> Path:
-    """`name`, or `name-2`, ...: the first that is free, made."""
+    """Create `name`, or the first free one of `name-2`, `name-3`, ..."""
     number = 1
     while True:
         folder = places.exports() / (name if number == 1 else f"{name}-{number}")
@@ -86,4 +86,4 @@ def _drop_if_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError:
-        log.warning("%s: an export that did not end was left there", folder)
+        log.warning("%s: an unfinished export was left there", folder)

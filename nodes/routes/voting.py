@@ -1,4 +1,4 @@
-"""Questions, votes, and what was clicked before."""
+"""Questions, votes and their history."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ...dspo_train.preferences import Already, Gone, Outcome, Question
 from ...dspo_train.preferences.entries import digits, pair_id
 from .. import collecting
 from ..collecting import Place
-from .checks import RefusedError
 from .opening import counts, opened
+from .refusals import RefusedError
 
 Json = dict[str, Any]
 
@@ -56,7 +56,7 @@ def vote(
     relabel: bool,
 ) -> Json:
     if (winner is None) == (outcome == "win") or (winner and digits(winner) not in pair.split(".")[1:]):
-        raise RefusedError(400, "A win names the better one of the two pictures; a tie and a skip name none.")
+        raise RefusedError(400, "A win must name the better of the two images; a tie or a skip must name none.")
     if relabel and place == "blind":
         raise _settled()
     store = opened(place, set)
@@ -66,19 +66,19 @@ def vote(
         return {"status": "gone", "vote": None, "progress": progress}
     if isinstance(answer, Already):
         return {"status": "already", "vote": answer.vote.id, "progress": progress}
-    _tell(place, set, progress, client, pair)
+    _announce(place, set, progress, client, pair)
     return {"status": "recorded", "vote": answer.vote.id, "progress": progress}
 
 
 def undo(place: Place, set: str, client: str, id: str, vote: str | None) -> Json:
-    """Take back the tab's own vote, its last one if none is named; the question is null where it cannot be asked."""
+    """Undo a vote of this tab, by default its last; the question is null if it cannot be asked again."""
     store = opened(place, set)
     undone = store.undo(vote, client=client, id=id)
     progress = counts(store)
     if undone is None:
         return {"status": "nothing", "pair": None, "question": None, "progress": progress}
     pair = pair_id(undone.vote.group, undone.vote.pair)
-    _tell(place, set, progress, client, pair)
+    _announce(place, set, progress, client, pair)
     question = store.question(pair)
     return {"status": "undone", "pair": pair, "question": question and _shown(question), "progress": progress}
 
@@ -102,14 +102,14 @@ def restore(place: Place, set: str, target: str) -> Json:
 def _changed(place: Place, set: str, store: collecting.PreferenceStore, status: str) -> Json:
     progress = counts(store)
     if status != "nothing":
-        _tell(place, set, progress, None, None)
+        _announce(place, set, progress, None, None)
     return {"status": status, "progress": progress}
 
 
 def _settled() -> RefusedError:
-    """Its result can be seen at any time, and must not be improved by it."""
-    return RefusedError(409, "A blind test keeps its pictures, and each of its votes counts as it was given.")
+    """A blind test's result is visible at any time, so votes must not be changed in the light of it."""
+    return RefusedError(409, "The images and votes of a blind test cannot be changed.")
 
 
-def _tell(place: Place, set: str, progress: Json, client: str | None, pair: str | None) -> None:
-    collecting.tell("voted", place=place, set=set, progress=progress, client=client, pair=pair)
+def _announce(place: Place, set: str, progress: Json, client: str | None, pair: str | None) -> None:
+    collecting.send("voted", place=place, set=set, progress=progress, client=client, pair=pair)

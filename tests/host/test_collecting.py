@@ -197,7 +197,7 @@ def test_the_same_picture_twice_is_left_out_and_said(server: ComfyServer) -> Non
     graph["b"] = {"class_type": "ImageBatch", "inputs": {"image1": ["d", 0], "image2": ["d", 0]}}
     graph["3"]["inputs"] |= {"images": ["b", 0], "prompt": "red dog"}
     outputs = server.run(graph)
-    assert "2 left out" in outputs["3"]["text"][0]
+    assert "2 omitted" in outputs["3"]["text"][0]
     assert len(store_of(server, "twice").groups()[0].images) == 2
 
 
@@ -209,8 +209,8 @@ def test_the_same_picture_twice_is_left_out_and_said(server: ComfyServer) -> Non
         (plain_collected("/nothing"), "not accepted"),
         (plain_collected(".nothing"), "hidden"),
         (plain_collected("a/b/c/nothing"), "more than 3 parts"),
-        (plain_collected("shapes-large-and-dark"), "something else"),
-        (plain_collected("nothing-2", candidates=["2", 1]) | {"2": drawn()["2"]}, "wire both from one node"),
+        (plain_collected("shapes-large-and-dark"), "something other"),
+        (plain_collected("nothing-2", candidates=["2", 1]) | {"2": drawn()["2"]}, "wire both from the same node"),
     ],
 )
 def test_what_cannot_be_collected(graph: Graph, message: str, server: ComfyServer) -> None:
@@ -229,7 +229,7 @@ def test_a_picture_without_a_prompt_is_refused(server: ComfyServer) -> None:
     }
     assert "write it into `prompt`" in refused(server, graph)
     graph["3"]["inputs"]["prompt"] = "black"
-    assert "all the same" in refused(server, graph)
+    assert "identical images" in refused(server, graph)
     graph["e"]["inputs"]["batch_size"] = 65
     assert "at most 64" in refused(server, graph)
     assert not (server.base / "input" / "no-prompt").exists()
@@ -288,7 +288,7 @@ def test_blind_tests_that_cannot_be(server: ComfyServer) -> None:
     several = blind("unmade", aligned=["b", 0])
     several["b"] = {"class_type": "ImageBatch", "inputs": {"image1": ["i", 0], "image2": ["i", 0]}}
     assert "one strength only" in refused(server, several)
-    assert "are the same" in refused(server, blind("unmade", aligned=["2", 0]))
+    assert "are identical" in refused(server, blind("unmade", aligned=["2", 0]))
     assert "do not fit" in refused(server, blind("unmade", prompts="a\nb\nc"))
     for name in ("../unmade", "a/unmade", "", "CON"):
         assert "not accepted" in refused(server, blind(name))

@@ -83,7 +83,7 @@ test("how long ago", () => {
   assert.equal(ago("never", now, "en"), "");
 });
 
-test("one picture per seed, then the seeds again for each strength", () => {
+test("one image per seed, then the seeds again for each strength", () => {
   const base = ["b1", "b2"];
   const aligned = ["b1 at .5", "b2 at .5", "b1 at 1", "b2 at 1"];
   assert.deepEqual(layoutOf(base, aligned), { seeds: 2, strengths: 2 });

@@ -194,7 +194,7 @@ test("a round that opens only after the last vote has arrived is not taken for t
   assert.equal(session.shown.question.pair, "p3");
 });
 
-test("a pair whose pictures did not load is passed over without a vote, and comes again when asked for", async () => {
+test("a pair whose images did not load is passed over without a vote, and comes again when asked for", async () => {
   const server = new Server(2);
   const broken = new Set(["p1"]);
   const { session, queue } = sitting(server, { load: async ({ pair }) => ({ broken: broken.has(pair) }) });
@@ -217,13 +217,13 @@ test("a pair whose pictures did not load is passed over without a vote, and come
   assert.deepEqual([session.state, session.shown.question.pair, session.passed], ["asking", "p1", 0]);
 });
 
-test("pictures that did not load are loaded again on request", async () => {
+test("images that did not load are loaded again on request", async () => {
   let works = false;
   const { session } = sitting(new Server(1), { load: async () => ({ broken: !works }) });
   await session.start();
   works = true;
   await session.reload();
-  assert.equal(session.shown.pictures.broken, false);
+  assert.equal(session.shown.images.broken, false);
   assert.equal(session.vote("left"), true);
 });
 

@@ -13,7 +13,7 @@ test("what lies under the pointer stays there", () => {
   close(under(zoomAt(start, 1.7, 0.4, 0.4), 0.4, 0.4), under(start, 0.4, 0.4));
 });
 
-test("the frame is always full of picture", () => {
+test("the frame is always full of image", () => {
   let view = zoomAt(WHOLE, 4, 0.9, 0.1);
   for (const [dx, dy] of [
     [5, 5],
@@ -29,12 +29,12 @@ test("the frame is always full of picture", () => {
   }
 });
 
-test("a drag by half a frame at double size moves a quarter of the picture", () => {
+test("a drag by half a frame at double size moves a quarter of the image", () => {
   const view = panBy({ scale: 2, x: 0.5, y: 0.5 }, 0.25, -0.5);
   close([view.x, view.y], [0.375, 0.75]);
 });
 
-test("zoom ends at the whole picture and at the largest scale", () => {
+test("zoom ends at the whole image and at the largest scale", () => {
   assert.deepEqual(zoomAt(zoomAt(WHOLE, 3, 0, 0), 0.01), { scale: 1, x: 0.5, y: 0.5 });
   assert.equal(zoomAt(WHOLE, 1000).scale, LARGEST);
 });
@@ -57,7 +57,7 @@ test("the wheel: up is closer, back is exactly back, lines and pixels agree roug
   assert.ok(wheelFactor({ deltaY: -1e6 }) < 2);
 });
 
-test("pictures stand as they are larger: two squares in an upright window above each other", () => {
+test("images stand as they are larger: two squares in an upright window above each other", () => {
   const square = { width: 512, height: 512 };
   assert.equal(stacks({ width: 400, height: 900 }, square, 10), true);
   assert.equal(stacks({ width: 900, height: 400 }, square, 10), false);

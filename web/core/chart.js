@@ -1,8 +1,8 @@
-/** The arithmetic of line charts; ui/chart.js draws. A point is {x, y}; y may be NaN or null, where the line breaks. */
+/** The arithmetic of line charts, drawn by ui/chart.js. A point is {x, y}; the line breaks where y is NaN or null. */
 
 const finite = (value) => typeof value === "number" && Number.isFinite(value);
 
-/** [low, high] of the values, or null without any. One single value gets some room around it. */
+/** [low, high] of the values, or null without any; a single value gets some room around it. */
 export function extent(values) {
   let low = Infinity;
   let high = -Infinity;
@@ -30,7 +30,7 @@ export function ticks(low, high, count = 5) {
   return found;
 }
 
-/** Short texts of an axis' ticks, all in one notation: with a power of ten where they are very small or large. */
+/** Short labels of an axis, all in one notation: exponential if the values are very small or large. */
 export function tickTexts(values) {
   const largest = Math.max(...values.map(Math.abs));
   const step = Math.abs(values[1] - values[0]) || largest || 1;
@@ -51,7 +51,7 @@ export function scale(from, to) {
   return (value) => to[0] + (value - from[0]) * factor;
 }
 
-/** SVG path data; the line breaks where y is no number. A lone point becomes a dot of no length. */
+/** SVG path data; the line breaks where y is not a number. An isolated point becomes a zero-length dot. */
 export function path(points, toX, toY) {
   let data = "";
   let lone = false;
@@ -70,8 +70,8 @@ export function path(points, toX, toY) {
 }
 
 /**
- * Exponential mean over points, started without bias; `span` points weigh about half of it all.
- * What is no number stays a break and leaves the mean alone.
+ * Bias-corrected exponential mean; the last `span` points carry about half of the weight.
+ * A value that is not a number stays a break and does not enter the mean.
  */
 export function smooth(points, span) {
   const keep = 0.5 ** (1 / Math.max(span, 1));
@@ -85,7 +85,7 @@ export function smooth(points, span) {
   });
 }
 
-/** At most two points for each of `columns` stretches, its lowest and its highest, in order: no peak is lost. */
+/** At most two points, the lowest and the highest, for each of `columns` stretches, in order: no peak is lost. */
 export function thin(points, columns) {
   if (points.length <= 2 * columns) return points;
   const kept = [];

@@ -1,17 +1,17 @@
-/** Which picture without the LoRA belongs to which with it: one per seed, then the seeds again for each strength. */
+/** Pairs images without and with the LoRA: one per seed, then all seeds again for each strength. */
 
-/** {seeds, strengths} counted from what the node showed; null where the lists do not fit each other. */
+/** {seeds, strengths}, counted from the images shown; null if the two lists do not fit. */
 export function layoutOf(base, aligned) {
   const fits = base.length > 0 && aligned.length > 0 && aligned.length % base.length === 0;
   return fits ? { seeds: base.length, strengths: aligned.length / base.length } : null;
 }
 
-/** The two pictures for seed number `seed` and strength number `strength`, counted from 0. */
+/** The two images for seed number `seed` and strength number `strength`, counted from 0. */
 export function pairAt(base, aligned, seed, strength) {
   return { before: base[seed], after: aligned[strength * base.length + seed] };
 }
 
-/** Labels for the strengths: those of the widget's text while it still has as many, else their numbers. */
+/** Labels for the strengths: from the widget's text if it has as many, otherwise their ordinals. */
 export function strengthLabels(text, count) {
   const written = String(text ?? "")
     .split(",")

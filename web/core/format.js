@@ -1,6 +1,6 @@
-/** Numbers and times as a person reads them. */
+/** Numbers and times for display. */
 
-/** "1:05" for 65 seconds, "2:03:09" from an hour on. */
+/** "1:05" for 65 seconds; "2:03:09" above an hour. */
 export function clock(seconds) {
   const whole = Math.max(0, Math.round(seconds));
   const two = (value) => String(value).padStart(2, "0");
@@ -8,7 +8,7 @@ export function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
-/** "62%", "62.5%" with a digit; "–" for what is no number. */
+/** "62%", or "62.5%" with one digit; "–" if it is not a number. */
 export function percent(share, digits = 0) {
   return Number.isFinite(share) ? `${(100 * share).toFixed(digits)}%` : "–";
 }

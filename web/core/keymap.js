@@ -1,4 +1,4 @@
-/** Which key does what in the voting dialog. */
+/** The keys of the voting dialog. */
 
 const KEYS = {
   ArrowLeft: "left",
@@ -20,8 +20,8 @@ const SHIFTED = { ArrowLeft: "panLeft", ArrowRight: "panRight", ArrowUp: "panUp"
 const REPEATING = new Set(["zoomIn", "zoomOut", "panLeft", "panRight", "panUp", "panDown"]);
 
 /**
- * The action of a keydown event, or null. Browser and system shortcuts stay theirs; a key held down votes once.
- * Letters count by what is typed, so that they lie where every keyboard layout prints them.
+ * The action of a keydown event, or null. Browser and system shortcuts are left alone; a held key votes once.
+ * Letters are matched by the character typed, so they follow the keyboard layout.
  */
 export function actionOf({ key, ctrlKey, metaKey, altKey, shiftKey, repeat, isComposing }) {
   if (ctrlKey || metaKey || altKey || isComposing) return null;
@@ -29,7 +29,7 @@ export function actionOf({ key, ctrlKey, metaKey, altKey, shiftKey, repeat, isCo
   return repeat && !REPEATING.has(action) ? null : action;
 }
 
-/** True where keys belong to the element itself: text being typed, a value being moved or chosen. */
+/** Does the element use keys itself, as text fields, sliders and selects do? */
 export function takesKeys({ tagName = "", isContentEditable = false } = {}) {
   return isContentEditable || ["INPUT", "TEXTAREA", "SELECT"].includes(tagName.toUpperCase());
 }

@@ -1,19 +1,19 @@
-/** Questions fetched ahead, with their pictures decoded, so that the next pair is there when a vote is given. */
+/** Questions fetched ahead, with their images decoded, so that the next pair is ready when a vote is cast. */
 
-const MOST = 6; // pairs held at once, each of two decoded pictures
+const MOST = 6; // pairs held at once, each of two decoded images
 
 export class Prefetcher {
   #ask;
   #load;
   #ahead;
-  #held = []; // {question, pictures: Promise, ready: pictures or null}
-  #taken = new Set(); // pairs handed out whose vote is not answered yet
+  #held = []; // {question, images: Promise, ready: images or null}
+  #taken = new Set(); // pairs handed out, with their vote not yet confirmed
   #dry = false; // the server had no more
   #asking = null;
 
   /**
    * @param {(count: number, skip: string[]) => Promise<{questions: object[], progress: object}>} ask
-   * @param {(question: object) => Promise<object>} load resolves to the pictures, also if one is broken
+   * @param {(question: object) => Promise<object>} load resolves to the images, even if one is broken
    */
   constructor({ ask, load, ahead = 3, heard = () => {} }) {
     this.#ask = ask;
@@ -22,22 +22,22 @@ export class Prefetcher {
     this.heard = heard;
   }
 
-  /** The next question if it can be shown at once, else null. */
+  /** The next question if it can be shown at once, or null. */
   takeReady() {
     if (!this.#held[0]?.ready) return null;
     const { question, ready } = this.#hand();
-    return { question, pictures: ready };
+    return { question, images: ready };
   }
 
-  /** The next question with its pictures; null if the server has none that are not held or voted on already. */
+  /** The next question with its images; null if the server has no others than those held or voted on. */
   async take() {
     if (!this.#held.length) {
       this.#dry = false;
       await this.fill();
     }
     if (!this.#held.length) return null;
-    const { question, pictures } = this.#hand();
-    return { question, pictures: await pictures };
+    const { question, images } = this.#hand();
+    return { question, images: await images };
   }
 
   #hand() {
@@ -47,24 +47,24 @@ export class Prefetcher {
     return first;
   }
 
-  /** The vote on a pair is answered: from now on the server leaves it out by itself. */
+  /** The vote on a pair is confirmed: from now on the server itself omits the pair. */
   release(pair) {
     this.#taken.delete(pair);
     this.#dry = false;
   }
 
-  /** Put a question in front, shown before or undone; without its pictures they are loaded. */
-  putBack(question, pictures = null) {
+  /** Put a question that was shown before or undone in front; its images are loaded if not given. */
+  putBack(question, images = null) {
     this.#taken.delete(question.pair);
     this.#drop(question.pair);
-    const ready = pictures && { question, pictures: Promise.resolve(pictures), ready: pictures };
+    const ready = images && { question, images: Promise.resolve(images), ready: images };
     this.#held.unshift(ready ?? this.#loading(question));
     if (this.#held.length <= MOST) return;
     this.#held.length = MOST;
-    this.#dry = false; // the server names the others again
+    this.#dry = false; // the server offers the others again
   }
 
-  /** The pair was judged elsewhere: it need not be shown. */
+  /** The pair was judged elsewhere and need not be shown. */
   drop(pair) {
     if (!this.#held.some(({ question }) => question.pair === pair)) return;
     this.#drop(pair);
@@ -72,12 +72,12 @@ export class Prefetcher {
     this.fill().catch(() => {}); // `take` asks again and reports
   }
 
-  /** The pictures of a question, asked for anew. */
+  /** The images of a question, requested again. */
   load(question) {
     return this.#load(question);
   }
 
-  /** Forget what is held: the server's order has changed. */
+  /** Drop what is held: the server's order has changed. */
   reset() {
     this.#held = [];
     this.#dry = false;
@@ -87,7 +87,7 @@ export class Prefetcher {
     this.#held = this.#held.filter((each) => each.question.pair !== pair);
   }
 
-  /** Pairs that the server need not name. */
+  /** Pairs that the server should omit. */
   get skip() {
     return [...this.#held.map(({ question }) => question.pair), ...this.#taken];
   }
@@ -96,7 +96,7 @@ export class Prefetcher {
     return !this.#dry && this.#held.length < this.#ahead;
   }
 
-  /** Ask until enough is held or the server has no more; one request at a time. */
+  /** Ask until enough are held or the server has no more; one request at a time. */
   async fill() {
     if (this.#wanting) this.#asking ??= this.#fill();
     await this.#asking;
@@ -124,8 +124,8 @@ export class Prefetcher {
   }
 
   #loading(question) {
-    const held = { question, pictures: this.#load(question), ready: null };
-    held.pictures.then((pictures) => (held.ready = pictures));
+    const held = { question, images: this.#load(question), ready: null };
+    held.images.then((images) => (held.ready = images));
     return held;
   }
 }

@@ -1,17 +1,17 @@
 /** Votes per minute over the last twenty. */
 
 const KEPT = 20;
-const LONGEST_MS = 30_000; // a longer break counts as this long: a coffee is not slow judging
+const LONGEST_MS = 30_000; // longer pauses count as this long: a coffee break is not slow voting
 
 export class Rate {
   #times = [];
 
-  /** Note a vote at `time`, milliseconds. */
+  /** Record a vote at `time`, in milliseconds. */
   note(time) {
     this.#times = [...this.#times, time].slice(-KEPT);
   }
 
-  /** Take back the newest note, after an undo. */
+  /** Remove the newest vote, after an undo. */
   drop() {
     this.#times = this.#times.slice(0, -1);
   }

@@ -1,4 +1,4 @@
-/** A run as the page knows it: reports by step, from GET /dspo/run and from events alike. */
+/** A run as the page knows it: reports by step, from GET /dspo/run and from events. */
 
 export const CHARTS = [
   { title: "margin", zero: true, series: [{ key: "margin", held: "held_out_margin", name: "training" }] },
@@ -13,14 +13,14 @@ export const CHARTS = [
   },
 ];
 
-/** Both lists as one, by step, without gaps in what is known; a later report adds to an earlier one of its step. */
+/** Both lists merged by step; a later report of a step adds to the earlier one. */
 export function merged(known, more) {
   const bySteps = new Map(known.map((report) => [report.step, report]));
   for (const report of more) bySteps.set(report.step, { ...bySteps.get(report.step), ...report });
   return [...bySteps.values()].sort((a, b) => a.step - b.step);
 }
 
-/** The last step up to which no report is missing: what lies after it is asked for again. */
+/** The last step before the first gap: everything after it is requested again. */
 export function knownUpTo(reports) {
   let last = reports.length ? reports[0].step - 1 : 0;
   if (last > 0) return 0;
@@ -41,7 +41,7 @@ export function lastOf(reports, key) {
   return reports.findLast((report) => Number.isFinite(report[key]))?.[key] ?? null;
 }
 
-/** Seconds to the end by the median of the last steps, or null. */
+/** Seconds to the end, by the median of the last steps, or null. */
 export function secondsLeft({ step, steps, reports }) {
   const recent = reports
     .slice(-30)

@@ -1,9 +1,9 @@
-const REMEMBERED = 3; // pairs whose pictures are kept for undo
+const REMEMBERED = 3; // pairs whose images are kept for undo
 
 /**
- * One sitting of voting: which pair is shown, what was answered. No DOM; `changed` is called when there is news.
+ * One voting session: the pair shown and the votes cast. No DOM; `changed` is called on every change.
  *
- * state: "loading", "asking" (a pair is shown), "done" (every pair is answered), "error" (the server did not answer).
+ * state: "loading", "asking" (a pair is shown), "done" (every pair is answered), "error" (no answer from the server).
  */
 export class VotingSession {
   #queue;
@@ -12,17 +12,17 @@ export class VotingSession {
   #now;
   #newId;
   #seen = new Map(); // pair -> what was shown, the last few, for undo
-  #given = []; // votes of this sitting, {id, answered: Promise of a status}, the newest last
-  #undoing = Promise.resolve(); // undos go one after another
-  #passed = []; // pairs passed over, for their pictures did not load
+  #given = []; // votes of this session, {id, answered: Promise of a status}, newest last
+  #undoing = Promise.resolve(); // undos run one after another
+  #passed = []; // pairs passed over because images could not be loaded
   #shownAt = 0;
-  #turn = 0; // a newer request for the next pair makes an older one void
+  #turn = 0; // a newer request for the next pair cancels an older one
   state = "loading";
-  shown = null; // {question, pictures}
+  shown = null; // {question, images}
   progress = null;
-  last = null; // what the last action was: {kind}, of the texts said_*
+  last = null; // the last action, {kind}, worded by the texts said_*
 
-  /** `looking()`: whether the page can be seen. A pair judged elsewhere is not taken from under a person's eyes. */
+  /** `looking()`: is the page visible? A pair judged elsewhere is not replaced while someone looks at it. */
   constructor({ place, set, client, queue, prefetcher, rate, now, newId, changed, looking = () => true }) {
     Object.assign(this, { place, set, client, rate, looking });
     this.#queue = queue;
@@ -39,7 +39,7 @@ export class VotingSession {
     this.#changed();
   }
 
-  /** Another tab voted on a pair or took that back. */
+  /** Another tab voted on a pair or undid its vote. */
   elsewhere(pair, progress) {
     this.#prefetcher.drop(pair);
     const shown = this.state === "asking" && this.shown.question.pair === pair;
@@ -50,19 +50,19 @@ export class VotingSession {
     this.#advance();
   }
 
-  /** How many pairs were passed over. */
+  /** Number of pairs passed over. */
   get passed() {
     return this.#passed.length;
   }
 
   #mine = ({ body }) => body.place === this.place && body.set === this.set;
 
-  /** Votes on this set that the server has not answered yet. */
+  /** Votes on this set that the server has not yet confirmed. */
   get unsent() {
     return this.#queue.pending(this.#mine).length;
   }
 
-  /** {answered, total, left}, votes on their way counted as answered; null before the first answer. */
+  /** {answered, total, left}, counting unsent votes as answered; null before the first answer. */
   get counts() {
     if (!this.progress) return null;
     const { answered, total } = this.progress;
@@ -75,10 +75,10 @@ export class VotingSession {
     return this.#advance();
   }
 
-  /** Vote on the shown pair: "left", "right", "tie" or "skip". False if there is nothing to vote on. */
+  /** Vote "left", "right", "tie" or "skip" on the shown pair; false if there is nothing to vote on. */
   vote(kind) {
-    if (this.state !== "asking" || (this.shown.pictures.broken && kind !== "skip")) return false;
-    if (this.shown.pictures.broken) return this.#passOver();
+    if (this.state !== "asking" || (this.shown.images.broken && kind !== "skip")) return false;
+    if (this.shown.images.broken) return this.#passOver();
     this.#remember(this.shown);
     this.rate.note(this.#now());
     this.last = { kind };
@@ -113,7 +113,7 @@ export class VotingSession {
     this.#given.push({ id, answered });
   }
 
-  /** What cannot be seen is not judged: nothing is sent, and the pair comes again in the next sitting. */
+  /** A pair that cannot be seen is not judged: nothing is sent, and it returns in the next session. */
   #passOver() {
     this.#passed.push(this.shown.question.pair);
     this.last = { kind: "passed" };
@@ -143,21 +143,21 @@ export class VotingSession {
     this.#show("loading", null);
     this.#undoing = this.#undoing.then(() => this.#takeBack());
     const answer = await this.#undoing;
-    if (interrupted) this.#prefetcher.putBack(interrupted.question, interrupted.pictures);
+    if (interrupted) this.#prefetcher.putBack(interrupted.question, interrupted.images);
     if (answer.progress) this.progress = answer.progress;
     this.last = { kind: answer.status };
     if (answer.status === "undone") {
       this.rate.drop();
       const seen = this.#seen.get(answer.pair);
       this.#seen.delete(answer.pair);
-      if (seen) this.#prefetcher.putBack(seen.question, seen.pictures);
+      if (seen) this.#prefetcher.putBack(seen.question, seen.images);
       else if (answer.question) this.#prefetcher.putBack(answer.question);
       else this.#prefetcher.release(answer.pair);
     } else if (answer.pair) this.#prefetcher.release(answer.pair);
     if (turn === this.#turn) await this.#advance();
   }
 
-  /** The server's answer, or one like it. Without a vote of this sitting the server looks for this page's newest. */
+  /** The server's answer, or its equivalent. Without a vote in this session, the server finds this page's newest. */
   async #takeBack() {
     const newest = this.#given.pop();
     if (newest && (await newest.answered) !== "recorded") return { status: "unrecorded" };
@@ -168,19 +168,19 @@ export class VotingSession {
     }
   }
 
-  /** Ask again after an error, or for the pairs that were passed over. */
+  /** Ask again after an error, or for the pairs passed over. */
   retry() {
     this.#passed.splice(0).forEach((pair) => this.#prefetcher.release(pair));
     this.#queue.kick();
     return this.#advance();
   }
 
-  /** Load the pictures that are shown again. */
+  /** Reload the images shown. */
   async reload() {
     if (this.state !== "asking") return;
     const { question } = this.shown;
-    const pictures = await this.#prefetcher.load(question);
-    if (this.shown?.question === question && this.state === "asking") this.#show("asking", { question, pictures });
+    const images = await this.#prefetcher.load(question);
+    if (this.shown?.question === question && this.state === "asking") this.#show("asking", { question, images });
   }
 
   async #advance() {
@@ -191,11 +191,11 @@ export class VotingSession {
     try {
       let next = await this.#prefetcher.take();
       if (!next) {
-        await this.#queue.idle(this); // a vote that was on its way may have opened the next round
+        await this.#queue.idle(this); // a vote in flight may have opened the next round
         next = await this.#prefetcher.take();
       }
       if (turn === this.#turn) this.#show(next ? "asking" : "done", next);
-      else if (next) this.#prefetcher.putBack(next.question, next.pictures);
+      else if (next) this.#prefetcher.putBack(next.question, next.images);
     } catch (error) {
       if (turn === this.#turn) this.#show("error", null, error);
     }

@@ -1,4 +1,4 @@
-/** A random UUID, version 4. `crypto.randomUUID` is missing where the page comes by plain http from another machine. */
+/** A random UUID, version 4. `crypto.randomUUID` is missing on a page served by plain http from another machine. */
 export function uuid(fill = (bytes) => crypto.getRandomValues(bytes)) {
   const bytes = fill(new Uint8Array(16));
   bytes[6] = (bytes[6] & 0x0f) | 0x40;

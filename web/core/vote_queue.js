@@ -1,16 +1,15 @@
 /**
- * Votes and undos on their way to the server, tried again until they are answered. Those of one set go one at a time,
- * in order; a set that cannot be written holds up no other.
+ * Votes and undos on their way to the server, retried until they are answered. Those of one set are sent one at a time,
+ * in order; a set that cannot be written does not hold up others.
  *
- * An entry is {id, path, body, at}. It lies in the store from `add` until the server answered, so a closed tab or a
- * stopped server loses nothing; the server knows an id that it has seen, so sending twice counts once. A refusal
- * (an error with `permanent`) takes the entry out of the line and into `failed`, where it stays until a person
- * tries again or discards it.
+ * An entry is {id, path, body, at}. It is stored from `add` until the server has answered, so a closed tab or a
+ * stopped server loses nothing; the server recognises ids, so sending twice counts once. A refusal (an error with
+ * `permanent`) moves the entry from its line to `failed`, where it stays until it is retried or discarded by hand.
  */
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 15_000;
-const PATIENCE = 3; // attempts after which a person may give an entry up
+const PATIENCE = 3; // attempts after which an entry may be discarded by hand
 
 const lineOf = ({ place, set }) => JSON.stringify([place, set]);
 
@@ -34,7 +33,7 @@ export class VoteQueue {
     this.#changed = changed;
   }
 
-  /** Take up what an earlier page left behind, oldest first. */
+  /** Resume what an earlier page left behind, oldest first. */
   resume() {
     for (const entry of this.#store.load().sort((a, b) => a.at - b.at)) {
       if (this.pending(({ id }) => id === entry.id).length) continue;
@@ -63,28 +62,28 @@ export class VoteQueue {
     return [...this.#lines.values()].flatMap(({ items }) => items);
   }
 
-  /** An attempt did not reach the server, and none has since. */
+  /** An attempt failed to reach the server, and none has succeeded since. */
   get waiting() {
     return this.#items.some(({ attempts }) => attempts > 0);
   }
 
-  /** Entries tried so often that a person may want to discard them: [{entry, reason}]. */
+  /** Entries tried so often that they may be discarded by hand: [{entry, reason}]. */
   get stuck() {
     return this.#items.filter(({ attempts }) => attempts >= PATIENCE);
   }
 
-  /** Entries not answered yet, those of one set if given. */
+  /** Unanswered entries, of one set if given. */
   pending(belongs = () => true) {
     return this.#items.map(({ entry }) => entry).filter(belongs);
   }
 
-  /** Resolves when nothing is on its way, to one set if given. */
+  /** Resolves when nothing is in flight, for one set if given. */
   async idle(of = null) {
     const lines = () => (of ? [this.#lines.get(lineOf(of))].filter(Boolean) : [...this.#lines.values()]);
     while (lines().length) await Promise.all(lines().map(({ running }) => running));
   }
 
-  /** Try at once: the network is back, or a person asks. */
+  /** Retry at once: the network is back, or the user asks. */
   kick() {
     this.#lines.forEach((line) => line.wake());
   }
@@ -97,7 +96,7 @@ export class VoteQueue {
     return this.add(again);
   }
 
-  /** Give up an entry that was refused or waits. */
+  /** Discard an entry that was refused or is waiting. */
   discard(id) {
     if (!this.#take(id) && !this.#giveUp(id)) return;
     this.#store.remove(id);
@@ -133,7 +132,7 @@ export class VoteQueue {
         pause = FIRST_PAUSE_MS;
         item.done(answer);
       } catch (error) {
-        if (!line.items.includes(item)) continue; // discarded meanwhile
+        if (!line.items.includes(item)) continue; // discarded in the meantime
         if (error?.permanent) this.#refuse(line, item, error);
         else {
           item.attempts += 1;
@@ -145,7 +144,7 @@ export class VoteQueue {
       }
       this.#changed();
     }
-    this.#lines.delete(key); // at once: what is added from now on starts a line of its own
+    this.#lines.delete(key); // at once: later entries start a new line
   }
 
   #leave(line, item) {
@@ -166,8 +165,8 @@ const ORPHAN_MS = 60_000;
 
 /**
  * Entries in localStorage, each under its own key, so that two tabs never overwrite each other's.
- * `load` gives those of `clients`, the pages that this tab has shown, and, after a minute, those of tabs that seem
- * to be gone; if one is not, ids settle it.
+ * `load` returns those of `clients`, the pages this tab has shown, and, after a minute, those of tabs that seem to
+ * be gone; if one is not, the server recognises the ids.
  */
 export function storedEntries(storage, clients, now) {
   return {
@@ -180,7 +179,7 @@ export function storedEntries(storage, clients, now) {
           const entry = JSON.parse(storage.getItem(key));
           if (clients.includes(entry.body.client) || now() - entry.at > ORPHAN_MS) found.push(entry);
         } catch {
-          continue; // not ours, or cut short: nothing to send
+          continue; // not ours, or truncated: nothing to send
         }
       }
       return found;
@@ -189,7 +188,7 @@ export function storedEntries(storage, clients, now) {
       try {
         storage.setItem(PREFIX + entry.id, JSON.stringify(entry));
       } catch {
-        return; // full or forbidden: the queue still holds it for as long as the page lives
+        return; // full or forbidden: the queue keeps it for as long as the page is open
       }
     },
     remove(id) {

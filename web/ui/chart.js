@@ -5,11 +5,11 @@ import { t } from "../texts.js";
 import { h, svg } from "./dom.js";
 
 const MARGIN = { top: 8, right: 10, bottom: 20, left: 50 };
-const SPAN = 12; // steps that half of the smoothed line's weight lies in
+const SPAN = 12; // steps that carry half of the weight of the smoothed line
 
 /**
  * A chart with `draw(series)`; a series is {name, points, held, tone}: `held` are the held-out points, tone 0 or 1 the
- * colour. It follows the width that it is given; `destroy` ends that.
+ * colour. It follows the width of its container until `destroy`.
  */
 export class Chart {
   #series = [];
@@ -17,12 +17,12 @@ export class Chart {
   constructor({ title, range = null, zero = false, height = 150 }) {
     Object.assign(this, { title, range, zero, height });
     this.legend = h("p", { class: "dspo-legend" });
-    this.picture = svg("svg", { class: "dspo-chart", role: "img", height });
-    this.root = h("figure", { class: "dspo-figure" }, h("figcaption", {}, title), this.picture, this.legend);
+    this.svg = svg("svg", { class: "dspo-chart", role: "img", height });
+    this.root = h("figure", { class: "dspo-figure" }, h("figcaption", {}, title), this.svg, this.legend);
     this.observer = new ResizeObserver(() => this.#paint());
     this.observer.observe(this.root);
-    this.picture.addEventListener("pointermove", (event) => this.#point(event));
-    this.picture.addEventListener("pointerleave", () => this.#readout(null));
+    this.svg.addEventListener("pointermove", (event) => this.#point(event));
+    this.svg.addEventListener("pointerleave", () => this.#readout(null));
   }
 
   draw(series) {
@@ -35,7 +35,7 @@ export class Chart {
   }
 
   #paint() {
-    const width = Math.floor(this.picture.getBoundingClientRect().width);
+    const width = Math.floor(this.svg.getBoundingClientRect().width);
     const all = this.#series.flatMap(({ points, held }) => [...points, ...held]);
     const xs = extent(all.map(({ x }) => x));
     if (!width || !xs) return;
@@ -49,8 +49,8 @@ export class Chart {
       y2: this.height - MARGIN.bottom,
       visibility: "hidden",
     });
-    this.picture.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
-    this.picture.replaceChildren(...this.#axes(xs, ys, toY, width), ...this.#lines(toY, width), this.cursor);
+    this.svg.setAttribute("viewBox", `0 0 ${width} ${this.height}`);
+    this.svg.replaceChildren(...this.#axes(xs, ys, toY, width), ...this.#lines(toY, width), this.cursor);
     this.#readout(null);
   }
 
@@ -92,7 +92,7 @@ export class Chart {
   }
 
   #point(event) {
-    const box = this.picture.getBoundingClientRect();
+    const box = this.svg.getBoundingClientRect();
     if (!this.toX || !box.width) return;
     const points = this.#series.flatMap((each) => each.points);
     const near = points.reduce((best, each) => {
@@ -102,7 +102,7 @@ export class Chart {
     this.#readout(near?.x ?? null);
   }
 
-  /** The legend with the values at step x, or the newest ones. */
+  /** The legend with the values at step x, or the latest ones. */
   #readout(x) {
     const at = x ?? Infinity;
     const value = (points) => nearest(points, at === Infinity ? Number.MAX_SAFE_INTEGER : at);
@@ -114,7 +114,7 @@ export class Chart {
     ]);
     const step = x === null ? null : h("span", { class: "dspo-muted" }, `${t("stepAxis")} ${x}`);
     this.legend.replaceChildren(...[...items, step].filter(Boolean));
-    this.picture.setAttribute("aria-label", `${this.title}: ${this.legend.textContent}`);
+    this.svg.setAttribute("aria-label", `${this.title}: ${this.legend.textContent}`);
     if (!this.cursor) return;
     this.cursor.setAttribute("visibility", x === null ? "hidden" : "visible");
     if (x !== null) for (const name of ["x1", "x2"]) this.cursor.setAttribute(name, this.toX(x));

@@ -1,4 +1,4 @@
-/** Pictures without and with the LoRA, compared inside the node. */
+/** Images without and with the LoRA, compared inside the node. */
 import { viewUrl } from "../api.js";
 import { layoutOf, pairAt, strengthLabels } from "../core/compare.js";
 import { t } from "../texts.js";
@@ -36,7 +36,7 @@ export class Comparer {
       this.divider,
     );
     this.swap = h("button", { type: "button", class: "dspo-button small", onclick: () => this.#swap() }, t("swap"));
-    this.seed = picker("picture", () => this.#show());
+    this.seed = picker("image", () => this.#show());
     this.strength = picker("strength", () => this.#show());
     this.modes = MODES.map((mode) =>
       h("button", { type: "button", class: "dspo-button small", onclick: () => this.choose(mode) }, t(mode)),
@@ -51,7 +51,7 @@ export class Comparer {
     this.set([], []);
   }
 
-  /** Take the pictures that the node has shown; `strengths` is the text of its widget. */
+  /** Set the images to compare; `strengths` is the text of the widget. */
   set(base, aligned, strengths = "") {
     const layout = layoutOf(base, aligned);
     this.empty.hidden = Boolean(layout);
@@ -85,7 +85,7 @@ export class Comparer {
     this.view.dataset.shown = this.view.dataset.shown === "before" ? "after" : "before";
   }
 
-  /** The divider goes where the picture is pressed; the graph behind must not move. */
+  /** The divider follows the pointer; the graph behind must not move. */
   #drag(event) {
     event.stopPropagation();
     if (this.mode !== "slider" || !(event.buttons & 1)) return;
@@ -105,7 +105,7 @@ export class Comparer {
 
 const tag = (key) => h("span", { class: `dspo-tag ${key}`, "aria-hidden": "true" }, t(key));
 
-/** A labelled choice that keeps its place when it is filled anew. */
+/** A labelled select that keeps its choice when refilled. */
 function picker(name, changed) {
   const select = h("select", { onchange: changed });
   return {

@@ -1,13 +1,13 @@
-/** A modal dialog that keeps keys and focus to itself. */
+/** A modal dialog that traps keys and focus. */
 import { t } from "../texts.js";
 import { button, h, icon } from "./dom.js";
 
-/** Keys that a dialog sees must not reach ComfyUI, whose shortcuts act on the graph behind it. */
+/** Keys must not reach ComfyUI, whose shortcuts act on the graph behind the dialog. */
 export function keepKeys(root) {
   for (const type of ["keydown", "keyup", "keypress"]) root.addEventListener(type, (event) => event.stopPropagation());
 }
 
-/** The element, or what stands for it in a list that was made anew meanwhile. */
+/** The element, or its replacement in a list that has been rebuilt. */
 function again(element) {
   if (element?.isConnected) return element;
   const name = element?.dataset?.focus;
@@ -17,9 +17,9 @@ function again(element) {
 let counter = 0;
 
 /**
- * Open a dialog with a title. `close` removes it and puts the focus back where it was.
+ * Open a dialog with a title. `close` removes it and restores the focus.
  * @param {{title: string, kind?: string, onkey?: (event) => void, onclose?: () => void}} options
- *   `onkey` sees keydown first and may call preventDefault; Escape closes unless it did.
+ *   `onkey` gets keydown first; Escape closes unless it called preventDefault.
  */
 export function openDialog({ title, kind = "", onkey = () => {}, onclose = () => {} }) {
   const before = document.activeElement;
@@ -37,7 +37,7 @@ export function openDialog({ title, kind = "", onkey = () => {}, onclose = () =>
     close();
   }
 
-  /** The focus falls to the page where the element that had it was disabled or removed; keys are still ours. */
+  /** When the focused element is disabled or removed, the focus falls to the page; the keys are still ours. */
   function stray(event) {
     const top = [...document.querySelectorAll("dialog[open]")].at(-1);
     if (top !== root || root.contains(event.target)) return;

@@ -1,4 +1,4 @@
-/** Elements made by hand: text goes in as text, never as markup. */
+/** Builds elements: text is inserted as text, never as markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,20 +12,20 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** `h("p", {class: "x", onclick: f}, "text", node)`: strings become text nodes; null and false are left out. */
+/** `h("p", {class: "x", onclick: f}, "text", node)`: strings become text nodes; null and false are skipped. */
 export const h = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
 
 export const svg = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
 
-/** A button with a text, a class beside "dspo-button", and what it does. */
+/** A button with a text, an action, and a class besides "dspo-button". */
 export function button(text, onclick, { kind = "", ...attributes } = {}) {
   return h("button", { type: "button", class: `dspo-button ${kind}`.trim(), onclick, ...attributes }, text);
 }
 
 export const icon = (name) => h("i", { class: `pi ${name}`, "aria-hidden": "true" });
 
-/** A progress bar with its label for those who do not see it. */
+/** A progress bar with a label for screen readers. */
 export function bar(share, label) {
   const now = Math.round(100 * share);
   const done = h("span", { style: `width:${now}%` });

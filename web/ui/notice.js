@@ -1,10 +1,10 @@
-/** A small notice with buttons, for what a toast cannot ask. */
+/** A small notice with buttons, which a toast cannot have. */
 import { keepKeys } from "./dialog.js";
 import { button, h } from "./dom.js";
 
 const STAYS_MS = 30_000;
 
-/** Show `text` with an offer; it goes by itself unless it is being used. */
+/** Show `text` with an offer; it disappears by itself unless in use. */
 export function notice(text, yes, act, no) {
   const close = () => root.remove();
   const accept = button(yes, () => (close(), act()), { kind: "primary" });

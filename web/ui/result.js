@@ -1,4 +1,4 @@
-/** What a blind test says. */
+/** Results of blind tests. */
 import * as api from "../api.js";
 import { percent } from "../core/format.js";
 import { t } from "../texts.js";
@@ -7,7 +7,7 @@ import { button, h } from "./dom.js";
 
 const theme = () => (document.body.classList.contains("dark-theme") ? "dark" : "light");
 
-/** The result of a blind test. While pairs are open it is shown only after a person asks for it. */
+/** The result of a blind test; while pairs are open, it is shown only on request. */
 export function resultPanel(set) {
   const root = h("div", { class: "dspo-result", role: "status" }, t("loading"));
   const load = () =>
@@ -35,18 +35,18 @@ function figures(set, result) {
     known && h("p", { class: "dspo-number" }, percent(result.win_rate), h("small", {}, t("winRate"))),
     known && interval(result),
     h("p", { class: "dspo-muted" }, t("wonTiedLost", result)),
-    known && picture(set),
+    known && card(set),
   ].filter(Boolean);
 }
 
-/** The picture with a link that saves it. */
-function picture(set) {
-  const image = h("img", { class: "dspo-result-picture", alt: t("resultPicture") });
-  const save = h("a", { class: "dspo-button", download: `${set.replaceAll("/", "-")}.png` }, t("savePicture"));
-  const root = h("div", { class: "dspo-result-share", hidden: true }, image, save);
-  api.resultPicture(set, theme()).then(
+/** The result as an image, with a link that saves it. */
+function card(set) {
+  const img = h("img", { class: "dspo-result-image", alt: t("resultImage") });
+  const save = h("a", { class: "dspo-button", download: `${set.replaceAll("/", "-")}.png` }, t("saveImage"));
+  const root = h("div", { class: "dspo-result-share", hidden: true }, img, save);
+  api.resultImage(set, theme()).then(
     (source) => {
-      image.src = save.href = source; // lives as long as the page: a person may save it at any time
+      img.src = save.href = source; // never revoked: it may be saved at any time
       root.hidden = false;
     },
     () => root.remove(), // the figures say the same

@@ -1,4 +1,4 @@
-/** The list of votes of a set: look again, change, remove. */
+/** The votes of a set: review, change, remove. */
 import * as api from "../api.js";
 import { changeable } from "../core/blind.js";
 import { ago } from "../core/format.js";
@@ -76,7 +76,7 @@ class Review {
 
   #row(vote) {
     const note = vote.status === "counts" ? t(`outcome_${vote.outcome}`) : t(`status_${vote.status}`);
-    const pictures = vote.images.map((image, n) => this.#picture(vote, image, n + 1));
+    const images = vote.images.map((image, n) => this.#image(vote, image, n + 1));
     const facts = [
       h("span", { class: `dspo-badge ${vote.status} ${vote.outcome}` }, note),
       h("time", { datetime: vote.time }, ago(vote.time, Date.now(), spoken())),
@@ -84,7 +84,7 @@ class Review {
     return h(
       "li",
       { class: `dspo-vote-row ${vote.status}` },
-      h("div", { class: "dspo-pair" }, pictures),
+      h("div", { class: "dspo-pair" }, images),
       h(
         "div",
         { class: "dspo-facts" },
@@ -94,32 +94,32 @@ class Review {
     );
   }
 
-  #picture(vote, image, n) {
+  #image(vote, image, n) {
     const chosen = vote.winner === image && vote.status === "counts";
     const source = api.imageUrl(this.place, this.set, image, THUMBNAIL);
-    const picture = h("img", { src: source, alt: "", loading: "lazy", decoding: "async" });
+    const img = h("img", { src: source, alt: "", loading: "lazy", decoding: "async" });
     const mark = chosen && h("span", { class: "dspo-mark" }, t("winner"));
     const offer = this.place === "blind" ? "" : t("makeWinner");
     const attributes = {
       type: "button",
       class: `dspo-thumb ${chosen ? "chosen" : ""}`,
       "aria-pressed": String(chosen),
-      "aria-label": chosen ? t("winner") : offer || `${t("picture")} ${n}`,
+      "aria-label": chosen ? t("winner") : offer || `${t("image")} ${n}`,
       title: chosen ? "" : offer,
       disabled: !changeable(this.place, vote),
       "data-focus": `${vote.pair}:${n}`,
       onclick: () => !chosen && this.#relabel(vote, image),
     };
-    return h("div", { class: "dspo-pick" }, h("button", attributes, picture, mark), this.#removal(vote, image, n));
+    return h("div", { class: "dspo-pick" }, h("button", attributes, img, mark), this.#removal(vote, image, n));
   }
 
   #removal(vote, image, n) {
-    if (this.place === "blind") return null; // leaving pictures out by taste would bend the result
+    if (this.place === "blind") return null; // removing images by taste would bias the result
     const gone = vote.status === "removed";
     const action = gone ? api.restore : api.remove;
     return button(t(gone ? "restore" : "remove"), () => this.#do(() => action(this.place, this.set, image)), {
       kind: "quiet small",
-      "aria-label": t(gone ? "restorePicture" : "removePicture", { n }),
+      "aria-label": t(gone ? "restoreImage" : "removeImage", { n }),
       "data-focus": `${vote.pair}:${gone ? "restore" : "remove"}:${n}`,
     });
   }

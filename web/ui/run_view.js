@@ -1,4 +1,4 @@
-/** A training run as it goes: curves, previews, time left. Fed by events, rebuilt from the server. */
+/** A live training run: curves, previews, time left. Fed by events, rebuilt from the server. */
 import * as api from "../api.js";
 import { clock, percent } from "../core/format.js";
 import { CHARTS, knownUpTo, lastOf, merged, pointsOf, secondsLeft } from "../core/run_state.js";
@@ -7,7 +7,7 @@ import { Chart } from "./chart.js";
 import { openDialog } from "./dialog.js";
 import { bar, button, h } from "./dom.js";
 
-const ASK_MS = 5000; // events carry the curve's newest point; previews, warnings and what was missed are asked for
+const ASK_MS = 5000; // events carry only the newest point; previews, warnings and missed steps are requested
 
 export class RunView {
   #state = { step: 0, steps: 0, finished: false, stopped: false, reports: [], previews: [], alarm: null };
@@ -30,7 +30,7 @@ export class RunView {
       this.charts.map(({ chart }) => chart.root),
     );
     this.curves.hidden = true;
-    this.pictures = h("div", { class: "dspo-previews" });
+    this.images = h("div", { class: "dspo-previews" });
     this.root = h(
       "div",
       { class: `dspo-run ${large ? "large" : ""}` },
@@ -38,12 +38,12 @@ export class RunView {
       this.head,
       this.empty,
       this.curves,
-      this.pictures,
+      this.images,
     );
     this.#stop.push(
       api.listen("run", (event) => event.run === run && this.#heard(event)),
       api.listen("preview", (event) => event.run === run && this.#preview(event.file)),
-      api.listen("lora_saved", () => this.refresh()), // the last step comes before the file that makes a run finished
+      api.listen("lora_saved", () => this.refresh()), // the last step is reported before the file that completes the run
     );
     this.refresh();
   }
@@ -61,7 +61,7 @@ export class RunView {
       const { reports, ...news } = await api.run(this.run, known);
       this.#state = { ...this.#state, ...news, reports: merged(this.#state.reports, reports) };
       const now = knownUpTo(this.#state.reports);
-      if (now > known && now < news.step && !this.#dead) await this.refresh(); // an answer holds only so many steps
+      if (now > known && now < news.step && !this.#dead) await this.refresh(); // one answer holds a limited number of steps
       this.empty.textContent = t("noCurve");
       if (!this.#dead) this.#draw();
     } catch (error) {
@@ -122,23 +122,23 @@ export class RunView {
   }
 
   #drawPreviews() {
-    const known = new Set([...this.pictures.children].map((each) => each.dataset.file));
+    const known = new Set([...this.images.children].map((each) => each.dataset.file));
     for (const file of this.#state.previews.filter((each) => !known.has(each))) {
       const label = t("previewAt", { step: Number(file.match(/\d+/)?.[0] ?? 0) });
-      const picture = h("img", { src: api.previewUrl(this.run, file), alt: label, loading: "lazy" });
+      const image = h("img", { src: api.previewUrl(this.run, file), alt: label, loading: "lazy" });
       const open = h(
         "button",
-        { type: "button", class: "dspo-preview", onclick: () => openPicture(label, picture.src) },
-        picture,
+        { type: "button", class: "dspo-preview", onclick: () => openImage(label, image.src) },
+        image,
       );
       const caption = h("figcaption", {}, label);
-      this.pictures.prepend(h("figure", { "data-file": file }, open, caption));
+      this.images.prepend(h("figure", { "data-file": file }, open, caption));
     }
   }
 }
 
-function openPicture(title, source) {
-  openDialog({ title, kind: "dspo-picture" }).body.append(h("img", { src: source, alt: title }));
+function openImage(title, source) {
+  openDialog({ title, kind: "dspo-image" }).body.append(h("img", { src: source, alt: title }));
 }
 
 /** The run in a large dialog. */
@@ -148,7 +148,7 @@ export function openRun(run) {
   dialog.body.append(view.root);
 }
 
-/** A run in the sidebar: its state, which `update` sets anew, and its curves while it is open. */
+/** A run in the sidebar: its state, refreshed by `update`, and its curves while open. */
 export function runItem({ run, step, steps, finished, stopped }, open) {
   let view = null;
   const inside = h("div", {});

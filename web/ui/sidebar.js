@@ -59,7 +59,7 @@ export class Sidebar {
     this.#runs.forEach((each) => each.destroy());
   }
 
-  /** Refresh in a moment, once for many events, and not behind an open dialog. */
+  /** Refresh soon, once for many events, and not behind an open dialog. */
   soon() {
     clearTimeout(this.#again);
     const covered = () => document.querySelector("dialog.dspo[open]");
@@ -103,7 +103,7 @@ export class Sidebar {
     if (heir) (this.root.querySelector(`[data-focus="${CSS.escape(focused)}"]`) ?? this.root).focus();
   }
 
-  /** Runs keep their open curves: only when others appear is the list made anew. */
+  /** Keeps the open curves of runs: the list is rebuilt only when new runs appear. */
   #fillRuns(runs) {
     const names = (list) => list.map(({ run }) => run).join("\n");
     if (runs.length && names(runs) === names(this.#runs)) return runs.forEach((each, n) => this.#runs[n].update(each));

@@ -1,24 +1,24 @@
-/** Two pictures to choose from, with zoom and pan of both together and flicker in one place. */
+/** Two images to choose from, zoomed and panned together, or alternating in one place. */
 import { stacks } from "../core/layout.js";
 import { panBy, toggled, transformOf, WHOLE, wheelFactor, zoomAt } from "../core/zoom.js";
 import { t } from "../texts.js";
 import { h, stillness } from "./dom.js";
 
 const SIDES = ["left", "right"];
-const SWAP_MS = 333; // three pictures a second: below the three flashes a second that can harm
+const SWAP_MS = 333; // three images per second: below the three flashes per second that WCAG 2.3.1 allows
 const DRAG_PX = 6;
 const GAP_PX = 14; // as in dspo.css
 
 export class Stage {
   view = WHOLE;
-  flicker = null; // the side that is shown while flickering
+  flicker = null; // the side shown while flickering
   #frames = {};
   #pointers = new Map();
   #dragged = false;
   #timer = 0;
-  #at = [0.5, 0.5]; // where the pointer is, in frame shares
+  #at = [0.5, 0.5]; // the pointer, in shares of the frame
 
-  /** `choose(side)` is called for a click, a tap, Enter or Space on a picture. */
+  /** `choose(side)` is called for a click, a tap, Enter or Space on an image. */
   constructor(choose) {
     this.choose = choose;
     this.caption = h("p", { class: "dspo-stage-caption", hidden: true });
@@ -38,7 +38,7 @@ export class Stage {
     this.observer.disconnect();
   }
 
-  /** Side by side or one above the other, as the pictures are larger. */
+  /** Side by side or stacked, whichever makes the images larger. */
   #arrange() {
     const image = this.root.querySelector("img");
     const { width, height } = this.root.getBoundingClientRect();
@@ -64,14 +64,14 @@ export class Stage {
     return frame;
   }
 
-  /** Show the pictures of a question, whole; null empties the stage. */
-  show(pictures) {
+  /** Show the images of a question, zoomed out; null clears the stage. */
+  show(images) {
     this.stopFlicker();
     for (const side of SIDES) {
-      const image = pictures?.[side];
-      const broken = image?.dataset.broken && h("span", { class: "dspo-broken" }, t("pictureBroken"));
+      const image = images?.[side];
+      const broken = image?.dataset.broken && h("span", { class: "dspo-broken" }, t("imageBroken"));
       this.#frames[side].replaceChildren(...(broken ? [broken] : image ? [image] : []));
-      this.#frames[side].parentElement.disabled = !image || Boolean(pictures.broken);
+      this.#frames[side].parentElement.disabled = !image || Boolean(images.broken);
     }
     this.#look(WHOLE);
     this.#arrange();
@@ -136,7 +136,7 @@ export class Stage {
     this.#look(zoomAt(this.view, span(here) / span(from), middle[0] / box.width, middle[1] / box.height));
   }
 
-  /** F: both in one place, in turn. Where motion is unwanted every call goes on by hand: left, right, off. */
+  /** F: alternate both in one place. With reduced motion, each call advances by hand: left, right, off. */
   toggleFlicker() {
     if (this.flicker && (!stillness() || this.flicker === "right")) return this.stopFlicker();
     if (this.flicker) return this.#flick("right");

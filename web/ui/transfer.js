@@ -1,4 +1,4 @@
-/** Dialogs that bring a folder of pairs in and write a set out. */
+/** Dialogs to import a folder of pairs and to export a set. */
 import * as api from "../api.js";
 import { t } from "../texts.js";
 import { openDialog } from "./dialog.js";
@@ -6,7 +6,7 @@ import { button, h } from "./dom.js";
 
 const LAYOUTS = ["suffix", "subfolders", "ranked", "jsonl", "csv"];
 
-/** One field, one button, and what came of it. `act(value)` resolves to the texts to show. */
+/** One field, one button and the outcome; `act(value)` resolves to the texts to show. */
 function ask({ title, label, field, go, act }) {
   const { body, close } = openDialog({ title, kind: "dspo-narrow" });
   const answer = h("div", { role: "status" });
@@ -39,7 +39,7 @@ export function openExport(place, set) {
   });
 }
 
-/** `done` is called when pairs came in. */
+/** `done` is called when pairs were imported. */
 export function openImport(set, done) {
   const leaf = set.split("/").at(-1);
   ask({

@@ -11,11 +11,12 @@ import { shared } from "../studio.js";
 import { t } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { bar, button, h } from "./dom.js";
-import { loadPair } from "./pictures.js";
+import { loadPair } from "./images.js";
 import { resultPanel } from "./result.js";
 import { Stage } from "./stage.js";
+import { troubles } from "./trouble.js";
 
-const HELD_MS = 350; // F pressed for longer than this flickers only while it is held
+const HELD_MS = 350; // F pressed for longer than this flickers only while held
 const HELP = [
   ["←", "left"],
   ["→", "right"],
@@ -39,7 +40,7 @@ const BAR = [
   ["help", "?"],
 ];
 
-/** Open the dialog on a set; `closed` is called when it goes. */
+/** Open the dialog on a set; `closed` is called when it closes. */
 export function openVoting(place, set, closed = () => {}) {
   return new Voting(place, set, closed);
 }
@@ -144,7 +145,7 @@ class Voting {
     this.#pressed();
   }
 
-  /** Escape first ends what lies over the pictures. */
+  /** Escape first closes what covers the images. */
   #closeOverlay() {
     if (!this.helpPanel.hidden) this.helpPanel.hidden = true;
     else if (this.stage.flicker) this.stage.stopFlicker();
@@ -153,7 +154,7 @@ class Voting {
     return true;
   }
 
-  /** Do what a key or a button says. */
+  /** Perform the action of a key or button. */
   act(action) {
     const { stage, session } = this;
     const others = {
@@ -184,13 +185,13 @@ class Voting {
     const done = state === "done";
     if (this.#drawn !== shown) {
       this.#drawn = shown;
-      this.stage.show(shown?.pictures);
+      this.stage.show(shown?.images);
       if (shown) this.prompt.textContent = shown.question.prompt || t("noPrompt");
       this.#pressed();
     }
     this.wait.hidden = state !== "loading";
     for (const action of ["left", "right", "tie"])
-      this.buttons[action].disabled = state !== "asking" || shown.pictures.broken;
+      this.buttons[action].disabled = state !== "asking" || shown.images.broken;
     this.buttons.skip.disabled = state !== "asking";
     this.said.textContent = last ? t(`said_${last.kind}`) : "";
     this.#drawCounter();
@@ -217,66 +218,12 @@ class Voting {
   }
 
   #drawTrouble() {
-    const { queue, session } = this;
-    const lines = queue.failed.map((entry) =>
-      h(
-        "p",
-        {},
-        t("refused", { reason: entry.refused }),
-        this.#again(entry),
-        button(t("discard"), () => queue.discard(entry.id), { kind: "quiet" }),
-      ),
-    );
-    for (const { entry, reason } of queue.stuck)
-      lines.push(
-        h(
-          "p",
-          {},
-          t("stuck", { set: entry.body.set, reason }),
-          button(t("discard"), () => queue.discard(entry.id), { kind: "quiet" }),
-        ),
-      );
-    if (session.state === "asking" && session.shown.pictures.broken)
-      lines.push(
-        h(
-          "p",
-          {},
-          t("picturesBroken"),
-          button(t("tryAgain"), () => session.reload(), { kind: "quiet" }),
-        ),
-      );
-    const count = queue.pending().length;
-    if (queue.waiting && count) {
-      const text = count === 1 ? t("unsentOne") : t("unsent", { count });
-      lines.push(
-        h(
-          "p",
-          {},
-          text,
-          button(t("tryAgain"), () => queue.kick(), { kind: "quiet" }),
-        ),
-      );
-    } else if (session.state === "error") {
-      const reason = session.error?.permanent ? session.error.message : t("serverSilent");
-      lines.push(
-        h(
-          "p",
-          {},
-          reason,
-          button(t("tryAgain"), () => session.retry(), { kind: "quiet" }),
-        ),
-      );
-    }
+    const lines = troubles(this.queue, this.session);
     const key = lines.map((line) => line.textContent).join("\n");
-    // A screen reader reads an alert whenever it is filled: only what is new goes in.
+    // A screen reader reads an alert whenever it changes: insert only what is new.
     if (key !== this.trouble.dataset.key) this.trouble.replaceChildren(...lines);
     this.trouble.dataset.key = key;
     this.trouble.hidden = !lines.length;
-  }
-
-  #again(entry) {
-    const again = () => this.queue.retry(entry.id).catch(() => {});
-    return button(t("tryAgain"), again, { kind: "quiet" });
   }
 
   #finish() {

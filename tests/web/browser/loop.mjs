@@ -4,7 +4,7 @@
  *
  *   URL_=... CHROMIUM=... NODE_PATH=... GRAPHS=graphs.json node tests/web/browser/loop.mjs
  *
- * GRAPHS: {name: workflow in API format} for each of PARTS (all, if not given). Also read: SHOTS (a folder for pictures
+ * GRAPHS: {name: workflow in API format} for each of PARTS (all, if not given). Also read: SHOTS (a folder for images
  * of the screen), VUE (Nodes 2.0).
  */
 import fs from "node:fs";
@@ -49,7 +49,7 @@ async function until(read, fits, seconds = 10) {
 
 const progress = async (page, place, set) => (await served(page, `next?${query({ place, set, count: 1 })}`)).progress;
 
-/** Check a view with axe, and take its picture, in both themes and at both sizes. */
+/** Check a view with axe, and take its image, in both themes and at both sizes. */
 async function look(page, name, selector) {
   for (const theme of ["light", "dark"]) {
     await page.evaluate((value) => window.app.extensionManager.setting.set("Comfy.ColorPalette", value), theme);
@@ -161,7 +161,7 @@ async function listed(page) {
   expect("a folder of pairs is named as one", folder === "labelled folder", folder);
 }
 
-/** A picture out of the set and back, by click. */
+/** Remove an image from the set and restore it, by clicks. */
 async function review(page) {
   const before = await progress(page, "sets", "loop");
   await page.locator('[data-focus="review:sets:loop"]').click();
@@ -170,7 +170,7 @@ async function review(page) {
   await row.locator('[data-focus$=":remove:1"]').click();
   await removed.first().waitFor();
   const without = await progress(page, "sets", "loop");
-  expect("a removed picture takes its pairs along", without.total === before.total - 3, [before, without]);
+  expect("a removed image takes its pairs along", without.total === before.total - 3, [before, without]);
   await look(page, "review", ".dspo-review");
   await removed.first().locator('[data-focus*=":restore:"]:visible').first().click();
   await removed.first().waitFor({ state: "detached" });
@@ -181,8 +181,8 @@ async function review(page) {
 
 /** Wait until so many previews can be seen, below the curves as they are. */
 async function previews(page, count) {
-  const pictures = page.locator(".dspo-run .dspo-preview img");
-  await pictures.nth(count - 1).waitFor({ state: "attached", timeout: RUN_MS });
+  const images = page.locator(".dspo-run .dspo-preview img");
+  await images.nth(count - 1).waitFor({ state: "attached", timeout: RUN_MS });
   await page.locator(".dspo-previews").scrollIntoViewIfNeeded();
   await page.waitForFunction(
     (wanted) =>
@@ -258,7 +258,7 @@ async function compare(page) {
   const source = () => view.locator("img").first().getAttribute("src");
   const first = await source();
   await page.locator(".dspo-compare select").last().selectOption({ index: 1 });
-  expect("another strength is another picture", (await source()) !== first, first);
+  expect("another strength is another image", (await source()) !== first, first);
   await look(page, "compare", ".dspo-compare");
   await page.locator(".dspo-modes button", { hasText: "Flicker" }).click();
   const faces = new Set();
@@ -294,7 +294,7 @@ async function blind(page) {
   for (let n = 0; !(await page.locator(".dspo-end:visible").count()); n++)
     await answer(page, KEYS[n % KEYS.length], report.blind);
   await page.locator(".dspo-number").waitFor();
-  await page.locator(".dspo-result-picture").waitFor();
+  await page.locator(".dspo-result-image").waitFor();
   const { set } = (await served(page, "sets")).sets.find(({ place }) => place === "blind");
   const result = await served(page, `result?${query({ place: "blind", set })}`);
   const [number, verdict, interval] = await Promise.all(

@@ -132,7 +132,7 @@ export async function axe(page, selector) {
   }, selector);
 }
 
-/** Milliseconds from a key until another picture has been painted. */
+/** Milliseconds from a key until another image has been painted. */
 export function paintTime(page, key) {
   return page.evaluate(async (pressed) => {
     const source = () => document.querySelector(".dspo-choice.left img")?.src;

@@ -4,7 +4,7 @@
  *   URL_=http://127.0.0.1:8188 CHROMIUM=/usr/bin/chromium NODE_PATH=.../node_modules node tests/web/browser/panel.mjs
  *
  * It votes: the server needs a collected set with at least MOST + 8 open pairs, named by SET, or else the first one
- * that has them. Also read: MOST (votes timed, 20), SHOTS (a folder for pictures of the screen), VUE (Nodes 2.0), LOCALE.
+ * that has them. Also read: MOST (votes timed, 20), SHOTS (a folder for images of the screen), VUE (Nodes 2.0), LOCALE.
  */
 import path from "node:path";
 import { axe, openPanel, paintTime, ready, withPage } from "./page.mjs";
@@ -58,14 +58,14 @@ async function votesAndUndo(page, set) {
   await page.keyboard.press("ArrowRight");
   expect("one vote reaches the server", (await answered(page, set, start + 1)) === start + 1);
   const { votes } = await served(page, `history?${query({ place: "sets", set, limit: 1 })}`);
-  expect("the right picture won", votes[0].winner === right && votes[0].images.includes(left), votes[0]);
+  expect("the right image won", votes[0].winner === right && votes[0].images.includes(left), votes[0]);
   await asking(page);
   await page.keyboard.press("u");
   expect("undo reaches the server", (await answered(page, set, start)) === start);
   await asking(page);
   expect("undo shows the pair again", (await shown(page)).join() === [left, right].join(), await shown(page));
   await page.locator(".dspo-choice.left").click();
-  expect("a click on a picture votes", (await answered(page, set, start + 1)) === start + 1);
+  expect("a click on an image votes", (await answered(page, set, start + 1)) === start + 1);
   await asking(page);
   await page.keyboard.press("ArrowDown");
   await asking(page);
@@ -174,7 +174,7 @@ async function review(page, set) {
     image,
   );
   const { votes, total } = await history();
-  expect("a click on the other picture relabels", total === before.total + 1 && votes[0].winner === image, votes);
+  expect("a click on the other image relabels", total === before.total + 1 && votes[0].winner === image, votes);
   await shot(page, "review");
   const found = await axe(page, ".dspo-review");
   await page.keyboard.press("Escape");

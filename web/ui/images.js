@@ -1,9 +1,9 @@
-/** Pictures loaded and decoded before they are needed. */
+/** Images, loaded and decoded before they are needed. */
 import { imageUrl } from "../api.js";
 
 const AGAIN_MS = 700;
 
-/** An <img> that is ready to be painted; `dataset.broken` marks one that cannot be, tried twice. */
+/** An <img> ready to be painted; `dataset.broken` marks one that failed to load twice. */
 async function decoded(urlOf) {
   const first = await attempted(urlOf());
   if (!first.dataset.broken) return first;
@@ -24,7 +24,7 @@ async function attempted(url) {
   return image;
 }
 
-/** Both pictures of a question: {left, right, broken}. */
+/** Both images of a question: {left, right, broken}. */
 export async function loadPair(place, set, question) {
   const [left, right] = await Promise.all(
     [question.left, question.right].map((name) => decoded((attempt) => imageUrl(place, set, name, undefined, attempt))),

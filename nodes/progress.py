@@ -1,4 +1,4 @@
-"""What a training tells the page while it runs."""
+"""What a training reports to the page while it runs."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from server import PromptServer
 from ..dspo_train.training.trainer import StepReport
 from .setting_inputs import in_graph
 
-SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "pairs_per_second")  # to an open page
+SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "pairs_per_second")  # on an open page
 HELD_OUT = tuple(f"held_out_{name}" for name in ("margin", "accuracy", "winner_change", "loser_change"))
 
 log = logging.getLogger("dspo")
 
 
-class Teller:
-    """Tells the page how far we are, and hears of Cancel: each call raises core's exception for it.
+class Progress:
+    """Reports progress to the page; after Cancel, each call raises core's exception for it.
 
     Attributes:
-        what: is encoded: pairs or images.
+        what: what is encoded: "pairs" or "images".
     """
 
     def __init__(self, node_id: str, run: str, steps: int, what: str = "pairs") -> None:
         self.node_id, self.run, self.steps, self.what = node_id, run, steps, what
         self.bar: comfy.utils.ProgressBar | None = None
         self.notes: list[str] = []
-        self.pace: float | None = None  # seconds a step, smoothed
+        self.pace: float | None = None  # seconds per step, smoothed
         self.held_out = ""  # the last measurement
 
     def note(self, text: str) -> None:
@@ -45,11 +45,11 @@ class Teller:
     def check_cancel(self, done: int, total: int) -> None:
         mm.throw_exception_if_processing_interrupted()
 
-    def step(self, report: StepReport, preview: Image.Image | None, told: Sequence[str] = ()) -> None:
-        """Two lines of text, short enough for a narrow node, and one event; a preview where there is one.
+    def step(self, report: StepReport, preview: Image.Image | None, notes: Sequence[str] = ()) -> None:
+        """Two lines of text, short enough for a narrow node, and one event; and a preview, if there is one.
 
         Args:
-            told: the run's own warnings so far, which it has logged.
+            notes: the run's own warnings so far, already logged.
         """
         self.pace = report.seconds if self.pace is None else 0.9 * self.pace + 0.1 * report.seconds
         left = 0.0 if report.stopped else self.pace * (self.steps - report.step)
@@ -61,12 +61,12 @@ class Teller:
             f"margin {report.margin:+.2e} · accuracy {report.accuracy:.0%}{self.held_out}",
         ]
         if report.stopped:
-            lines.append("Stopped early, as the held-out pairs showed nothing better: the best step becomes the LoRA")
+            lines.append("Stopped early: the held-out pairs improved no further. The best step becomes the LoRA")
         shown = {name: getattr(report, name) for name in SHOWN}
         self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown, **measured})
         if preview is not None:
             self._send("preview", {"file": f"step-{report.step:06d}.png"})
-        self._show([*lines, *(f"Note: {in_graph(text)}" for text in told)], report.step, self.steps, preview)
+        self._show([*lines, *(f"Note: {in_graph(text)}" for text in notes)], report.step, self.steps, preview)
 
     def _send(self, event: str, values: dict[str, Any]) -> None:
         PromptServer.instance.send_sync(f"dspo.{event}", {"run": self.run, **values})
