@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import config, foretell, write_base, write_pairs
+from tiny_runs import config, foretell, train_and_cut, write_base, write_pairs
 
 from dspo_train import objectives
 from dspo_train.config import TrainConfig
@@ -29,7 +29,7 @@ from dspo_train.runs.folder import RunFolder
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
 
-HELD = {"share": 0.5, "draws": 4, "every": 2}
+HELD = {"share": 0.5, "draws": 2, "every": 2}
 FORETOLD = (0.75, 0.5)  # accuracies at steps 2 and 4: with a patience of 1 the run is over
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -78,22 +78,17 @@ Wholes = Callable[[str], tuple[Path, list[dict[str, Any]]]]
 def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Wholes:
     """The uninterrupted run with an option, trained once for all tests: its folder and its reports.
 
-    `cut/x` beside the folder is a copy from when step 3 was checkpointed and reported: what a crash then would leave.
+    `cut/x` beside it is its folder as it was after step 3.
     """
 
     @cache
     def trained(name: str) -> tuple[Path, list[dict[str, Any]]]:
         out = tmp_path_factory.mktemp("whole") / "x"
-        seen = []
         with pytest.MonkeyPatch.context() as patch:
             if name == "early stop":
                 foretell(patch, *FORETOLD)
-            with open_session(Job(world / "base", world / "pairs", out, option(name))) as session:
-                for report in session.reports():
-                    seen.append(report.flat())
-                    if report.step == STOP:
-                        shutil.copytree(out, out.parent / "cut" / "x")
-        return out, seen
+            task = Job(world / "base", world / "pairs", out, option(name))
+            return out, [report.flat() for report in train_and_cut(task, STOP, out.parent / "cut" / "x")]
 
     return trained
 
@@ -342,7 +337,7 @@ def test_the_file_tells_what_was_trained(world: Path, tmp_path: Path):
     settings = config(
         objective="diffusion_dpo",
         loss={"sharpness": 3.0, "sft_mix": 0.25},
-        held_out={"share": 0.5, "draws": 4, "every": 1},
+        held_out={"share": 0.5, "draws": 2, "every": 1},
         keep="best",
         steps=3,
     )
@@ -381,9 +376,7 @@ def test_a_whole_unet_is_written_as_a_checkpoint(world: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("settings", [{"method": "full"}, {"moving_reference": 0.9}])
-def test_refining_goes_with_a_fixed_reference(
-    world: Path, tmp_path: Path, settings: dict[str, Any], whole_run: Wholes
-):
+def test_refining_goes_with_a_fixed_reference(world: Path, tmp_path: Path, settings: dict[str, Any], whole_run: Wholes):
     job = Job(
         world / "base",
         world / "pairs",
