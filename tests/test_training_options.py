@@ -29,7 +29,7 @@ from dspo_train.runs.folder import RunFolder
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
 
-HELD = {"share": 0.5, "draws": 2, "every": 2}
+HELD = {"share": 0.5, "draws": 4, "every": 2}
 FORETOLD = (0.75, 0.5)  # accuracies at steps 2 and 4: with a patience of 1 the run is over
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -189,15 +189,15 @@ def test_automatic_sharpness_follows_the_margin(world: Path, tmp_path: Path):
         assert next(session.reports()).sharpness == 1.0
 
 
-def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path):
-    with open_session(Job(world / "base", world / "pairs", tmp_path / "run", config(held_out=HELD))) as session:
+def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path, whole_run: Wholes):
+    with open_session(Job(world / "base", world / "pairs", tmp_path / "run", option("held out"))) as session:
         assert session.data.bank is not None
         trained = {pair.caption for pair in session.data.source.pairs}  # type: ignore[union-attr]
         held = {pair.caption for pair in session.data.bank.source.pairs}
         assert trained and held and not trained & held
-        reports = [report.flat() for report in session.reports()]
+    folder, reports = whole_run("held out")
     assert [r["step"] for r in reports if "held_out_accuracy" in r] == [2, 4, 6]
-    lines = [json.loads(line) for line in (tmp_path / "run" / "reports.jsonl").read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in (folder / "reports.jsonl").read_text("utf-8").splitlines()]
     assert lines == reports
 
 
@@ -337,7 +337,7 @@ def test_the_file_tells_what_was_trained(world: Path, tmp_path: Path):
     settings = config(
         objective="diffusion_dpo",
         loss={"sharpness": 3.0, "sft_mix": 0.25},
-        held_out={"share": 0.5, "draws": 2, "every": 1},
+        held_out={"share": 0.5, "draws": 4, "every": 1},
         keep="best",
         steps=3,
     )

@@ -99,13 +99,12 @@ def test_the_file_tells_of_the_pictures(world: Path, tmp_path: Path):
 
 
 def test_swapped_labels_are_the_folders_exchanged(world: Path, tmp_path: Path):
-    exchanged = tmp_path / "world"
-    write_base(exchanged / "base")
     for side, other in (("liked", "disliked"), ("disliked", "liked")):
-        shutil.copytree(world / "opinions" / side, exchanged / "opinions" / other)
-    train(job(world, tmp_path / "given", {**KTO, "steps": 2}))
+        shutil.copytree(world / "opinions" / side, tmp_path / "opinions" / other)
+    given = job(world, tmp_path / "given", {**KTO, "steps": 2})
+    train(given)
     train(job(world, tmp_path / "swapped", {**KTO, "steps": 2, "labels": "swapped"}))
-    train(job(exchanged, tmp_path / "exchanged", {**KTO, "steps": 2}))
+    train(dataclasses.replace(given, out=tmp_path / "exchanged", pairs=tmp_path / "opinions"))
     assert same(tmp_path / "swapped", tmp_path / "exchanged")
     assert not same(tmp_path / "given", tmp_path / "swapped")
 
