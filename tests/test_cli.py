@@ -154,14 +154,13 @@ def test_inspect_of_a_folder_with_defects(tmp_path, capsys):
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_a_single_file_trains_like_its_folder(world, tmp_path, family):
     """The original layout, with the tokenizer from a folder, gives the weights that the diffusers folder gives."""
-    write_base(tmp_path / "base", family)
-    write_single_file(tmp_path / "base.safetensors", family)
-    vocabulary = ["--tokenizer", str(tmp_path / "base" / "tokenizer")]
-    for base, out in (("base", "a/lora"), ("base.safetensors", "b/lora")):
-        arguments = train(world, out)
-        arguments[arguments.index("--base") + 1] = str(tmp_path / base)
+    base = world / {"sd15": "base", "sdxl": "xl"}[family]
+    file = write_single_file(tmp_path / "base.safetensors", family)
+    for model, out in ((base, "a/lora"), (file, "b/lora")):
+        arguments = train(world, out, "--tokenizer", str(base / "tokenizer"))
+        arguments[arguments.index("--base") + 1] = str(model)
         arguments[arguments.index("--out") + 1] = str(tmp_path / out)
-        assert main([*arguments, *vocabulary]) == OK
+        assert main(arguments) == OK
     folder, single = (load_file(tmp_path / out / "lora" / "lora.safetensors") for out in ("a", "b"))
     assert folder.keys() == single.keys()
     for key, value in folder.items():

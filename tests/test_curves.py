@@ -179,10 +179,10 @@ def test_few_and_broken_measurements_have_a_curve_too(reports: list[dict[str, fl
 def test_a_hundred_thousand_points_are_quick_and_keep_their_spike():
     values = np.zeros(100_000)
     values[61_803] = 1.0
-    started = time.perf_counter()
+    started = time.process_time()
     line = Line("x", np.arange(100_000.0), values, LIGHT.series[0])
     picture = draw_charts([[Chart("x", (line,), y_limits=(-0.1, 1.1))]])
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     left, right = 84, 1200 - 40
     column = round(left + (right - left) * 61_803 / 99_999)
     upper = picture.crop((column - 3, 200, column + 4, 400))

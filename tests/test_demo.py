@@ -38,6 +38,7 @@ def test_the_whole_demonstration(tmp_path):
     assert verdict.fit_before > 0.9
 
 
+@pytest.mark.slow
 def test_a_small_demonstration_leaves_everything_on_disk(tmp_path, monkeypatch):
     """Two candidates, so one pair, of each of 4 captions; one may be left out, where an image shows nothing."""
     monkeypatch.setattr(run, "captions", lambda: captions()[::12])

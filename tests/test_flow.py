@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from tiny_runs import config, write_base, write_pairs
+from tiny_runs import config, train_and_cut, write_base, write_pairs
 
 from dspo_train.config import TrainConfig
 from dspo_train.models.base import load_base
@@ -38,11 +37,9 @@ def job(inputs: tuple[Path, Path], out: Path, settings: TrainConfig) -> Job:
     return Job(inputs[0], inputs[1], out, settings)
 
 
-def train(job: Job, stop_after: int | None = None) -> list[dict[str, object]]:
-    with open_session(job) as session, closing(session.reports()) as reports:
-        for report in reports:
-            if report.step == stop_after:
-                break
+def train(job: Job) -> list[dict[str, object]]:
+    with open_session(job) as session:
+        list(session.reports())
         return session.folder.reports()
 
 
@@ -65,19 +62,20 @@ def test_the_same_objectives_train_it(inputs, tmp_path, objective):
 def test_a_stopped_run_goes_on_to_the_same_bits_and_the_same_held_out_figures(inputs, tmp_path):
     settings = config(
         steps=6,
+        save_every=3,
         held_out={"share": 0.4, "every": 2, "draws": 4},
         keep="best",
         loss={"min_snr": 5.0},
         data={"resolution": 64, "bucket_step": 16, "least_noise": 0.1, "most_noise": 0.9},
     )
-    whole = train(job(inputs, tmp_path / "a" / "run", settings))
-    part = job(inputs, tmp_path / "b" / "run", settings)
-    assert len(train(part, stop_after=3)) == 3
+    whole, part = (job(inputs, tmp_path / side / "run", settings) for side in "ab")
+    reports = [report.flat() for report in train_and_cut(whole, 3, part.out)]
+    assert len((part.out / "reports.jsonl").read_text(encoding="utf-8").splitlines()) == 3
     resumed = train(part)
-    measured = [{k: v for k, v in report.items() if k not in ("seconds", "pairs_per_second")} for report in whole]
+    measured = [{k: v for k, v in report.items() if k not in ("seconds", "pairs_per_second")} for report in reports]
     again = [{k: v for k, v in report.items() if k not in ("seconds", "pairs_per_second")} for report in resumed]
     assert measured == again
-    quarters = whole[-1]["held_out_quarters"]
+    quarters = reports[-1]["held_out_quarters"]
     assert isinstance(quarters, list) and all(quarter["drift"] > 0 for quarter in quarters)  # each quarter is hit
     first, second = (tensors(tmp_path / side / "run" / "run.safetensors") for side in "ab")
     assert first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)

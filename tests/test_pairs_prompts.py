@@ -161,9 +161,9 @@ def test_a_crafted_graph_cannot_hang_the_scan():
     graph = {
         str(n): node("Combine", conditioning_1=[str(n + 1), 0], conditioning_2=[str(n + 1), 0]) for n in range(100, 140)
     }
-    start = time.perf_counter()
+    start = time.process_time()
     positive_prompt({**REST, **graph, "3": sampler(("100", 0))})
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from dspo_train.evaluate.scorers import large_and_dark, look
 from dspo_train.exceptions import ConfigError, DatasetError
 from dspo_train.images.decode import load_rgb
 from dspo_train.pairs import scan_pairs
+from dspo_train.runs import previews
 from dspo_train.runs.job import Job
 from dspo_train.runs.previews import Previewer
 from dspo_train.runs.session import open_session
@@ -82,7 +83,8 @@ def test_the_example_set_is_labelled_by_its_taste(tmp_path):
     assert all(better.shape == worse.shape and better.color == worse.color for better, worse in scenes(5))
 
 
-def test_previews_show_the_base_beside_the_lora_and_do_not_touch_the_training(tmp_path):
+def test_previews_show_the_base_beside_the_lora_and_do_not_touch_the_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(previews, "STEPS", 3)
     base, pairs = write_base(tmp_path / "base"), write_pairs(tmp_path / "pairs")
     losses = []
     for name in ("with", "without"):

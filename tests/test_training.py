@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from tiny_runs import config, flags, write_base, write_pairs
+from tiny_runs import config, flags, train_and_cut, write_base, write_pairs
 
 from dspo_train import files
 from dspo_train.config import TrainConfig
@@ -69,9 +69,9 @@ def figures(report: StepReport) -> dict[str, float]:
 
 @pytest.fixture(scope="module")
 def whole(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[StepReport]]:
-    """A run that nothing interrupted."""
+    """A run that nothing interrupted. `cut/taste` beside its folder is that as it was after step 4."""
     out = tmp_path_factory.mktemp("whole") / "taste"
-    return out, run(job(inputs, out))
+    return out, train_and_cut(job(inputs, out), 4, out.parent / "cut" / "taste")
 
 
 def test_a_run_folder_holds_it_all(inputs, whole):
@@ -131,13 +131,12 @@ def test_a_finished_run_is_not_trained_again(inputs, whole):
 def test_dropout_resumes_bit_identically_and_leaves_the_global_generator_alone(inputs, tmp_path):
     changes = {"lora": {"rank": 2, "alpha": 2, "dropout": 0.3}, "steps": 4}
     torch.manual_seed(11)
-    run(job(inputs, tmp_path / "a", **changes))
+    train_and_cut(job(inputs, tmp_path / "a", **changes), 2, tmp_path / "b")
     after = torch.rand(3)
     torch.manual_seed(11)
     assert torch.equal(torch.rand(3), after)
-    run(job(inputs, tmp_path / "b", **changes), stop_after=1)
     torch.manual_seed(5)
-    run(job(inputs, tmp_path / "b", **changes))
+    assert [report.step for report in run(job(inputs, tmp_path / "b", **changes))] == [3, 4]
     assert same(result(tmp_path / "a"), result(tmp_path / "b"))
     run(job(inputs, tmp_path / "c", steps=4))
     assert not same(result(tmp_path / "a"), result(tmp_path / "c"))  # dropout did act
@@ -202,14 +201,14 @@ class TestRefining:
     def test_the_reference_is_the_frozen_lora_also_after_a_resume(self, inputs, whole, tmp_path):
         first = whole[0] / "taste.safetensors"
         task = job(inputs, tmp_path / "more", refine=first, steps=4)
-        reports = run(task, stop_after=2)
+        twin = dataclasses.replace(task, out=tmp_path / "twin" / "more")
+        reports = train_and_cut(twin, 2, task.out)
         assert reports[0].margin == 0  # policy and reference start as the same LoRA
         assert reports[0].drift == 0
         assert (tmp_path / "more" / "reference.safetensors").read_bytes() == first.read_bytes()
         rest = run(task)
         assert rest[0].drift > 0  # the reference did not become the half-trained policy
-        run(dataclasses.replace(task, out=tmp_path / "twin" / "more"))
-        assert same(result(tmp_path / "more"), result(tmp_path / "twin" / "more"))
+        assert same(result(task.out), result(twin.out))
 
     def test_another_reference_is_refused_on_resume(self, inputs, whole, tmp_path):
         first = tmp_path / "first.safetensors"
@@ -240,7 +239,7 @@ class TestRefining:
 class TestDamage:
     def test_a_damaged_last_checkpoint_is_made_again(self, inputs, whole, tmp_path):
         out = tmp_path / "taste"
-        run(job(inputs, out), stop_after=4)
+        shutil.copytree(whole[0].parent / "cut" / "taste", out)
         state = out / "checkpoints" / "step-000004" / "state.safetensors"
         state.write_bytes(state.read_bytes()[:-100])
         assert run(job(inputs, out))[0].step == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -15,7 +16,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import config, foretell, write_base, write_pairs
+from tiny_runs import config, foretell, train_and_cut, write_base, write_pairs
 
 from dspo_train import objectives
 from dspo_train.config import TrainConfig
@@ -69,12 +70,16 @@ def result(out: Path) -> dict[str, torch.Tensor]:
     return load_file(out / f"{out.name}.safetensors")
 
 
+STOP = 3
 Wholes = Callable[[str], tuple[Path, list[dict[str, Any]]]]
 
 
 @pytest.fixture(scope="module")
 def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Wholes:
-    """The uninterrupted run with an option, trained once for all tests: its folder and its reports."""
+    """The uninterrupted run with an option, trained once for all tests: its folder and its reports.
+
+    `cut/x` beside it is its folder as it was after step 3.
+    """
 
     @cache
     def trained(name: str) -> tuple[Path, list[dict[str, Any]]]:
@@ -82,25 +87,29 @@ def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Wholes:
         with pytest.MonkeyPatch.context() as patch:
             if name == "early stop":
                 foretell(patch, *FORETOLD)
-            return out, train(world, out, config(**OPTIONS[name]))
+            task = Job(world / "base", world / "pairs", out, option(name))
+            return out, [report.flat() for report in train_and_cut(task, STOP, out.parent / "cut" / "x")]
 
     return trained
+
+
+def option(name: str) -> TrainConfig:
+    return config(save_every=STOP, **OPTIONS[name])
 
 
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_stopped_run_ends_with_the_same_bits(
     world: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, whole_run: Wholes
 ):
-    settings = config(**OPTIONS[name])
     folder, whole = whole_run(name)
     if name == "early stop":
-        foretell(monkeypatch, *FORETOLD)
+        foretell(monkeypatch, *FORETOLD[1:])
     assert [report["step"] for report in whole] == list(range(1, 5 if name == "early stop" else 7))
-    train(world, tmp_path / "x", settings, stop=3)
-    rest = train(world, tmp_path / "x", settings)
+    shutil.copytree(folder.parent / "cut" / "x", tmp_path / "x")
+    rest = train(world, tmp_path / "x", option(name))
 
     measured = [key for key in whole[0] if key not in ("seconds", "pairs_per_second")]
-    assert [[r.get(k) for k in measured] for r in rest] == [[r.get(k) for k in measured] for r in whole[3:]]
+    assert [[r.get(k) for k in measured] for r in rest] == [[r.get(k) for k in measured] for r in whole[STOP:]]
     assert_equal(result(folder), result(tmp_path / "x"))
 
 
@@ -180,22 +189,22 @@ def test_automatic_sharpness_follows_the_margin(world: Path, tmp_path: Path):
         assert next(session.reports()).sharpness == 1.0
 
 
-def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path):
-    with open_session(Job(world / "base", world / "pairs", tmp_path / "run", config(held_out=HELD))) as session:
+def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path, whole_run: Wholes):
+    with open_session(Job(world / "base", world / "pairs", tmp_path / "run", option("held out"))) as session:
         assert session.data.bank is not None
         trained = {pair.caption for pair in session.data.source.pairs}  # type: ignore[union-attr]
         held = {pair.caption for pair in session.data.bank.source.pairs}
         assert trained and held and not trained & held
-        reports = [report.flat() for report in session.reports()]
+    folder, reports = whole_run("held out")
     assert [r["step"] for r in reports if "held_out_accuracy" in r] == [2, 4, 6]
-    lines = [json.loads(line) for line in (tmp_path / "run" / "reports.jsonl").read_text("utf-8").splitlines()]
+    lines = [json.loads(line) for line in (folder / "reports.jsonl").read_text("utf-8").splitlines()]
     assert lines == reports
 
 
 def test_two_runs_measure_alike_to_the_digit(world: Path, tmp_path: Path, whole_run: Wholes):
-    first, second = whole_run("held out")[1], train(world, tmp_path / "x", config(**OPTIONS["held out"]))
+    first, second = whole_run("held out")[1], train(world, tmp_path / "x", option("held out"), stop=4)
     keys = [key for key in first[1] if key.startswith("held_out")]
-    assert keys and [[r.get(k) for k in keys] for r in first] == [[r.get(k) for k in keys] for r in second]
+    assert keys and [[r.get(k) for k in keys] for r in first[:4]] == [[r.get(k) for k in keys] for r in second]
 
 
 def test_a_run_stops_when_held_out_accuracy_no_longer_rises(
@@ -367,14 +376,13 @@ def test_a_whole_unet_is_written_as_a_checkpoint(world: Path, tmp_path: Path):
 
 
 @pytest.mark.parametrize("settings", [{"method": "full"}, {"moving_reference": 0.9}])
-def test_refining_goes_with_a_fixed_reference(world: Path, tmp_path: Path, settings: dict[str, Any]):
-    train(world, tmp_path / "first", config(steps=1))
+def test_refining_goes_with_a_fixed_reference(world: Path, tmp_path: Path, settings: dict[str, Any], whole_run: Wholes):
     job = Job(
         world / "base",
         world / "pairs",
         tmp_path / "second",
         config(**settings),
-        refine=tmp_path / "first" / "first.safetensors",
+        refine=whole_run("average")[0] / "x.safetensors",
     )
     for task in (job, dataclasses.replace(job, base=world / "no model is needed to tell")):
         with pytest.raises(ConfigError, match="cannot refine a LoRA"), open_session(task):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import shutil
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from tiny_runs import config, write_base, write_opinions, write_pairs
+from tiny_runs import config, train_and_cut, write_base, write_opinions, write_pairs
 
 from benchmarks.memory import published
 from dspo_train.drawing.pair_sheets import unpaired_sheet
@@ -31,6 +32,7 @@ from dspo_train.runs.presets import configure
 from dspo_train.runs.previews import Previewer
 from dspo_train.runs.session import check, open_session
 from dspo_train.sheets.contact_sheet import scan_sheet
+from dspo_train.training.trainer import StepReport
 
 KTO: dict[str, Any] = {"objective": "diffusion_kto"}
 
@@ -51,9 +53,13 @@ def train(task: Job, stop: int | None = None) -> list[dict[str, Any]]:
     """Train, perhaps only some steps; -> the reports of this part, without what the clock says."""
     with open_session(task) as session:
         reports = session.reports()
-        seen = [report.flat() for report in itertools.islice(reports, stop)]
+        seen = [timeless(report) for report in itertools.islice(reports, stop)]
         reports.close()
-    return [{k: v for k, v in r.items() if k not in ("seconds", "pairs_per_second")} for r in seen]
+    return seen
+
+
+def timeless(report: StepReport) -> dict[str, Any]:
+    return {k: v for k, v in report.flat().items() if k not in ("seconds", "pairs_per_second")}
 
 
 def result(out: Path) -> dict[str, torch.Tensor]:
@@ -77,11 +83,11 @@ def same(one: Path, other: Path) -> bool:
     ids=["kto", "sft", "averages", "sharpness", "drawing"],
 )
 def test_a_stopped_run_ends_with_the_same_bits(world: Path, tmp_path: Path, settings: dict[str, Any]):
-    whole = train(job(world, tmp_path / "whole" / "x", settings))
-    first = train(job(world, tmp_path / "parts" / "x", settings), stop=3)
-    rest = train(job(world, tmp_path / "parts" / "x", settings))
-    assert [report["step"] for report in whole] == [1, 2, 3, 4, 5, 6]
-    assert first + rest == whole
+    whole = job(world, tmp_path / "whole" / "x", {**settings, "save_every": 3})
+    parts = dataclasses.replace(whole, out=tmp_path / "parts" / "x")
+    reports = [timeless(report) for report in train_and_cut(whole, 3, parts.out)]
+    assert [report["step"] for report in reports] == [1, 2, 3, 4, 5, 6]
+    assert train(parts) == reports[3:]
     assert same(tmp_path / "whole" / "x", tmp_path / "parts" / "x")
 
 
@@ -93,13 +99,12 @@ def test_the_file_tells_of_the_pictures(world: Path, tmp_path: Path):
 
 
 def test_swapped_labels_are_the_folders_exchanged(world: Path, tmp_path: Path):
-    exchanged = tmp_path / "world"
-    write_base(exchanged / "base")
     for side, other in (("liked", "disliked"), ("disliked", "liked")):
-        shutil.copytree(world / "opinions" / side, exchanged / "opinions" / other)
-    train(job(world, tmp_path / "given", {**KTO, "steps": 2}))
+        shutil.copytree(world / "opinions" / side, tmp_path / "opinions" / other)
+    given = job(world, tmp_path / "given", {**KTO, "steps": 2})
+    train(given)
     train(job(world, tmp_path / "swapped", {**KTO, "steps": 2, "labels": "swapped"}))
-    train(job(exchanged, tmp_path / "exchanged", {**KTO, "steps": 2}))
+    train(dataclasses.replace(given, out=tmp_path / "exchanged", pairs=tmp_path / "opinions"))
     assert same(tmp_path / "swapped", tmp_path / "exchanged")
     assert not same(tmp_path / "given", tmp_path / "swapped")
 

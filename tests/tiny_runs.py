@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from PIL import Image
 from tiny_models import Family, write_diffusers_folder
 
 from dspo_train.config import TrainConfig, from_dict
+from dspo_train.runs.job import Job
+from dspo_train.runs.session import open_session
 from dspo_train.training import held_out
+from dspo_train.training.trainer import StepReport
 
 
 def write_base(folder: Path, family: Family = "sd15") -> Path:
@@ -71,6 +75,19 @@ def flags(**settings: Any) -> list[str]:
         **settings,
     }
     return [part for key, value in small.items() for part in ("--set", f"{key.replace('__', '.')}={value}")]
+
+
+def train_and_cut(task: Job, step: int, cut: Path) -> list[StepReport]:
+    """Train to the end; `cut` becomes a copy of the run folder as a crash after `step` would leave it, which saves the
+    test of a resumed run the first part. `step` must be one that is checkpointed."""
+    assert step % task.config.save_every == 0
+    seen = []
+    with open_session(task) as session:
+        for report in session.reports():
+            seen.append(report)
+            if report.step == step:
+                shutil.copytree(task.out, cut)
+    return seen
 
 
 def foretell(monkeypatch: pytest.MonkeyPatch, *accuracies: float) -> None:

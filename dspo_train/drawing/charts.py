@@ -247,7 +247,8 @@ class _Plot:
             for stretch in self._stretches(line.x, line.y, corner):
                 opacity = 90 if len(line.x) <= series.POINTS else 44
                 ImageDraw.Draw(mask).line(stretch, fill=opacity, width=page.px(1) * _SCALE)
-            large.paste(line.colour, mask=mask)
+            if box := mask.getbbox():  # the rest of the area stays as it is
+                large.paste(line.colour, box, mask.crop(box))
         if self.chart.reference is not None:
             y, dash = (float(self.y(self.chart.reference)) - corner[1]) * _SCALE, page.px(7) * _SCALE
             for x in range(reach * _SCALE, large.width - reach * _SCALE, 2 * dash):

@@ -104,5 +104,5 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
 def write_image(path: Path, image: Image.Image) -> None:
     """Write a PNG whole or not at all."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     write_bytes(path, buffer.getvalue())
