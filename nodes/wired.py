@@ -23,7 +23,7 @@ def fingerprint(model: Any) -> str:
     """sha256 over the patched UNet and what it predicts; reads one tensor after the other."""
     digest = hashlib.sha256(f"{_prediction(model)} {_zero_snr(model)}".encode())
     for key, value in _tensors(model):
-        plain = value.detach().to("cpu").contiguous().view(torch.uint8)
+        plain = value.detach().contiguous().view(torch.uint8)
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(plain.numpy().data)
     return digest.hexdigest()
@@ -46,12 +46,22 @@ def copy(model: Any) -> UnetWeights:
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The UNet's tensors on the CPU, patched, one after the other."""
     with torch.inference_mode():  # as core does it: the model's own tensors stay of the kind they were
-        mm.load_models_gpu([model], force_patch_weights=True)
-        state = model.model.state_dict_for_saving(None, None, None)
+        state = _state(model)
     for key in sorted(state):
         if key.startswith(UNET):
-            yield key, state[key]
+            with torch.inference_mode():
+                value = state[key].to("cpu")  # newer cores patch a weight here, when it is moved
+            yield key, value
+
+
+def _state(model: Any) -> dict[str, torch.Tensor]:
+    if hasattr(model, "state_dict_for_saving"):  # newer cores, some of whose loaders refuse to patch ahead
+        mm.load_models_gpu([model])
+        return model.state_dict_for_saving()
+    mm.load_models_gpu([model], force_patch_weights=True)
+    return model.model.state_dict_for_saving()
 
 
 def _prediction(model: Any) -> Prediction:
