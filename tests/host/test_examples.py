@@ -64,9 +64,8 @@ def _widgets(node: dict[str, Any], specs: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for name, (kind, *options) in specs.items():
         if isinstance(kind, list) or kind in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"):
-            found[name] = (
-                next(values) if node["type"].startswith("DSPO") else next(values, dict(*options).get("default"))
-            )
+            added = () if node["type"].startswith("DSPO") else (dict(*options).get("default"),)
+            found[name] = next(values, *added)
             if name in SEEDS:
                 assert next(values) == "fixed", f"{node['type']}: what happens to {name} after a run"
     assert list(values) == [], f"{node['type']} has as many values as widgets"
