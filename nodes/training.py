@@ -237,8 +237,7 @@ class _Previews:
 @contextlib.contextmanager
 def _device_to_ourselves() -> Iterator[None]:
     """ComfyUI's models leave the device first; afterwards what we used is given back."""
-    mm.unload_all_models()
-    mm.soft_empty_cache()
+    wired.clear_device()
     try:
         yield
     finally:

@@ -40,9 +40,15 @@ def copy(model: Any) -> UnetWeights:
         empty = torch.empty(value.shape, dtype=value.dtype, device="cpu")
         with torch.no_grad():
             tensors[key] = empty.copy_(value)
-    mm.unload_all_models()  # reading brought the model onto the device, which the training has to itself
-    mm.soft_empty_cache()
+    clear_device()  # reading brought the model onto it
     return UnetWeights(tensors, _prediction(model), _zero_snr(model))
+
+
+def clear_device() -> None:
+    """Have ComfyUI's models leave the device, which a training has to itself."""
+    with torch.inference_mode():  # as core does it: outside, newer cores put ordinary tensors into the models
+        mm.unload_all_models()
+    mm.soft_empty_cache()
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:

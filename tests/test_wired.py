@@ -54,15 +54,19 @@ class Newer(Older):
 
 @pytest.fixture
 def loads() -> list[dict[str, Any]]:
-    """The options with which models were put onto the device."""
+    """The options with which models were put onto the device, and how they left it: in inference mode?"""
     return []
 
 
 @pytest.fixture
 def wired(monkeypatch: pytest.MonkeyPatch, loads: list[dict[str, Any]]) -> Any:
+    def unload() -> None:
+        loads.append({"unloaded": torch.is_inference_mode_enabled()})
+
     management = ModuleType("comfy.model_management")
     management.load_models_gpu = lambda models, **options: loads.append(options)  # type: ignore[attr-defined]
-    management.unload_all_models = management.soft_empty_cache = lambda: None  # type: ignore[attr-defined]
+    management.unload_all_models = unload  # type: ignore[attr-defined]
+    management.soft_empty_cache = lambda: None  # type: ignore[attr-defined]
     sampling = SimpleNamespace(EPS=Eps, V_PREDICTION=type("V", (), {}), ModelSamplingDiscrete=Discrete)
     comfy, package = ModuleType("comfy"), ModuleType(PACK)
     comfy.model_management, comfy.model_sampling = management, sampling  # type: ignore[attr-defined]
@@ -93,4 +97,10 @@ def test_newer_loaders_are_not_asked_to_patch_ahead(
 ) -> None:
     """The one for models larger than the device asserts that it is not."""
     wired.copy(model)
-    assert [options.get("force_patch_weights") for options in loads] == [forced]
+    assert loads[0].get("force_patch_weights") is forced
+
+
+def test_models_leave_the_device_in_inference_mode(wired: Any, loads: list[dict[str, Any]]) -> None:
+    """As they came; otherwise ordinary tensors take the place of a model's own where a patch is taken off."""
+    wired.copy(Older())
+    assert loads[1:] == [{"unloaded": True}]
