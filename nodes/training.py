@@ -237,8 +237,7 @@ class _Previews:
 @contextlib.contextmanager
 def _device_to_ourselves() -> Iterator[None]:
     """Unload ComfyUI's models first; release what we used afterwards."""
-    mm.unload_all_models()
-    mm.soft_empty_cache()
+    wired.clear_device()
     try:
         yield
     finally:

@@ -23,7 +23,7 @@ def fingerprint(model: Any) -> str:
     """sha256 over the patched UNet and its prediction type, one tensor at a time."""
     digest = hashlib.sha256(f"{_prediction(model)} {_zero_snr(model)}".encode())
     for key, value in _tensors(model):
-        plain = value.detach().to("cpu").contiguous().view(torch.uint8)
+        plain = value.detach().contiguous().view(torch.uint8)
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(plain.numpy().data)
     return digest.hexdigest()
@@ -40,18 +40,34 @@ def copy(model: Any) -> UnetWeights:
         empty = torch.empty(value.shape, dtype=value.dtype, device="cpu")
         with torch.no_grad():
             tensors[key] = empty.copy_(value)
-    mm.unload_all_models()  # reading loaded the model onto the device, which training needs to itself
-    mm.soft_empty_cache()
+    clear_device()  # reading loaded the model onto it
     return UnetWeights(tensors, _prediction(model), _zero_snr(model))
 
 
+def clear_device() -> None:
+    """Unload ComfyUI's models: training needs the device to itself."""
+    with torch.inference_mode():  # as core does it: outside, newer cores put ordinary tensors into the models
+        mm.unload_all_models()
+    mm.soft_empty_cache()
+
+
 def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """The UNet's tensors on the CPU, patched, one after the other."""
     with torch.inference_mode():  # as in core, so that the model keeps its inference tensors
-        mm.load_models_gpu([model], force_patch_weights=True)
-        state = model.model.state_dict_for_saving(None, None, None)
+        state = _state(model)
     for key in sorted(state):
         if key.startswith(UNET):
-            yield key, state[key]
+            with torch.inference_mode():
+                value = state[key].to("cpu")  # newer cores patch a weight here, when it is moved
+            yield key, value
+
+
+def _state(model: Any) -> dict[str, torch.Tensor]:
+    if hasattr(model, "state_dict_for_saving"):  # newer cores, some of whose loaders refuse to patch ahead
+        mm.load_models_gpu([model])
+        return model.state_dict_for_saving()
+    mm.load_models_gpu([model], force_patch_weights=True)
+    return model.model.state_dict_for_saving()
 
 
 def _prediction(model: Any) -> Prediction:

@@ -94,7 +94,7 @@ def whole_graph(dataset: str, name: str, ckpt: str = CHECKPOINT, **settings: Any
     graph = with_model(train_graph(dataset, name, ckpt, **settings), ckpt)
     graph["core"] = {
         "class_type": "LoraModelLoader",
-        "inputs": {"model": ["3", 0], "lora": ["2", 0], "strength_model": STRENGTH},
+        "inputs": {"model": ["3", 0], "lora": ["2", 0], "strength_model": STRENGTH, "bypass": False},
     }
     graph["ours"] = {
         "class_type": "DSPOApplyLora",

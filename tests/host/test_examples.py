@@ -56,12 +56,16 @@ def to_api(workflow: dict[str, Any], known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _widgets(node: dict[str, Any], specs: dict[str, Any]) -> dict[str, Any]:
-    """The values of a node's widgets by name; the file holds them in the schema's order."""
+    """The values of a node's widgets by name; the file holds them in the schema's order.
+
+    Newer cores give nodes of theirs more widgets, behind the old ones: like the page, take the defaults.
+    """
     values = iter(node.get("widgets_values", []))
     found = {}
-    for name, (kind, *_) in specs.items():
+    for name, (kind, *options) in specs.items():
         if isinstance(kind, list) or kind in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"):
-            found[name] = next(values)
+            added = () if node["type"].startswith("DSPO") else (dict(*options).get("default"),)
+            found[name] = next(values, *added)
             if name in SEEDS:
                 assert next(values) == "fixed", f"{node['type']}: what happens to {name} after a run"
     assert list(values) == [], f"{node['type']} has as many values as widgets"
