@@ -236,7 +236,7 @@ class _Previews:
 
 @contextlib.contextmanager
 def _device_to_ourselves() -> Iterator[None]:
-    """ComfyUI's models leave the device first; afterwards what we used is given back."""
+    """Unload ComfyUI's models first; release what we used afterwards."""
     mm.unload_all_models()
     mm.soft_empty_cache()
     try:

@@ -40,13 +40,13 @@ def copy(model: Any) -> UnetWeights:
         empty = torch.empty(value.shape, dtype=value.dtype, device="cpu")
         with torch.no_grad():
             tensors[key] = empty.copy_(value)
-    mm.unload_all_models()  # reading brought the model onto the device, which the training has to itself
+    mm.unload_all_models()  # reading loaded the model onto the device, which training needs to itself
     mm.soft_empty_cache()
     return UnetWeights(tensors, _prediction(model), _zero_snr(model))
 
 
 def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    with torch.inference_mode():  # as core does it: the model's own tensors stay of the kind they were
+    with torch.inference_mode():  # as in core, so that the model keeps its inference tensors
         mm.load_models_gpu([model], force_patch_weights=True)
         state = model.model.state_dict_for_saving(None, None, None)
     for key in sorted(state):
