@@ -156,7 +156,7 @@ def test_an_export_with_a_missing_picture_leaves_no_folder(server: ComfyServer, 
         click(page, place, question)
     (folder_of(server, place) / questions[-1]["left"]).unlink()
     answer = page.post("export", **place, layout="suffix")
-    assert answer.status == 409 and "a picture is missing" in answer.json["error"]
+    assert answer.status == 409 and "an image is missing" in answer.json["error"]
     assert not (server.base / "output" / "dspo" / "exports" / f"{place['set']}-suffix").exists()
 
 
