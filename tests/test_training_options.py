@@ -290,7 +290,7 @@ def test_one_pair_of_each_prompt(world: Path):
 )
 def test_what_does_not_go_together_is_refused(settings: dict[str, Any], unpaired: bool, words: tuple[str, ...]):
     with pytest.raises(ConfigError) as caught:
-        objectives.check(config(**settings), unpaired=unpaired)
+        objectives.check_objective(config(**settings), unpaired=unpaired)
     assert all(word in str(caught.value) for word in words)
 
 

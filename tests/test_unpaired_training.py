@@ -29,7 +29,7 @@ from dspo_train.runs import preflight
 from dspo_train.runs.job import Job
 from dspo_train.runs.presets import configure
 from dspo_train.runs.previews import Previewer
-from dspo_train.runs.session import check, open_session
+from dspo_train.runs.session import check_settings, open_session
 from dspo_train.sheets.contact_sheet import scan_sheet
 
 KTO: dict[str, Any] = {"objective": "diffusion_kto"}
@@ -143,7 +143,7 @@ def test_what_needs_pairs_is_refused_before_a_model_is_loaded(
     world: Path, tmp_path: Path, settings: dict[str, Any], words: str
 ):
     with pytest.raises(ConfigError, match=words):
-        check(config(**settings), scan_folder(world / "opinions"))
+        check_settings(config(**settings), scan_folder(world / "opinions"))
     with (
         pytest.raises(ConfigError, match=words),
         open_session(job(tmp_path, tmp_path / "x", settings, scan=scan_folder(world / "opinions"))),

@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 from ..exceptions import ConfigError
-from .setting import Group, Setting, Shown, setting, settings_of
+from .setting import Setting, SettingGroup, Shown, setting, settings_of
 from .specs import DataSpec, Device, HeldOutSpec, Keep, Labels, LoraSpec, LossSpec, Method, OptimSpec, Precision
 
 
 @dataclass(frozen=True)
-class TrainConfig(Group):
+class TrainConfig(SettingGroup):
     """One run; a step sees batch_size x accumulate x processes pairs."""
 
     objective: str = setting(
@@ -124,7 +124,7 @@ class TrainConfig(Group):
         return {**dataclasses.asdict(self), "objective_args": dict(self.objective_args)}
 
 
-def _all(group: type[Group]) -> Iterator[Setting]:
+def _all(group: type[SettingGroup]) -> Iterator[Setting]:
     """In the order of the fields, those of a group at its place."""
     own = {declared.key: declared for declared in settings_of(group)}
     hints = get_type_hints(group)
@@ -199,7 +199,7 @@ def _parse(text: str) -> Any:
     return text
 
 
-T = TypeVar("T", bound=Group)
+T = TypeVar("T", bound=SettingGroup)
 
 
 def _build(group: type[T], values: Any, name: str) -> T:

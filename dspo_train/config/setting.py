@@ -63,7 +63,7 @@ def setting(
     factory: Callable[[], Any] | None = None,
     shown: Shown | None = None,
 ) -> Any:
-    """A field of a `Group`.
+    """A field of a `SettingGroup`.
 
     Args:
         help: one sentence for its user, in the documentation and in the tooltip.
@@ -142,10 +142,10 @@ def _read(kind: type, value: Any, name: str) -> Any:
     raise ConfigError(f"`{name}`: expected {_WANTED.get(kind, 'a group of numbers')}, got {value!r}")
 
 
-class Group:
+class SettingGroup:
     """Base of the frozen dataclasses that hold settings; each value is checked when a group is made.
 
-    `class LoraSpec(Group, name="lora")` holds the settings `lora.*`.
+    `class LoraSpec(SettingGroup, name="lora")` holds the settings `lora.*`.
     """
 
     prefix: ClassVar[str] = ""
@@ -163,12 +163,12 @@ class Group:
 
 
 @lru_cache
-def settings_of(group: type[Group]) -> tuple[Setting, ...]:
+def settings_of(group: type[SettingGroup]) -> tuple[Setting, ...]:
     """The group's own settings, without those of the groups inside it."""
     return tuple(_settings(group))
 
 
-def _settings(group: type[Group]) -> Iterator[Setting]:
+def _settings(group: type[SettingGroup]) -> Iterator[Setting]:
     hints = get_type_hints(group)
     for one in dataclasses.fields(group):  # type: ignore[arg-type]
         if (declared := one.metadata.get(_KEY)) is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..exceptions import ConfigError
-from .setting import Group, Shown, setting
+from .setting import SettingGroup, Shown, setting
 
 Targets = Literal["attention", "attention+mlp", "attention+mlp+proj"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -21,7 +21,7 @@ Auto = Literal["auto"]
 
 
 @dataclass(frozen=True)
-class LoraSpec(Group, name="lora"):
+class LoraSpec(SettingGroup, name="lora"):
     """Shape of the adapter (Hu et al. 2022): W + (alpha / rank) up @ down on every targeted layer."""
 
     rank: int = setting(
@@ -41,7 +41,7 @@ class LoraSpec(Group, name="lora"):
 
 
 @dataclass(frozen=True)
-class OptimSpec(Group, name="optim"):
+class OptimSpec(SettingGroup, name="optim"):
     """AdamW (Loshchilov & Hutter 2019) and its learning-rate schedule."""
 
     name: Optimizer = setting("adamw", "The optimiser; adamw8bit needs bitsandbytes and saves memory.")
@@ -71,7 +71,7 @@ class OptimSpec(Group, name="optim"):
 
 
 @dataclass(frozen=True)
-class DataSpec(Group, name="data"):
+class DataSpec(SettingGroup, name="data"):
     """How images become latents, and which of them a step sees."""
 
     resolution: int = setting(
@@ -130,7 +130,7 @@ class DataSpec(Group, name="data"):
 
 
 @dataclass(frozen=True)
-class LossSpec(Group, name="loss"):
+class LossSpec(SettingGroup, name="loss"):
     """What is combined with an objective; see `objectives.combine`. The defaults leave the objective as it is; a
     `safeguard` or a `margin_cap` of 0 is in effect, and at its strictest.
     """
@@ -203,7 +203,7 @@ class LossSpec(Group, name="loss"):
 
 
 @dataclass(frozen=True)
-class HeldOutSpec(Group, name="held_out"):
+class HeldOutSpec(SettingGroup, name="held_out"):
     """Pairs kept from training, on which a run is measured; see `held_out`."""
 
     share: float = setting(

@@ -93,7 +93,7 @@ class Encoded:
     frame: Frame
 
 
-def encode(wanted: Sequence[Wanted], opening: Opening, data: DataSpec, *, seed: int) -> list[Encoded]:
+def encode_wanted(wanted: Sequence[Wanted], opening: Opening, data: DataSpec, *, seed: int) -> list[Encoded]:
     """Make what the cache lacks and say where everything lies, in the order given.
 
     Each process encodes its share of the items and names all.

@@ -12,7 +12,7 @@ from ..images.buckets import make_buckets, nearest_bucket
 from ..pairs import PreferencePair, Scan
 from . import draws
 from .bank import Bank
-from .encode import Opening, Wanted, encode
+from .encode import Opening, Wanted, encode_wanted
 from .pair_source import EncodedPair, PairSource
 from .split import normalised, split
 from .training_data import RULER, Opened, drawing
@@ -53,7 +53,7 @@ def encode_pairs(
         seed: for the place of random crops.
 
     Raises:
-        DatasetError, ModelError: see `encode`.
+        DatasetError, ModelError: see `encode_wanted`.
     """
     buckets = make_buckets(data.resolution, data.bucket_step, data.max_aspect)
     wanted = [
@@ -66,7 +66,7 @@ def encode_pairs(
         )
         for pair in pairs
     ]
-    found = encode(wanted, opening, data, seed=seed)
+    found = encode_wanted(wanted, opening, data, seed=seed)
     return [
         EncodedPair(
             key=item.key,

@@ -20,7 +20,7 @@ from . import draws
 from .batch import Batch
 from .encodings import Encodings
 
-Row = TypeVar("Row")  # what says which images stand side by side
+_Row = TypeVar("_Row")  # what says which images stand side by side
 
 
 @lru_cache(maxsize=2)
@@ -82,7 +82,7 @@ class Drawn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(ABC, Generic[Row]):
+class Source(ABC, Generic[_Row]):
     """Where a training draws from; every draw is a function of (seed, step, position in the step).
 
     Below it are the pairs, and the images without partners. A row of a batch holds two images of either.
@@ -101,7 +101,7 @@ class Source(ABC, Generic[Row]):
     def step(self, step: int) -> Iterator[Batch]:
         """This process's batches of a step (counted from 0), each of one shape."""
         first, size = self.share.process * self.share.rows, self.share.at_once
-        by_bucket: dict[Bucket, list[tuple[int, Row]]] = defaultdict(list)
+        by_bucket: dict[Bucket, list[tuple[int, _Row]]] = defaultdict(list)
         for position, row in enumerate(self.indices(step)[first : first + self.share.rows], first):
             by_bucket[self._bucket(row)].append((position, row))
         for rows in by_bucket.values():
@@ -109,14 +109,14 @@ class Source(ABC, Generic[Row]):
                 yield self._batch(step, rows[start : start + size])
 
     @abstractmethod
-    def indices(self, step: int) -> tuple[Row, ...]:
+    def indices(self, step: int) -> tuple[_Row, ...]:
         """Which images are in each row of a step, for all processes. -> per_step"""
 
     @abstractmethod
-    def _bucket(self, row: Row) -> Bucket: ...
+    def _bucket(self, row: _Row) -> Bucket: ...
 
     @abstractmethod
-    def _batch(self, step: int, rows: Sequence[tuple[int, Row]]) -> Batch:
+    def _batch(self, step: int, rows: Sequence[tuple[int, _Row]]) -> Batch:
         """Rows with their positions in the step, all of one shape."""
 
     def _in_order(self, buckets: tuple[Bucket, ...], step: int) -> tuple[int, tuple[int, ...]]:

@@ -25,7 +25,7 @@ from ..models.conditioning import Frame
 from ..pairs import RatedImage, Scan
 from . import draws
 from .batch import Batch
-from .encode import Opening, Wanted, encode
+from .encode import Opening, Wanted, encode_wanted
 from .source import Drawn, Source
 from .training_data import RULER, Opened, drawing
 
@@ -89,7 +89,7 @@ def encode_images(
         seed: for the place of random crops.
 
     Raises:
-        DatasetError, ModelError: see `encode`.
+        DatasetError, ModelError: see `encode_wanted`.
     """
     liked, disliked = ([image for image in images if image.liked is side] for side in (True, False))
     buckets = make_buckets(data.resolution, data.bucket_step, data.max_aspect)
@@ -98,7 +98,7 @@ def encode_images(
         Wanted(image.key, image.prompt, (image.image,), image.size, bucket)
         for image, bucket in zip(liked + disliked, placed[0] + placed[1], strict=True)
     ]
-    found = encode(wanted, opening, data, seed=seed)
+    found = encode_wanted(wanted, opening, data, seed=seed)
     return [
         EncodedImage(
             key=item.key,

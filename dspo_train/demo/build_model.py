@@ -33,8 +33,8 @@ log = logging.getLogger("dspo.build_model")
 
 PHRASES = ("a {} {}", "{} {}", "one {} {}", "a picture of a {} {}", "a drawing of a {} {}")
 LATENT_CHANNELS = 8
-TOKENS = 16  # the text encoder's context length; the longest phrase has eight tokens
-VAE: dict[str, Any] = {
+_TOKENS = 16  # the text encoder's context length; the longest phrase has eight tokens
+_VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "block_out_channels": (16, 32, 64, 64),
@@ -43,7 +43,7 @@ VAE: dict[str, Any] = {
     "norm_num_groups": 8,
     "sample_size": world.SIZE,
 }
-UNET: dict[str, Any] = {
+_UNET: dict[str, Any] = {
     "sample_size": world.SIZE // 8,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
@@ -55,13 +55,13 @@ UNET: dict[str, Any] = {
     "attention_head_dim": 4,
     "norm_num_groups": 16,
 }
-TEXT_ENCODER: dict[str, Any] = {
+_TEXT_ENCODER: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
     "projection_dim": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "max_position_embeddings": TOKENS,
+    "max_position_embeddings": _TOKENS,
 }
 GUIDANCE_DROPOUT = 0.1  # share of captions replaced by the empty one (classifier-free guidance)
 
@@ -81,13 +81,13 @@ def main() -> None:
 
     scenes = _scenes(arguments.pictures, arguments.seed)
     if arguments.vae is None:
-        vae = train_vae(draw(scenes), arguments.vae_steps)
+        vae = train_vae(_images(scenes), arguments.vae_steps)
     else:
         vae = AutoencoderKL.from_pretrained(arguments.vae).eval().requires_grad_(False)
     vae.save_pretrained(arguments.out / "vae")
     # The VAE learns tilted shapes, so that it is not confined to the upright ones which the UNet is taught.
     scenes = [dataclasses.replace(scene, tilt=0.0) for scene in scenes]
-    moments = encode(vae, draw(scenes))
+    moments = _encoded(vae, _images(scenes))
     vae.register_to_config(scaling_factor=round(1 / _sample(moments).std().item(), 4))
     tokenizer = build_tokenizer(arguments.out / "tokenizer")
     for unet, text_encoder in train_unet(
@@ -101,9 +101,11 @@ def _scenes(count: int, seed: int) -> list[world.Scene]:
     return [world.random_scene(generator) for _ in range(count)]
 
 
-def draw(scenes: list[world.Scene]) -> Tensor:
+def _images(scenes: list[world.Scene]) -> Tensor:
     """-> uint8 (N, 3, 64, 64)"""
-    parts = [world.draw(scenes[i : i + 500]).mul(255).round().to(torch.uint8) for i in range(0, len(scenes), 500)]
+    parts = [
+        world.draw_scenes(scenes[i : i + 500]).mul(255).round().to(torch.uint8) for i in range(0, len(scenes), 500)
+    ]
     log.info("drew %d scenes", len(scenes))
     return torch.cat(parts)
 
@@ -152,7 +154,7 @@ def _optimise(
 
 def train_vae(pictures: Tensor, steps: int, batch: int = 32) -> AutoencoderKL:
     """An 8x down-sampling VAE, (3, 64, 64) -> (8, 8, 8). uint8 pictures (N, 3, 64, 64)"""
-    vae = AutoencoderKL(**VAE)
+    vae = AutoencoderKL(**_VAE)
 
     def loss_of() -> Tensor:
         pixels = _pixels(pictures[torch.randint(len(pictures), (batch,))])
@@ -170,7 +172,7 @@ def train_vae(pictures: Tensor, steps: int, batch: int = 32) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+def _encoded(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
     """Posterior mean and log-variance of every picture. -> (N, 16, 8, 8)"""
     parts = [vae.encode(_pixels(chunk), return_dict=False)[0].parameters for chunk in pictures.split(250)]
     return torch.cat(parts)
@@ -204,12 +206,12 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
         str(folder / "vocab.json"),
         str(folder / "merges.txt"),
         pad_token="<|endoftext|>",
-        model_max_length=TOKENS,
+        model_max_length=_TOKENS,
     )
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    return tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(texts, padding="max_length", max_length=_TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
 def train_unet(
@@ -225,8 +227,8 @@ def train_unet(
     Yields the averaged models ten times along the way, so that one can look early, and at the end.
     """
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    text_encoder = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **TEXT_ENCODER, **special))
-    unet = UNet2DConditionModel(**UNET)
+    text_encoder = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **_TEXT_ENCODER, **special))
+    unet = UNet2DConditionModel(**_UNET)
     schedule = scheduler()
     signal = schedule.alphas_cumprod.sqrt().view(-1, 1, 1, 1)
     spread = (1 - schedule.alphas_cumprod).sqrt().view(-1, 1, 1, 1)

@@ -21,7 +21,7 @@ _SCALE = 3  # supersampling of lines
 _REACH = 7  # of what is drawn beyond a chart's left and right edge, so that a dot on it is whole
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-STEPS = ",.0f"  # the format of whole numbers
+WHOLE_NUMBERS = ",.0f"  # the format of whole numbers
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Chart:
     y_limits: tuple[float, float] | None = None
     x_limits: tuple[float, float] | None = None
     x_label: str = ""
-    x_format: str = STEPS
+    x_format: str = WHOLE_NUMBERS
     shaded: tuple[float, float] | None = None
 
 
@@ -227,7 +227,7 @@ class _Plot:
         left, _, right, bottom = self.box
         draw.line((left, bottom, right - 1, bottom), fill=page.theme.faint)
         for tick in series.ticks(*sorted(self.x_range), most=max(3, (right - left) // page.px(110))):
-            if self.chart.x_format == STEPS and tick != round(tick):
+            if self.chart.x_format == WHOLE_NUMBERS and tick != round(tick):
                 continue
             x = round(float(self.x(tick)))
             draw.line((x, bottom, x, bottom + page.px(6)), fill=page.theme.faint)

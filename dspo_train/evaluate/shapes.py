@@ -107,7 +107,7 @@ def random_scene(generator: torch.Generator) -> Scene:
     )
 
 
-def draw(scenes: Sequence[Scene], side: int = SIZE) -> Tensor:
+def draw_scenes(scenes: Sequence[Scene], side: int = SIZE) -> Tensor:
     """Render scenes. -> (N, 3, side, side) in [0, 1]"""
     return torch.stack([_draw(scene, side) for scene in scenes])
 

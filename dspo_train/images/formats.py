@@ -10,7 +10,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 ImageKind = Literal["png", "jpg", "webp"]
-KINDS: tuple[ImageKind, ...] = ("png", "jpg", "webp")
+IMAGE_KINDS: tuple[ImageKind, ...] = ("png", "jpg", "webp")
 """The suffix, without its dot, that a file of each format is stored with."""
 
 MAX_PIXELS = 64_000_000

@@ -17,7 +17,7 @@ from ..config import Targets
 from ..exceptions import LoraFileError
 from .layers import TARGETS, LoraLayer, LoraWeights
 
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 _EXACT = 640  # rows or columns up to which the exact decomposition takes a fraction of a second
 _OVERSAMPLING = 32  # more directions than asked for, and passes, of the randomised one (Halko et al. 2011)
@@ -39,7 +39,7 @@ class Extracted:
     targeted: float
 
 
-def extract(before: nn.Module | State, after: nn.Module | State, targets: Targets, rank: int) -> Extracted:
+def extract(before: nn.Module | StateDict, after: nn.Module | StateDict, targets: Targets, rank: int) -> Extracted:
     """Turn what a training changed into a LoRA on the base.
 
     The work is done where `after`'s tensors lie; the same input gives the same LoRA.
@@ -113,11 +113,11 @@ def _decomposed(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     return left[:, :rank], values[:rank], right[:, :rank]
 
 
-def _state(model: nn.Module | State) -> State:
+def _state(model: nn.Module | StateDict) -> StateDict:
     return model.state_dict() if isinstance(model, nn.Module) else model
 
 
-def _refuse_unlike(old: State, new: State) -> None:
+def _refuse_unlike(old: StateDict, new: StateDict) -> None:
     if odd := sorted(old.keys() ^ new.keys()):
         raise LoraFileError(
             f"only one of the models has {odd[0]!r}, and {len(odd)} tensors in all; give the base and the model "

@@ -9,16 +9,16 @@ from typing import Generic, TypeVar
 
 from torch import nn
 
-State = TypeVar("State", bound=str)
+_State = TypeVar("_State", bound=str)
 
 
-class Switched(ABC, Generic[State]):
+class Switched(ABC, Generic[_State]):
     """A UNet in one of several states."""
 
-    _state: State
+    _state: _State
 
     @contextmanager
-    def _as(self, state: State) -> Iterator[None]:
+    def _as(self, state: _State) -> Iterator[None]:
         """Inside, the UNet is in that state; afterwards in the one before, whatever was raised."""
         self._refuse_if_taken_off()
         before = self._state
@@ -29,7 +29,7 @@ class Switched(ABC, Generic[State]):
             self._switch(before)
 
     @abstractmethod
-    def _switch(self, state: State) -> None:
+    def _switch(self, state: _State) -> None:
         """Go to the state for good, and note it."""
 
     @abstractmethod

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..exceptions import ModelError
 from . import single_file
-from .encoder import DiffusersEncoder, digest
+from .encoder import DiffusersEncoder, tensor_digest
 from .families import FAMILIES, Family, Prediction
 from .process import Process, from_scheduler_config
 from .single_file import UnetWeights
@@ -68,7 +68,7 @@ class Base:
         if self._fingerprint is None:
             state = self.unet.state_dict().items()
             own = [(key.replace(".base_layer.", "."), value) for key, value in state if ".lora_" not in key]
-            self._fingerprint = digest(own)
+            self._fingerprint = tensor_digest(own)
         return self._fingerprint
 
 

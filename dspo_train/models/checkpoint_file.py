@@ -22,7 +22,7 @@ from ..files.published import check_metadata
 from ..files.tensor_file import StoredTensor, header_bytes, read_header
 from .families import PREDICTION_NAMES, Prediction
 from .ldm_layout import original_names
-from .single_file import UNET, UnetWeights, open_single_file, with_unet
+from .single_file import UNET_PREFIX, UnetWeights, open_single_file, with_unet
 
 log = logging.getLogger("dspo")
 
@@ -95,7 +95,7 @@ def save_checkpoint(
     if base.is_dir():
         writer = _Writer(_parts(trained, {}, dtype, markers), {"format": "pt", **told}, None, trained)
     else:
-        trained = {UNET + name: value for name, value in trained.items()}
+        trained = {UNET_PREFIX + name: value for name, value in trained.items()}
         file = with_unet(open_single_file(base), UnetWeights(trained, prediction, zero_snr))
         kept = {
             k: part

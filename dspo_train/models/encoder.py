@@ -62,7 +62,7 @@ class DiffusersEncoder:
         """Identifies what `moments` computes: weights, config and precision of the VAE as first loaded."""
         if self._image_id is None:
             config = {name: self.vae.config.get(name) for name in VAE_CONFIG}
-            self._image_id = digest(self.vae.state_dict().items(), json.dumps(config))
+            self._image_id = tensor_digest(self.vae.state_dict().items(), json.dumps(config))
         return self._image_id
 
     @property
@@ -72,7 +72,7 @@ class DiffusersEncoder:
             parts = []
             for encoder, tokenizer in zip(self.text_encoders, self.tokenizers, strict=True):
                 config = {name: _config(encoder).get(name) for name in TEXT_CONFIG}
-                parts.append(digest(encoder.state_dict().items(), json.dumps(config) + _vocabulary(tokenizer)))
+                parts.append(tensor_digest(encoder.state_dict().items(), json.dumps(config) + _vocabulary(tokenizer)))
             self._prompt_id = hashlib.sha256("".join(parts).encode()).hexdigest()
         return self._prompt_id
 
@@ -162,7 +162,7 @@ def _vocabulary(tokenizer: CLIPTokenizer) -> str:
     return words + json.dumps(json.loads(backend.to_str())["model"].get("merges"))
 
 
-def digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
+def tensor_digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
     """sha256 over names, shapes, types and values, whatever the order in which they come."""
     total = hashlib.sha256(salt.encode())
     for name, tensor in sorted(tensors, key=lambda item: item[0]):

@@ -23,7 +23,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 # As `modelspec.prediction_type` has it.
 PREDICTION_NAMES: Mapping[Prediction, str] = {"epsilon": "epsilon", "v_prediction": "v", "flow": "flow"}
 
-UNET = "model.diffusion_model."  # prefix of the UNet's keys in an original checkpoint
+UNET_PREFIX = "model.diffusion_model."  # prefix of the UNet's keys in an original checkpoint
 TOKENS = 77  # CLIP's context
 END, ZERO = "<|endoftext|>", "!"  # "!" has id 0, with which open_clip pads
 
@@ -151,14 +151,16 @@ def _sd2_prediction(tensors: Callable[[str], Named]) -> Prediction:
     """The 512 (epsilon) and 768 (v) models have the same keys and shapes; told apart by the spread of one bias, as
     ComfyUI does (`supported_models.SD20`), so that trainer and host agree.
     """
-    key = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+    key = f"{UNET_PREFIX}output_blocks.11.1.transformer_blocks.0.norm1.bias"
     bias = tensors(key).get(key)
     return "v_prediction" if bias is not None and bias.float().std(unbiased=False).item() > 0.09 else "epsilon"
 
 
 def _flat_projections(shapes: Shapes) -> bool:
     """SD 2.x projects into its transformers by linear layers, SD 1.x by 1x1 convolutions."""
-    found = [len(shape) for key, shape in shapes.items() if key.endswith("proj_in.weight") and key.startswith(UNET)]
+    found = [
+        len(shape) for key, shape in shapes.items() if key.endswith("proj_in.weight") and key.startswith(UNET_PREFIX)
+    ]
     return bool(found) and found[0] == 2
 
 
@@ -170,7 +172,7 @@ _ROWS = (
     Family(
         name="sdxl",
         title="SDXL",
-        in_file=lambda shapes: f"{UNET}label_emb.0.0.weight" in shapes,
+        in_file=lambda shapes: f"{UNET_PREFIX}label_emb.0.0.weight" in shapes,
         in_folder=lambda config: config.get("addition_embed_type") == "text_time",
         text_parts=(
             TextPart("text_encoder", ("conditioner.embedders.0.transformer.",), False, END),

@@ -11,15 +11,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..exceptions import ModelError
+from .families import Shapes
 from .unet_names import BlockLayout, ldm_path
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""Tensor shapes by key, the component's prefix already taken off."""
 
 HEAD_WIDTH = 64  # of every attention in SD2, SDXL and CLIP; SD1.x fixes the number of heads instead
 
 
-def unet_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
+def infer_unet_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     """A diffusers UNet config: channels, residual blocks a level, transformer depths, input widths.
 
     Raises:
@@ -55,7 +53,7 @@ def unet_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def vae_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
+def infer_vae_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     """A diffusers AutoencoderKL config: channels, residual blocks a level, latent channels."""
     levels = _count(shapes, "encoder.down")
     return {
@@ -68,7 +66,7 @@ def vae_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def clip_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
+def infer_clip_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     """A CLIP text config from transformers' names (without `text_model.`)."""
     vocabulary, hidden = shapes["embeddings.token_embedding.weight"]
     return {
@@ -82,7 +80,7 @@ def clip_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def open_clip_config(shapes: Shapes, template: Mapping[str, Any], *, unused_layers: int) -> dict[str, Any]:
+def infer_open_clip_config(shapes: Shapes, template: Mapping[str, Any], *, unused_layers: int) -> dict[str, Any]:
     """A CLIP text config from open_clip's names; SD2 leaves the last layer unused."""
     vocabulary, hidden = shapes["token_embedding.weight"]
     config = {

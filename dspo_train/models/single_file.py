@@ -23,10 +23,10 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from ..exceptions import ModelError
 from . import ldm_layout
-from .families import FAMILIES, UNET, Family, Prediction, TextPart
+from .families import FAMILIES, UNET_PREFIX, Family, Prediction, Shapes, TextPart
 
 CONFIGS = Path(__file__).with_name("configs")
-VAE = "first_stage_model."
+VAE_PREFIX = "first_stage_model."
 
 
 FOREIGN = (  # a part of some key -> what the file is; the first match answers
@@ -116,9 +116,9 @@ def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
     Raises:
         ModelError: the UNet is of another family than the checkpoint, or of a kind that is not trained.
     """
-    unet = {key: value for key, value in weights.tensors.items() if key.startswith(UNET)}
+    unet = {key: value for key, value in weights.tensors.items() if key.startswith(UNET_PREFIX)}
     shapes = {key: tuple(value.shape) for key, value in unet.items()}
-    if f"{UNET}input_blocks.0.0.weight" not in shapes:
+    if f"{UNET_PREFIX}input_blocks.0.0.weight" not in shapes:
         raise ModelError("the model to train is no Stable Diffusion 1.x, 2.x or XL model")
     family = _family(Path("the model to train"), shapes)
     if family is not file.family:
@@ -126,7 +126,7 @@ def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
             f"the model to train is of the {family.name} family, but the checkpoint {file.path.name} is "
             f"{file.family.name}; choose the checkpoint that the model was made from"
         )
-    others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET)}
+    others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET_PREFIX)}
     return replace(file, shapes={**others, **shapes}, memory=unet)
 
 
@@ -138,22 +138,24 @@ def template(family: Family, part: str) -> dict[str, Any]:
 
 def unet_config(file: SingleFile) -> dict[str, Any]:
     """As diffusers writes it, from the shapes alone. Raises ModelError where parts of the UNet are missing."""
-    return _inferred(ldm_layout.unet_config, file, UNET, template(file.family, "unet"), f"{file.path}: UNet")
+    return _inferred(
+        ldm_layout.infer_unet_config, file, UNET_PREFIX, template(file.family, "unet"), f"{file.path}: UNet"
+    )
 
 
 def vae_config(file: SingleFile) -> dict[str, Any]:
     """As diffusers writes it, from the shapes alone. Raises ModelError where the VAE or parts of it are missing."""
     where = f"{file.path}: VAE"
-    if not any(key.startswith(VAE) for key in file.shapes):
-        raise ModelError(f"{where} is missing (no {VAE}* keys); give a checkpoint with the VAE baked in")
-    return _inferred(ldm_layout.vae_config, file, VAE, template(file.family, "vae"), where)
+    if not any(key.startswith(VAE_PREFIX) for key in file.shapes):
+        raise ModelError(f"{where} is missing (no {VAE_PREFIX}* keys); give a checkpoint with the VAE baked in")
+    return _inferred(ldm_layout.infer_vae_config, file, VAE_PREFIX, template(file.family, "vae"), where)
 
 
 def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
     where, config = f"{file.path}: UNet", unet_config(file)
     with init_empty_weights():
         unet = UNet2DConditionModel.from_config(config)
-    state = convert_ldm_unet_checkpoint(file.tensors(UNET), config)
+    state = convert_ldm_unet_checkpoint(file.tensors(UNET_PREFIX), config)
     return _filled(unet, state, dtype, where)  # type: ignore[return-value]
 
 
@@ -161,7 +163,7 @@ def load_vae(file: SingleFile, dtype: torch.dtype) -> AutoencoderKL:
     where, config = f"{file.path}: VAE", vae_config(file)
     with init_empty_weights():
         vae = AutoencoderKL.from_config(config)
-    state = convert_ldm_vae_checkpoint(file.tensors(VAE), config)
+    state = convert_ldm_vae_checkpoint(file.tensors(VAE_PREFIX), config)
     return _filled(vae, state, dtype, where)  # type: ignore[return-value]
 
 
@@ -178,7 +180,7 @@ def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> 
     base = template(file.family, part.config)
     if part.open_clip:
         settings = _inferred(
-            lambda shapes, t: ldm_layout.open_clip_config(shapes, t, unused_layers=part.unused_layers),
+            lambda shapes, t: ldm_layout.infer_open_clip_config(shapes, t, unused_layers=part.unused_layers),
             *(file, prefix, base, where),
         )
         skipped = f"{prefix}transformer.resblocks.{settings['num_hidden_layers']}."
@@ -191,7 +193,7 @@ def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> 
     else:
         state = {k[len(prefix) :]: v for k, v in file.tensors(prefix).items()}
         bare = {k.removeprefix("text_model."): tuple(v.shape) for k, v in state.items()}
-        settings = _checked(ldm_layout.clip_config, bare, base, where)
+        settings = _checked(ldm_layout.infer_clip_config, bare, base, where)
         state.pop("text_projection.weight", None)
         state.pop("logit_scale", None)
     kind = CLIPTextModelWithProjection if part.config == "text_encoder_2" else CLIPTextModel
@@ -221,23 +223,23 @@ def scheduler_config(file: SingleFile) -> dict[str, Any]:
 
 def _refuse_foreign(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     adapters = FOREIGN[:2]
-    complete = f"{UNET}input_blocks.0.0.weight" in shapes
+    complete = f"{UNET_PREFIX}input_blocks.0.0.weight" in shapes
     for parts, what in adapters if complete else FOREIGN:
         if any(part in key for key in shapes for part in parts):
             raise ModelError(f"{path} is {what}; a Stable Diffusion 1.x, 2.x or XL checkpoint is needed")
     if not complete:
         example = next(iter(shapes), "nothing")
         raise ModelError(
-            f"{path} holds no Stable Diffusion UNet (no {UNET}input_blocks.0.0.weight; it holds {example!r}, ...); "
-            "a Stable Diffusion 1.x, 2.x or XL checkpoint is needed"
+            f"{path} holds no Stable Diffusion UNet: no {UNET_PREFIX}input_blocks.0.0.weight among its tensors "
+            f"({example!r}, ...); a Stable Diffusion 1.x, 2.x or XL checkpoint is needed"
         )
 
 
 def _family(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Family:
-    refuse_input_channels(str(path), shapes[f"{UNET}input_blocks.0.0.weight"][1])
+    refuse_input_channels(str(path), shapes[f"{UNET_PREFIX}input_blocks.0.0.weight"][1])
     if "edm_mean" in shapes or "edm_vpred.sigma_max" in shapes:
         raise ModelError(f"{path} is an EDM model (Playground 2.5, CosXL), whose noise process is not supported")
-    sized = f"{UNET}label_emb.0.0.weight" in shapes  # SDXL's micro-conditioning
+    sized = f"{UNET_PREFIX}label_emb.0.0.weight" in shapes  # SDXL's micro-conditioning
     if sized and any(key.startswith("conditioner.embedders.0.model.") for key in shapes):
         raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")
     if sized and any(key.startswith("cond_stage_model.") for key in shapes):
@@ -257,7 +259,7 @@ def _inferred(infer: Any, file: SingleFile, prefix: str, base: dict[str, Any], w
     return _checked(infer, file.shapes_under(prefix), base, where)
 
 
-def _checked(infer: Any, shapes: ldm_layout.Shapes, base: dict[str, Any], where: str) -> dict[str, Any]:
+def _checked(infer: Any, shapes: Shapes, base: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         return infer(shapes, base)
     except ModelError as error:

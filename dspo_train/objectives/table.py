@@ -117,7 +117,7 @@ OBJECTIVES: dict[str, ObjectiveInfo] = {
 }
 
 
-def find(name: str) -> ObjectiveInfo:
+def find_objective(name: str) -> ObjectiveInfo:
     """Look an objective up.
 
     Raises:
@@ -134,7 +134,7 @@ def bind(name: str, arguments: Mapping[str, float]) -> Loss:
     Raises:
         ConfigError: an unknown objective or argument, or a value out of its range.
     """
-    info = find(name)
+    info = find_objective(name)
     for key, value in arguments.items():
         if key not in info.arguments:
             known = ", ".join(info.arguments) or "none"
@@ -145,13 +145,13 @@ def bind(name: str, arguments: Mapping[str, float]) -> Loss:
 
 
 def _bound(name: str, arguments: Mapping[str, float]) -> Loss:
-    function, all_of_them = find(name).function, arguments_of(name, arguments)
+    function, all_of_them = find_objective(name).function, arguments_of(name, arguments)
     return lambda errors: function(errors, **all_of_them)
 
 
 def arguments_of(name: str, given: Mapping[str, float]) -> dict[str, float]:
     """All arguments with the values that will be used, defaults included: what a run records."""
-    return {**{key: argument.default for key, argument in find(name).arguments.items()}, **given}
+    return {**{key: argument.default for key, argument in find_objective(name).arguments.items()}, **given}
 
 
 def arguments_in(config: TrainConfig) -> dict[str, float]:
@@ -163,14 +163,14 @@ def arguments_in(config: TrainConfig) -> dict[str, float]:
     return found if given == "auto" else {**found, "sharpness": given}
 
 
-def check(config: TrainConfig, *, unpaired: bool = False) -> None:
+def check_objective(config: TrainConfig, *, unpaired: bool = False) -> None:
     """Do the objective, its arguments and the options of a run go together?
 
     Raises:
         ConfigError: they do not; which and what to change.
     """
     bind(config.objective, config.objective_args)
-    info = find(config.objective)
+    info = find_objective(config.objective)
     options = config.loss.options_needing_loser
     if not info.has_loser and (refused := [name for name in options if name not in info.options_without_loser]):
         raise ConfigError(
@@ -206,7 +206,7 @@ def _check_unpaired(config: TrainConfig, info: ObjectiveInfo) -> None:
 
 def warnings(config: TrainConfig) -> Iterator[str]:
     """What its owner should know of a run that nothing forbids, before it begins."""
-    info = find(config.objective)
+    info = find_objective(config.objective)
     if _changes_nothing(config):
         yield (
             f"objective {config.objective!r} has no loss and no gradient at the reference, where every run begins, so "
@@ -220,7 +220,7 @@ def warnings(config: TrainConfig) -> Iterator[str]:
 
 
 def _changes_nothing(config: TrainConfig) -> bool:
-    return find(config.objective).zero_gradient_at_reference and not config.loss.sft_mix
+    return find_objective(config.objective).zero_gradient_at_reference and not config.loss.sft_mix
 
 
 def loss_of(config: TrainConfig) -> Callable[[float | None], Loss]:
@@ -233,7 +233,7 @@ def loss_of(config: TrainConfig) -> Callable[[float | None], Loss]:
         ConfigError: see `bind`.
     """
     bind(config.objective, config.objective_args)
-    own = "sharpness" in find(config.objective).arguments
+    own = "sharpness" in find_objective(config.objective).arguments
 
     def at(sharpness: float | None) -> Loss:
         given = {} if sharpness is None or not own else {"sharpness": sharpness}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,8 +14,7 @@ from ..drawing.series import Array
 from ..drawing.themes import LIGHT, Colour, Theme
 from ..exceptions import ConfigError
 from . import alarm
-
-Report = Mapping[str, Any]
+from .reports import Report
 
 _ALARM = "the error on winners is too high: image quality will suffer"
 _HELD_OUT = "held_out_"

@@ -131,7 +131,7 @@ def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
     )
     larger = setup.latent_pixels / counted.latent_pixels
     images = 2 * setup.batch_size
-    with_graph = images if objectives.find(setup.objective).has_loser else setup.batch_size
+    with_graph = images if objectives.find_objective(setup.objective).has_loser else setup.batch_size
     text, vae = setup.model.text_parameters * setup.frozen_bytes, _vae_bytes(setup)
     model = _parameters(setup.model) * setup.frozen_bytes
     resident = model + text + vae if setup.shared else 0

@@ -16,7 +16,7 @@ from .folder import RunFolder
 WHAT = "the LoRA's name"
 
 
-def find(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | None:
+def find_run(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | None:
     """The run that was asked for in the same words before, if there is one.
 
     Args:

@@ -20,7 +20,7 @@ from ..exceptions import DatasetError, RunError
 from ..pairs import Scan
 from . import memory
 from .advice import advice
-from .session import check
+from .session import check_settings
 
 if TYPE_CHECKING:  # that module loads diffusers
     from ..models.blueprint import Blueprint
@@ -80,7 +80,7 @@ def check_run(
         ConfigError, DatasetError, RunError: it cannot; the message says what to do.
     """
     notes = check_pairs(scan, config, fixed)
-    check(config, scan, refine=setup.refine)
+    check_settings(config, scan, refine=setup.refine)
     notes += check_memory(setup, total, config.accumulate, fixed)
     check_disk(out, cache, scan, config, setup)
     return notes

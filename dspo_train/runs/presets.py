@@ -80,7 +80,7 @@ def _is_argument(name: str) -> bool:
 
 
 def _own(objective: str, number: float) -> dict[str, float]:
-    name = objectives.find(objective).own_number
+    name = objectives.find_objective(objective).own_number
     if name is None:
         raise ConfigError(
             f"objective {objective!r} has no number of its own, and {OWN_NUMBER} is {number:g}; set it to 0"

@@ -11,7 +11,7 @@ from ..drawing.grids import ab_grid
 from ..models.sampling import SampleSpec, sample
 from .session import Session
 
-STEPS = 15
+_STEPS = 15
 
 
 class Previewer:
@@ -23,7 +23,7 @@ class Previewer:
     def __init__(self, session: Session, prompt: str, seed: int, on_progress: Callable[[int, int], None]) -> None:
         side = session.job.config.data.resolution // 8 * 8
         self.session, self.prompt, self.seed = session, prompt, seed
-        self.spec = SampleSpec(side, side, steps=STEPS, guidance=session.base.family.guidance)
+        self.spec = SampleSpec(side, side, steps=_STEPS, guidance=session.base.family.guidance)
         self.on_progress = on_progress
         encoder = session.base.encoder
         texts = [prompt, self.spec.negative_prompt]

@@ -14,7 +14,7 @@ LATEST = 20  # reports that the warning looks at
 NEAR_ONE = 0.95  # of an accuracy
 SPOILED = 0.4  # mean squared error; the target's variance is about 1, which is the error of predicting nothing
 
-Report = dict[str, Any]
+Report = Mapping[str, Any]
 
 
 def reports_after(path: Path, step: int, limit: int) -> list[Report]:

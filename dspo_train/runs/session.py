@@ -26,8 +26,7 @@ from ..pairs import Scan, scan_folder
 from ..training import devices, trainer
 from ..training.denoiser import DiffusersDenoiser
 from ..training.state import Training
-from ..training.trainable import Trainable, trainable
-from ..training.trainable import check as check_start
+from ..training.trainable import Trainable, check_start, trainable
 from ..training.trainer import StepReport
 from .folder import RunFolder, locked
 from .identity import lora_facts, refined_identity, run_identity
@@ -38,7 +37,7 @@ from .results import Results
 
 log = logging.getLogger("dspo")
 
-OnProgress = Callable[[str, int, int], None]
+OnStageProgress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -116,20 +115,20 @@ def encodings_of(job: Job) -> Path:
     return job.cache or job.pairs / ".dspo_cache"
 
 
-def check(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:
+def check_settings(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:
     """Can a run of these settings train on this folder, and begin with a LoRA to refine? No model is needed to tell.
 
     Raises:
         ConfigError: the objective, its options, the data and the start do not go together.
         DatasetError: nothing in the folder is usable.
     """
-    objectives.check(config, unpaired=scan.unpaired)
+    objectives.check_objective(config, unpaired=scan.unpaired)
     training_data(scan).check(config)
     check_start(config, refine=refine)
 
 
 @contextlib.contextmanager
-def open_session(job: Job, on_progress: OnProgress = lambda stage, done, total: None) -> Iterator[Session]:
+def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, total: None) -> Iterator[Session]:
     """Check, load, encode, attach, and go back to the last checkpoint if there is one.
 
     Args:
@@ -142,7 +141,7 @@ def open_session(job: Job, on_progress: OnProgress = lambda stage, done, total: 
     asked = {"config": job.config.to_dict(), "refine": refined_identity(job.refine, folder)}
     folder.check(asked)  # whatever can be refused before the long work is
     scan = job.scan or scan_folder(job.pairs)
-    check(job.config, scan, refine=job.refine is not None)
+    check_settings(job.config, scan, refine=job.refine is not None)
     with contextlib.ExitStack() as stack:
         accelerator, precision = stack.enter_context(devices.accelerator(job.config.device, job.config.precision))
         if accelerator.is_main_process:
@@ -180,7 +179,7 @@ def _load(job: Job, precision: str) -> Base:
     )
 
 
-def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progress: OnProgress) -> Opened:
+def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progress: OnStageProgress) -> Opened:
     base.encoder.device = accelerator.device  # the UNet follows once the encoders have left
     opening = Opening(
         base.encoder,

@@ -35,7 +35,7 @@ def build(parameters: Sequence[Parameter], spec: OptimSpec) -> torch.optim.Optim
 
 
 # Share of the peak learning rate, by progress from 0 (end of the warm-up) to 1 (last step).
-SHAPES: dict[str, Callable[[float], float]] = {
+_SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
@@ -50,7 +50,7 @@ def learning_rate(spec: OptimSpec, step: int, steps: int) -> float:
     """
     if step < spec.warmup:
         return spec.lr * (step + 1) / spec.warmup
-    return spec.lr * SHAPES[spec.schedule]((step - spec.warmup) / (steps - spec.warmup))
+    return spec.lr * _SCHEDULES[spec.schedule]((step - spec.warmup) / (steps - spec.warmup))
 
 
 def state_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

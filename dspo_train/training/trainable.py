@@ -38,7 +38,7 @@ class Trainable(Protocol):
         ...
 
 
-def check(config: TrainConfig, *, refine: bool) -> None:
+def check_start(config: TrainConfig, *, refine: bool) -> None:
     """Can these settings begin where they are asked to?
 
     Raises:
@@ -54,9 +54,9 @@ def trainable(base: Base, config: TrainConfig, initial: LoraWeights | None) -> I
     """Put what is trained on the base's UNet, and take it off again.
 
     Raises:
-        ConfigError: see `check`.
+        ConfigError: see `check_start`.
     """
-    check(config, refine=initial is not None)
+    check_start(config, refine=initial is not None)
     moving = config.moving_reference > 0
     if config.method == "full":
         with whole(base.unet, moving=moving) as model:

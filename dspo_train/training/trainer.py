@@ -92,7 +92,7 @@ def train(
     Raises:
         RunError: loss or gradient are no longer finite; the weights are those of the last good step.
     """
-    has_loser, loss_at = objectives.find(config.objective).has_loser, objectives.loss_of(config)
+    has_loser, loss_at = objectives.find_objective(config.objective).has_loser, objectives.loss_of(config)
     accelerator = training.accelerator
     while training.step < config.steps:
         started = time.monotonic()
