@@ -282,7 +282,7 @@ def test_one_pair_of_each_prompt(world: Path):
             False,
             ("given twice",),
         ),
-        ({"objective": "dspo"}, True, ("without pairs", "diffusion_kto, sft")),
+        ({"objective": "dspo"}, True, ("unpaired liked and disliked images", "diffusion_kto, sft")),
         ({"objective": "diffusion_kto", "loss": {"margin_cap": 0.1}}, True, ("loss.margin_cap",)),
         ({"objective": "diffusion_kto", "loss": {"min_snr": 5.0}}, True, ("loss.min_snr",)),
         ({"objective": "diffusion_kto", "loss": {"sharpness": "auto"}}, True, ("`loss.sharpness` auto",)),
@@ -412,4 +412,4 @@ def test_a_training_that_changes_nothing_says_so_once(
 def test_a_mean_over_too_few_is_told(objective: str, batch_size: int, told: int):
     notes = list(objectives.warnings(config(objective=objective, batch_size=batch_size)))
     assert len(notes) == told
-    assert all(f"a `batch_size` of {batch_size}; 4 or more" in note for note in notes)
+    assert all(f"a `batch_size` of {batch_size}; use 4 or more" in note for note in notes)
