@@ -257,7 +257,7 @@ def test_what_cannot_be_written_is_refused_with_the_reason(tmp_path: Path) -> No
         save(base, base, unet, state)
     with pytest.raises(ModelError, match=r"must end in \.safetensors"):
         save(tmp_path / "t.ckpt", base, unet, state)
-    with pytest.raises(ModelError, match="no longer there"):
+    with pytest.raises(ModelError, match="no longer exists"):
         save(tmp_path / "t.safetensors", tmp_path / "gone.safetensors", unet, state)
     other = write_single_file(tmp_path / "xl.safetensors", "sdxl")
     with pytest.raises(ModelError, match=r"of the sd15 family, but the checkpoint xl\.safetensors is sdxl"):

@@ -68,7 +68,7 @@ def test_a_model_of_another_family_is_refused_with_both_names(tmp_path: Path) ->
 
 def test_something_else_on_the_wire_is_refused(tmp_path: Path) -> None:
     first, _, tokenizer = files(tmp_path, "sd15")
-    with pytest.raises(ModelError, match=r"no Stable Diffusion 1\.x, 2\.x or XL model"):
+    with pytest.raises(ModelError, match=r"not a Stable Diffusion 1\.x, 2\.x or XL model"):
         load_base(
             first, tokenizer=tokenizer, unet=UnetWeights({f"{UNET_PREFIX}double_blocks.0": torch.zeros(1)}, "epsilon")
         )

@@ -108,7 +108,7 @@ class WholeModel(Switched[_State]):
 
     def _refuse_if_taken_off(self) -> None:
         if not self._weights:
-            raise RuntimeError("this model has been taken off its UNet; use it inside `whole`")
+            raise RuntimeError("this model has been removed from its UNet; use it inside `whole`")
 
 
 def _masters(base: _Weights, *, trained: bool) -> dict[str, nn.Parameter]:
