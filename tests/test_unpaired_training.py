@@ -133,7 +133,7 @@ def test_previews_are_drawn_of_the_first_prompt(world: Path, tmp_path: Path):
     ("settings", "words"),
     [
         ({}, "`objective` 'dspo' compares the two images of a pair.*use one of diffusion_kto, sft"),
-        ({**KTO, "held_out": {"share": 0.5}}, "`held_out.share` needs pairs, and opinions holds images without"),
+        ({**KTO, "held_out": {"share": 0.5}}, "`held_out.share` needs pairs, but opinions holds unpaired images"),
         ({**KTO, "held_out": {"share": 0.5}, "keep": "best"}, "`held_out.share` needs pairs"),
         ({**KTO, "loss": {"safeguard": 0.5}}, "`loss.safeguard` compares the two images of a pair"),
         ({**KTO, "data": {"resolution": 64, "bucket_step": 16, "one_per_prompt": True}}, "`data.one_per_prompt` needs"),

@@ -16,5 +16,5 @@ DATA_KINDS: Mapping[Kind, Callable[[Scan], TrainingData]] = {"paired": PairedDat
 
 
 def training_data(scan: Scan) -> TrainingData:
-    """What a folder holds, as data to train on."""
+    """A folder's content as data to train on."""
     return DATA_KINDS["unpaired" if scan.unpaired else "paired"](scan)
