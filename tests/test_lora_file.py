@@ -640,7 +640,7 @@ def rewritten_header(data: bytes, change: Callable[[dict[str, Any]], object]) ->
 
 
 BROKEN_BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "truncated tensors": (lambda data: data[:-10], r"truncated: its header promises \d+ bytes, it has \d+"),
+    "truncated tensors": (lambda data: data[:-10], r"truncated: its header promises \d+ bytes, but it has \d+"),
     "truncated header": (lambda data: data[:50], "truncated within its header"),
     "nothing": (lambda data: b"", "not a safetensors file"),
     "a pickle": (lambda data: b"PK\x03\x04" + data, "not a safetensors file; pickled"),

@@ -20,10 +20,10 @@ _Row = TypeVar("_Row", PreferencePair, RatedImage)
 def scan_sheet(scan: Scan, shown: int, *, title: str) -> Image.Image:
     """At most `shown` pairs, or liked and disliked images, evenly spread over the set.
 
-    An image that turns out to be damaged is left out, with its pair if it has one.
+    A damaged image is left out, with its pair if it has one.
 
     Raises:
-        DatasetError: nothing in the set is usable, or none of what was picked can be read.
+        DatasetError: nothing in the set is usable, or none of the selected images can be read.
     """
     scan.usable()
     if scan.unpaired:
@@ -47,7 +47,7 @@ def _spread(rows: Sequence[_Row], shown: int) -> list[_Row]:
 
 
 def _loaded(rows: Sequence[_Row]) -> list[tuple[_Row, list[Image.Image]]]:
-    """The rows whose images can all be read, with those images, small."""
+    """The rows whose images can all be read, with those images, scaled down."""
     found, fault = [], None
     for row in rows:
         try:
