@@ -17,7 +17,7 @@ from ..models.sampling import to_images
 
 _SIDE = 512  # pixels
 PAIRS = 24
-CLEAR = 1.0  # difference in taste, in its own unit, below which a person could not say which is better
+CLEAR = 1.0  # smallest difference in taste, in its own unit, that a person could see
 
 
 def scenes(count: int) -> Iterator[tuple[Scene, Scene]]:
@@ -26,7 +26,7 @@ def scenes(count: int) -> Iterator[tuple[Scene, Scene]]:
     while len(seen) < count:
         first, second = random_scene(draws), random_scene(draws)
         second = Scene(**{**vars(second), "shape": first.shape, "color": first.color})
-        taste = [large_and_dark(read(picture)) for picture in draw_scenes([first, second])]
+        taste = [large_and_dark(read(image)) for image in draw_scenes([first, second])]
         if first.caption in seen or abs(taste[0] - taste[1]) < CLEAR:
             continue
         seen.add(first.caption)

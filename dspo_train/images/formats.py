@@ -21,7 +21,7 @@ ORIENTATION = 0x0112
 
 
 def kind_of(data: bytes) -> ImageKind | None:
-    """The kind of a file by its first 12 bytes; None where it is no PNG, JPEG or WebP."""
+    """The kind of a file by its first 12 bytes; None if it is not PNG, JPEG or WebP."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return "png"
     if data[:3] == b"\xff\xd8\xff":

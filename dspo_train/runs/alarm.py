@@ -13,14 +13,15 @@ from .reports import LATEST, spoils, winning_by_getting_worse
 
 _IN_A_ROW = 2  # measurements on a fixed bank differ only by the weights, so few are enough
 
-_ADVICE = "lower the learning rate, stop earlier, or turn on loss.sft_mix (0.25)"  # what docs/taste.md bears out
+_ADVICE = "lower `optim.lr`, stop earlier, or set `loss.sft_mix` to 0.25"  # as docs/taste.md found
 HELD_OUT = (
-    "On pairs it was not trained on, the model tells winners from losers by predicting both worse, and pictures will "
-    f"suffer: {_ADVICE}."
+    "On pairs that it was not trained on, the model separates winners from losers by predicting both worse, and image "
+    f"quality will suffer: {_ADVICE}."
 )
 TRAINING = (
-    "The model tells winners from losers by predicting both worse, and pictures will suffer: the error on winners is "
-    f"above that of the start with an accuracy near 100%, or far above it; {_ADVICE}."
+    "The model separates winners from losers by predicting both worse, and image quality will suffer: the error on "
+    "winners is above its value at the start with an accuracy near 100%, or far above it at any accuracy; "
+    f"{_ADVICE}."
 )
 
 
