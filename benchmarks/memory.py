@@ -1,6 +1,6 @@
 """The memory that training the published models needs: `python -m benchmarks.memory` prints docs/comfyui.md's table.
 
-Counted as a run's own check counts, without a GPU and without weights.
+It is counted as in a run's own check, without a GPU or weights.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def rows() -> Iterator[str]:
 
 
 def cell(family: Family, preset: PresetName) -> str:
-    """GiB without and with gradient checkpointing, bf16 and one pair at once."""
+    """GiB without and with gradient checkpointing, in bf16 with one pair per forward pass."""
     peaks = []
     for checkpointing in (False, True):
         changes = {"steps": 400, "batch_size": 1, "precision": "bf16", "gradient_checkpointing": checkpointing}

@@ -1,8 +1,8 @@
 """What the presets do to the embedded model: `python benchmarks/presets.py [STEPS]`.
 
-Each preset trains as the ComfyUI node would (4 pairs a step) on the demonstration's pairs, and the known taste judges
-test pictures of other prompts' seeds. The embedded model is tiny: the order of the presets carries over to other
-models, the figures do not.
+Each preset trains as the ComfyUI node would (4 pairs per step) on the demonstration's pairs, and the known taste judges
+test images from other seeds. The embedded model is tiny: the order of the presets carries over to other models, the
+figures do not.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(steps: int) -> None:
         out = Path(folder)
         pairs = draw_pairs(base, out / "pairs", CANDIDATES, lambda stage, done, total: None)
         before = sample(base, prompts, seeds, SAMPLING, batch_size=64)
-        say(f"{pairs} pairs, {steps} steps of 4; {len(prompts)} test pictures")
+        say(f"{pairs} pairs, {steps} steps of 4; {len(prompts)} test images")
         say(f"{'preset':10} {'win rate':>26} {'taste':>14} {'fit':>16} {'seconds':>8}")
         for name in PRESETS:
             started = time.monotonic()

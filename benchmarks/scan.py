@@ -18,7 +18,7 @@ from dspo_train.pairs import scan_pairs
 
 
 def write_png(path: Path, side: int, shade: int) -> None:
-    """A grey square; `shade` below 2^24 makes its pixels unlike any other's."""
+    """Write a square of one colour; different values of `shade` below 2^24 give different pixels."""
     pixels = (b"\0" + shade.to_bytes(3, "big") * side) * side
     body = (
         (b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)),

@@ -1,7 +1,7 @@
 """How quickly the voting routes of a running ComfyUI answer: `python benchmarks/votes.py --input ~/ComfyUI/input`.
 
-Writes a set of small pictures into the input folder, votes on it over HTTP, and removes it; a vote is on the disk when
-it is answered. Every request has a connection of its own. Start ComfyUI anew for the first figures, and keep it idle.
+Writes a set of small images into the input folder, votes on it over HTTP, and removes it; a vote is on the disk before
+it is answered. Every request has a connection of its own. Restart ComfyUI for the `first` figures, and keep it idle.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from PIL import Image
 
 from dspo_train.preferences import NewImage, PreferenceStore
 
-PICTURES = 9  # of a prompt, every one against every other: 36 pairs
+PICTURES = 9  # per prompt, each compared with every other: 36 pairs
 PAIRS = PICTURES * (PICTURES - 1) // 2
 
 
@@ -62,7 +62,7 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def write_set(folder: Path, pairs: int) -> int:
-    """Noise of 16 by 16 pixels in groups; how many pairs there are, `pairs` or a few more."""
+    """Write groups of 16 x 16 pixel noise images. -> number of pairs, `pairs` or a few more"""
     generator = np.random.default_rng(0)
     store = PreferenceStore(folder)
     for number in range(-(-pairs // PAIRS)):
@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--input", type=Path, required=True, help="the input folder of that ComfyUI")
     parser.add_argument("--pairs", type=int, default=10_000)
     parser.add_argument("--requests", type=int, default=200)
-    parser.add_argument("--keep", action="store_true", help="leave the set there, to look at it in the page")
+    parser.add_argument("--keep", action="store_true", help="keep the set, to look at it in the panel")
     args = parser.parse_args()
     name = f"benchmark-{uuid.uuid4().hex[:8]}"
     try:

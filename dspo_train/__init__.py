@@ -8,7 +8,7 @@
             print(report.step, report.margin)
         print(session.folder.result)
 
-Names are loaded when they are first used, because torch and diffusers take seconds to import.
+Names are imported on first use, because torch and diffusers take seconds to import.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Problems that the person running us can mend. The command line prints them without a traceback."""
+"""Problems that the user can fix. The command line prints them without a traceback."""
 
 
 class DspoError(Exception):
-    """Says what was wrong, where, what was found and what to do, in words for a user."""
+    """Its message says what was wrong, where, what was found and what to do."""
 
 
 class ConfigError(DspoError, ValueError):

@@ -31,7 +31,7 @@ from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.job import Job
 from ..dspo_train.runs.machine import host_memory
 from ..dspo_train.runs.memory import Setup
-from ..dspo_train.runs.names import claim, find
+from ..dspo_train.runs.names import claim, find_run
 from ..dspo_train.runs.presets import OWN_NUMBER, configure
 from ..dspo_train.runs.previews import Previewer
 from ..dspo_train.runs.results import write_curve
@@ -94,7 +94,7 @@ def train(order: Order) -> Done:
     """
     plan = _plan(order)
     request = _request(plan)
-    folder = find(places.runs(), order.name, request)
+    folder = find_run(places.runs(), order.name, request)
     if folder is None or not folder.completed(plan.config.steps):
         notes = _preflight(plan)
         folder = folder or claim(places.runs(), order.name, request, places.lora_folder())

@@ -79,4 +79,4 @@ def test_enough_reports_hold_two_measurements_wherever_the_run_stands(every, cou
 def test_each_is_one_sentence_that_says_what_to_do():
     for text in (HELD_OUT, TRAINING):
         assert text.count(". ") == 0 and text.endswith(".")
-        assert all(word in text for word in ("learning rate", "stop earlier", "sft_mix"))
+        assert all(word in text for word in ("`optim.lr`", "stop earlier", "`loss.sft_mix`"))

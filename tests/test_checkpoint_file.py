@@ -22,7 +22,7 @@ from dspo_train.models import checkpoint_file
 from dspo_train.models.base import load_base
 from dspo_train.models.checkpoint_file import save_checkpoint
 from dspo_train.models.ldm_layout import original_names
-from dspo_train.models.single_file import UNET
+from dspo_train.models.single_file import UNET_PREFIX
 from dspo_train.training.full import whole
 
 FAMILIES: tuple[Family, ...] = ("sd15", "sd2", "sdxl")
@@ -115,7 +115,7 @@ def test_all_else_is_the_base_files_byte_by_byte(tmp_path: Path, family: Family,
     state = moved(unet)
     save(tmp_path / "out" / "trained.safetensors", base, unet, state)
     old, new = load_file(base), load_file(tmp_path / "out" / "trained.safetensors")
-    names = {UNET + name: key for key, name in original_names(state, unet.config).items()}
+    names = {UNET_PREFIX + name: key for key, name in original_names(state, unet.config).items()}
     assert new.keys() == old.keys()
     for name, value in new.items():
         assert value.dtype == old[name].dtype
@@ -194,8 +194,8 @@ def test_the_unets_type_can_be_chosen_and_tensors_stay_aligned(tmp_path: Path) -
     state = moved(unet)
     saved = save(tmp_path / "t.safetensors", base, unet, state, dtype=torch.float32)
     tensors = load_file(saved.path)
-    assert {value.dtype for name, value in tensors.items() if name.startswith(UNET)} == {torch.float32}
-    assert {value.dtype for name, value in tensors.items() if not name.startswith(UNET)} == {torch.float16}
+    assert {value.dtype for name, value in tensors.items() if name.startswith(UNET_PREFIX)} == {torch.float32}
+    assert {value.dtype for name, value in tensors.items() if not name.startswith(UNET_PREFIX)} == {torch.float16}
     assert saved.lost == 0
     size = int.from_bytes(saved.path.read_bytes()[:8], "little")
     header = json.loads(saved.path.read_bytes()[8 : 8 + size])
@@ -257,7 +257,7 @@ def test_what_cannot_be_written_is_refused_with_the_reason(tmp_path: Path) -> No
         save(base, base, unet, state)
     with pytest.raises(ModelError, match=r"must end in \.safetensors"):
         save(tmp_path / "t.ckpt", base, unet, state)
-    with pytest.raises(ModelError, match="no longer there"):
+    with pytest.raises(ModelError, match="no longer exists"):
         save(tmp_path / "t.safetensors", tmp_path / "gone.safetensors", unet, state)
     other = write_single_file(tmp_path / "xl.safetensors", "sdxl")
     with pytest.raises(ModelError, match=r"of the sd15 family, but the checkpoint xl\.safetensors is sdxl"):

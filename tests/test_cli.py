@@ -77,7 +77,7 @@ MISTAKES: list[Case] = [
     ("config not in UTF-8", lambda w: train(w, "o", "--config", str(w / "latin.toml")), "save it as UTF-8"),
     ("8-bit without bitsandbytes", lambda w: train(w, "o8", "--set", "optim.name=adamw8bit"), "bitsandbytes"),
     ("another run's folder", lambda w: train(w, "lora", "--set", "seed=4"), "config.seed was 0, now 4"),
-    ("a folder of pictures", lambda w: train(w, "pairs"), "is not empty and holds no run.json"),
+    ("a folder of pictures", lambda w: train(w, "pairs"), "is not empty but has no run.json"),
     ("out is a file", lambda w: train(w, "prompts.txt"), "prompts.txt"),
     ("refining nothing", lambda w: train(w, "o2", "--refine", str(w / "gone.safetensors")), "cannot be read"),
     ("refining another family's", lambda w: train(w, "o3", "--refine", lora(w)[1], base="xl"), "lora.safetensors"),

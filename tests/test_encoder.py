@@ -15,7 +15,7 @@ from tiny_models import Family, tiny_text_encoders, tiny_tokenizer, tiny_vae, wr
 from dspo_train.data.encodings import latents_from_moments
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import load_base
-from dspo_train.models.encoder import DiffusersEncoder, digest
+from dspo_train.models.encoder import DiffusersEncoder, tensor_digest
 from dspo_train.models.families import FAMILIES
 
 SD15 = FAMILIES["sd15"]
@@ -159,10 +159,10 @@ def test_ids_follow_weights_config_precision_and_words(tmp_path: Path) -> None:
 
 def test_digest_does_not_depend_on_the_order_but_on_names_and_shapes() -> None:
     a, b = torch.arange(4.0), torch.zeros(2, dtype=torch.bfloat16)
-    assert digest([("a", a), ("b", b)]) == digest([("b", b), ("a", a)])
-    assert digest([("a", a)]) != digest([("c", a)])
-    assert digest([("a", a)]) != digest([("a", a.view(2, 2))])
-    assert digest([("a", torch.tensor(1.0))])
+    assert tensor_digest([("a", a), ("b", b)]) == tensor_digest([("b", b), ("a", a)])
+    assert tensor_digest([("a", a)]) != tensor_digest([("c", a)])
+    assert tensor_digest([("a", a)]) != tensor_digest([("a", a.view(2, 2))])
+    assert tensor_digest([("a", torch.tensor(1.0))])
 
 
 def test_release_and_use_again(encoder: DiffusersEncoder) -> None:

@@ -151,7 +151,7 @@ def test_layers_that_did_not_change_have_no_adapter() -> None:
 def test_what_holds_nothing_is_refused() -> None:
     unet = tiny_unet("sd15")
     state = unet.state_dict()
-    with pytest.raises(LoraFileError, match=r"the same weights in all 32 layers that 'attention' names"):
+    with pytest.raises(LoraFileError, match=r"the same weights in all 32 layers that `lora.targets` 'attention' names"):
         extract(unet, state, "attention", rank=4)
     norms = {name: value + 1 if "norm" in name else value for name, value in state.items()}
     with pytest.raises(LoraFileError, match="nothing to extract"):

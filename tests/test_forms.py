@@ -12,7 +12,7 @@ from dspo_train.config.naming import names_in_graph, rendered
 from dspo_train.config.setting import Form
 from dspo_train.exceptions import ConfigError
 from dspo_train.models.families import FAMILIES
-from dspo_train.objectives import check
+from dspo_train.objectives import check_objective
 from dspo_train.runs.presets import COMMON, PRESETS, configure
 
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -121,7 +121,7 @@ def test_what_does_not_go_together_is_said_when_it_is_chosen_in_the_words_of_the
 def test_what_the_objective_cannot_use_is_said_with_it(given: dict[str, Any]):
     changes = {"objective": "sft", **read_form("options", given)}
     with pytest.raises(ConfigError, match=f"`loss.{next(iter(given))}` needs an objective that trains on the loser"):
-        check(configure("balanced", FAMILIES["sd15"], changes))
+        check_objective(configure("balanced", FAMILIES["sd15"], changes))
 
 
 def test_only_settings_are_renamed():

@@ -212,7 +212,7 @@ def test_a_kept_model_holds_its_weights_and_nothing_of_the_base() -> None:
     assert base() is None and reference() is None
     assert model.parameters["conv_in.weight"].shape == (32, 4, 3, 3)
     for switch in SWITCHES.values():
-        with pytest.raises(RuntimeError, match="taken off"), switch(model):
+        with pytest.raises(RuntimeError, match="removed from its UNet"), switch(model):
             pass
 
 

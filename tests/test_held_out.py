@@ -102,7 +102,7 @@ def test_the_order_of_the_pairs_does_not_matter_and_the_seed_does():
 @pytest.mark.parametrize(
     ("prompts", "share", "message"),
     [
-        (["a dog", "A  DOG"], 0.2, "two prompts or more, and the 2 pairs have 1; set `held_out.share` to 0"),
+        (["a dog", "A  DOG"], 0.2, "two prompts or more, but the 2 pairs have 1; set `held_out.share` to 0"),
         ([], 0.2, "the 0 pairs have 0"),
         (PROMPTS, 0.0, "between 0 and 1"),
         (PROMPTS, 1.0, "between 0 and 1"),

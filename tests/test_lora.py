@@ -284,7 +284,7 @@ def test_weights_come_back_through_load_and_are_copies() -> None:
         assert torch.equal(predict(unet, inputs), policy)
         assert all(adapter.parameters[name] is parameter for name, parameter in parameters.items())
     assert all(not layer.down.requires_grad and layer.alpha == 2.0 for layer in saved.values())
-    assert torch.equal(adapter.weights()[QUERY].up, saved[QUERY].up)  # still readable when taken off
+    assert torch.equal(adapter.weights()[QUERY].up, saved[QUERY].up)  # still readable when removed
 
 
 def test_a_kept_adapter_does_not_keep_the_base_in_memory() -> None:
@@ -383,7 +383,7 @@ def test_a_second_adapter_is_refused_and_a_stale_one_too() -> None:
             pass
         assert_same_state(before, state(unet))
     for switch in SWITCHES.values():
-        with pytest.raises(RuntimeError, match="taken off"), switch(adapter):
+        with pytest.raises(RuntimeError, match="removed from its UNet"), switch(adapter):
             pass
 
 

@@ -322,7 +322,7 @@ def overflowing(layer: LoraLayer) -> LoraLayer:
     [
         (overflowing, {}, r"7e\+04 is more than float16 can hold \(6.55e\+04\); save as float32 or bfloat16"),
         (overflowing, {"dtype": torch.bfloat16}, None),
-        (lambda x: replace(x, up=torch.full_like(x.up, float("nan"))), {}, "not finite; the training has broken up"),
+        (lambda x: replace(x, up=torch.full_like(x.up, float("nan"))), {}, "not finite: the training diverged"),
         (lambda x: replace(x, up=torch.full_like(x.up, 1e-9)), {}, "every value is too small for float16"),
         (lambda x: replace(x, up=torch.full_like(x.up, 1e-9)), {"dtype": torch.float32}, None),
         (lambda x: replace(x, up=torch.zeros_like(x.up)), {}, None),
@@ -376,7 +376,7 @@ def test_a_failed_write_leaves_the_earlier_file(
     [
         (lambda data: data[:-1] + bytes([data[-1] ^ 0x40]), "differs"),
         (lambda data: data[: len(data) // 2], "not written correctly"),
-        (lambda data: data.replace(b"proj_in", b"proj_on"), "its keys are others"),
+        (lambda data: data.replace(b"proj_in", b"proj_on"), "its keys differ"),
     ],
 )
 def test_a_file_that_reads_back_differently_is_not_put_in_place(
@@ -589,9 +589,9 @@ BROKEN_TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]]
     ),
     "two ranks": (
         with_tensor(f"{STEM}.lora_up.weight", torch.zeros(64, 3)),
-        r"\(4, 64\).*\(64, 3\) are no two factors",
+        r"\(4, 64\).*\(64, 3\) are not two factors",
     ),
-    "a scalar": (with_tensor(f"{STEM}.lora_down.weight", torch.tensor(1.0)), r"\(\).* are no two factors"),
+    "a scalar": (with_tensor(f"{STEM}.lora_down.weight", torch.tensor(1.0)), r"\(\).* are not two factors"),
     "not finite": (with_tensor(f"{STEM}.lora_up.weight", torch.full((64, 4), float("inf"))), "not finite"),
     "an alpha of two": (with_tensor(f"{STEM}.alpha", torch.ones(2)), r"alpha has shape \(2,\)"),
     "whole numbers": (
@@ -606,7 +606,7 @@ BROKEN_TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]]
         with_tensor(
             "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k.lora_down.weight", torch.zeros(4, 2048)
         ),
-        r"this LoRA was made for SDXL, and this base is a model whose text embedding is 32 wide",
+        r"this LoRA was made for SDXL, but this base is a model whose text embedding is 32 wide",
     ),
     "a checkpoint": (
         lambda _: {"model.diffusion_model.out.0.weight": torch.zeros(1)},
@@ -640,7 +640,7 @@ def rewritten_header(data: bytes, change: Callable[[dict[str, Any]], object]) ->
 
 
 BROKEN_BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
-    "truncated tensors": (lambda data: data[:-10], r"truncated: its header promises \d+ bytes, it has \d+"),
+    "truncated tensors": (lambda data: data[:-10], r"truncated: its header promises \d+ bytes, but it has \d+"),
     "truncated header": (lambda data: data[:50], "truncated within its header"),
     "nothing": (lambda data: b"", "not a safetensors file"),
     "a pickle": (lambda data: b"PK\x03\x04" + data, "not a safetensors file; pickled"),
@@ -670,13 +670,13 @@ def test_broken_files_are_refused(tmp_path: Path, name: str) -> None:
 
 
 def test_a_missing_file_is_an_error_of_the_users(tmp_path: Path) -> None:
-    with pytest.raises(LoraFileError, match=r"none\.safetensors: the LoRA could not be read"):
+    with pytest.raises(LoraFileError, match=r"none\.safetensors: the LoRA cannot be read"):
         load_lora(tmp_path / "none.safetensors", tiny_unet("sd15"))
 
 
 def test_an_sdxl_lora_on_sd15_is_called_that(tmp_path: Path) -> None:
     sdxl, sd15 = full_size_unet("sdxl"), full_size_unet("sd15")
     path = save(tmp_path / "a.safetensors", fresh_weights(sdxl, LoraSpec(rank=1), seed=0), sdxl, "sdxl")
-    with pytest.raises(LoraFileError, match=r"made for SDXL, and this base is Stable Diffusion 1\.x"):
+    with pytest.raises(LoraFileError, match=r"made for SDXL, but this base is Stable Diffusion 1\.x"):
         load_lora(path, sd15)
     assert len(load_lora(path, sdxl).weights) == 560

@@ -28,7 +28,7 @@ from torch import Tensor
 from dspo_train import objectives
 from dspo_train.config import LossSpec
 
-WITH_LOSER = [case for case in CASES if objectives.find(case[0]).has_loser]
+WITH_LOSER = [case for case in CASES if objectives.find_objective(case[0]).has_loser]
 
 
 def test_without_options_an_objective_stays_as_it_is():

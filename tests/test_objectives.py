@@ -136,7 +136,9 @@ def test_has_loser_tells_whether_the_losers_error_has_a_gradient(name):
     errors = pair_errors(trained(), random_batch())
     parts = (errors.policy_l, errors.drift_l)
     grads = torch.autograd.grad(objectives.bind(name, {})(errors).sum(), parts, allow_unused=True)
-    assert objectives.find(name).has_loser == any(grad is not None and bool((grad != 0).any()) for grad in grads)
+    assert objectives.find_objective(name).has_loser == any(
+        grad is not None and bool((grad != 0).any()) for grad in grads
+    )
 
 
 @pytest.mark.parametrize("name", ["sft", "mapo"])
@@ -212,7 +214,7 @@ def test_defaults_are_recorded():
 
 @pytest.mark.parametrize("name", objectives.OBJECTIVES)
 def test_the_function_takes_what_is_declared_and_each_default_lies_in_its_range(name):
-    info = objectives.find(name)
+    info = objectives.find_objective(name)
     signature = inspect.signature(info.function).parameters.values()
     assert {p.name for p in signature if p.kind is p.KEYWORD_ONLY} == set(info.arguments)
     objectives.bind(name, objectives.arguments_of(name, {}))
@@ -247,7 +249,7 @@ def test_wrong_objectives_are_refused(name, arguments, message):
 def test_combinations_that_mean_nothing_are_refused(objective, arguments, loss, unpaired, message):
     config = TrainConfig(objective=objective, objective_args=arguments, loss=LossSpec(**loss))
     with pytest.raises(ConfigError, match=message):
-        objectives.check(config, unpaired=unpaired)
+        objectives.check_objective(config, unpaired=unpaired)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ def test_combinations_that_mean_nothing_are_refused(objective, arguments, loss, 
     ],
 )
 def test_combinations_that_go_together_are_let_through(objective, loss, unpaired):
-    objectives.check(TrainConfig(objective=objective, loss=LossSpec(**loss)), unpaired=unpaired)
+    objectives.check_objective(TrainConfig(objective=objective, loss=LossSpec(**loss)), unpaired=unpaired)
 
 
 def test_a_run_is_checked_before_its_first_step_and_not_at_each(monkeypatch):

@@ -49,7 +49,7 @@ def test_state_survives_a_round_trip_bit_for_bit():
 
 def test_another_runs_state_is_refused():
     one = optim.build([Parameter(torch.ones(1))], OptimSpec())
-    with pytest.raises(RunError, match="state is for 2 tensors, this run trains 1"):
+    with pytest.raises(RunError, match="state is for 2 tensors, but this run trains 1"):
         optim.load_state(one, {"0.step": torch.tensor(1.0), "1.step": torch.tensor(1.0)})
 
 

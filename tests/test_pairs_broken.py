@@ -190,7 +190,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "a web page": (
         lambda f: unreadable(f, write("bad_w.png", b"<!doctype html><html>")),
-        "unreadable_image", "bad_w.png", r"is no PNG, JPEG or WebP image \(it starts with b'<!doctyp'\)",
+        "unreadable_image", "bad_w.png", r"is not a PNG, JPEG or WebP image \(it starts with b'<!doctyp'\)",
     ),
     "half a PNG": (
         lambda f: unreadable(f, lambda f: cut(f / "bad_w.png", 0.5)),

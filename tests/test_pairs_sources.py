@@ -64,7 +64,7 @@ UNUSABLE = {
     "not an image": (
         {"cat_w.png": 1, "cat_l.png": 2, "cat_source.png": "hello", "cat.txt": "x"},
         "cat_w.png",
-        "the source image cat_source.png: is no PNG, JPEG or WebP image",
+        "the source image cat_source.png: is not a PNG, JPEG or WebP image",
     ),
     "several": (
         {"chosen/cat.png": 1, "rejected/cat.png": 2, "source/cat.png": 3, "source/cat.jpg": 4, "cat.txt": "x"},

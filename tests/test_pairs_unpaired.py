@@ -207,7 +207,7 @@ def on_both_sides(path: Path) -> None:
 
 HARM: dict[str, tuple[Callable[[Path], object], str, str, tuple[int, int]]] = {
     "truncated": (cut, "unreadable_image", "is cut off", (4, 2)),
-    "no picture at all": (lambda path: path.write_bytes(b"hello"), "unreadable_image", "is no PNG, JPEG", (4, 2)),
+    "no picture at all": (lambda path: path.write_bytes(b"hello"), "unreadable_image", "is not a PNG, JPEG", (4, 2)),
     "huge": (huge, "bad_size", "over 64 megapixels", (4, 2)),
     "tiny": (lambda path: picture(path, 1, (8, 8)), "bad_size", "a side is under 64", (4, 2)),
     "no caption": (lambda path: path.with_suffix(".txt").unlink(), "no_caption", "write the prompt", (4, 2)),

@@ -57,7 +57,7 @@ def test_tight_memory_is_a_note(world, capsys, monkeypatch):
     assert main(train(world, out="tight")) == OK
     error = capsys.readouterr().err
     assert "note: the device's 0.8 GiB are just enough if no other program uses the memory\n" in error
-    assert "note: only 0.5 GiB are free, and about 0.8 GiB are needed: close other programs\n" in error
+    assert "note: only 0.5 GiB are free, but about 0.8 GiB are needed: close other programs\n" in error
     assert main(train(world, out="tight")) == OK  # finished: nothing to check
     assert "note: " not in capsys.readouterr().err
 

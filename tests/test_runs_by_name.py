@@ -20,7 +20,7 @@ from dspo_train.pairs import scan_pairs
 from dspo_train.pairs.discover import find_sets, pairs_stamp, stamp
 from dspo_train.runs import preflight
 from dspo_train.runs.folder import RunFolder
-from dspo_train.runs.names import claim, find, undelivered
+from dspo_train.runs.names import claim, find_run, undelivered
 from dspo_train.runs.presets import PRESETS, configure, names_in_graph_of_arguments
 
 # Presets
@@ -80,7 +80,7 @@ def test_a_short_run_has_a_warm_up_that_ends():
 
 
 def run(parent, name, request):
-    return find(parent, name, request) or claim(parent, name, request, parent / "loras")
+    return find_run(parent, name, request) or claim(parent, name, request, parent / "loras")
 
 
 def test_the_same_request_finds_its_run_and_another_makes_a_new_one(tmp_path):

@@ -7,14 +7,14 @@ from PIL import Image
 
 from dspo_train.demo.run import TASTE
 from dspo_train.evaluate.scorers import SCORERS, make_scorer
-from dspo_train.evaluate.shapes import Scene, draw
+from dspo_train.evaluate.shapes import Scene, draw_scenes
 from dspo_train.exceptions import ConfigError
 from dspo_train.models.sampling import to_images
 
 
 def scene(x: float, radius: float, tone: float) -> Image.Image:
     seen = Scene("circle", "red", x, 0.5, radius, 0.0, tone, (0.0, 0.0, 0.0))
-    return to_images(draw([seen]) * 2 - 1)[0]
+    return to_images(draw_scenes([seen]) * 2 - 1)[0]
 
 
 def test_each_taste_prefers_what_it_says():

@@ -45,7 +45,7 @@ def test_unet_config_is_read_off_the_shapes(family: Family, changes: dict[str, A
     with init_empty_weights():
         unet: Any = UNet2DConditionModel.from_config(config)
     shapes = {key: tuple(value.shape) for key, value in ldm_unet(unet).items()}
-    assert ldm_layout.unet_config(shapes, template(FAMILIES[family], "unet")) == config
+    assert ldm_layout.infer_unet_config(shapes, template(FAMILIES[family], "unet")) == config
 
 
 @pytest.mark.parametrize("config", sorted(CONFIGS.rglob("*.json")), ids=lambda p: str(p.relative_to(CONFIGS)))

@@ -29,5 +29,5 @@ def test_one_beside_the_model_goes_before_it(tmp_path: Path, place: str) -> None
 
 def test_one_that_is_given_is_the_only_one(tmp_path: Path) -> None:
     tiny_tokenizer(tmp_path / "tokenizer")
-    with pytest.raises(ModelError, match="no tokenizer there"):
+    with pytest.raises(ModelError, match="no tokenizer found"):
         load_tokenizers(FAMILIES["sd15"], tmp_path / "m.safetensors", tmp_path / "elsewhere")

@@ -336,12 +336,12 @@ class TestRefusals:
 
     def test_a_folder_of_something_else(self, inputs, tmp_path):
         (tmp_path / "holiday.jpg").write_bytes(b"x")
-        with pytest.raises(RunError, match=r"is not empty and holds no run.json \(it holds 'holiday.jpg'\)"):
+        with pytest.raises(RunError, match=r"is not empty but has no run.json \(it holds 'holiday.jpg'\)"):
             run(job(inputs, tmp_path))
 
     def test_a_second_process_in_the_same_folder(self, inputs, tmp_path):
         task = job(inputs, tmp_path / "taste")
-        with open_session(task), pytest.raises(RunError, match="another process is training into"):
+        with open_session(task), pytest.raises(RunError, match="another process is training in"):
             run(task)
 
     def test_fp16_on_a_cpu(self, inputs, tmp_path):
@@ -384,7 +384,7 @@ class TestRefusals:
     def test_weights_that_break_up(self, inputs, tmp_path):
         """A weight turns into NaN after step 3; the checkpoints from before stay good."""
         task = job(inputs, tmp_path / "taste", steps=40, save_every=1)
-        refused = pytest.raises(RunError, match=r"the gradient is not finite .* Lower the learning rate")
+        refused = pytest.raises(RunError, match=r"the gradient is not finite .* Lower `optim.lr`")
         with refused, open_session(task) as session:
             for report in session.reports():
                 if report.step == 3:

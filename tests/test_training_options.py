@@ -291,7 +291,7 @@ def test_one_pair_of_each_prompt(world: Path):
             False,
             ("given twice",),
         ),
-        ({"objective": "dspo"}, True, ("without pairs", "diffusion_kto, sft")),
+        ({"objective": "dspo"}, True, ("unpaired liked and disliked images", "diffusion_kto, sft")),
         ({"objective": "diffusion_kto", "loss": {"margin_cap": 0.1}}, True, ("loss.margin_cap",)),
         ({"objective": "diffusion_kto", "loss": {"min_snr": 5.0}}, True, ("loss.min_snr",)),
         ({"objective": "diffusion_kto", "loss": {"sharpness": "auto"}}, True, ("`loss.sharpness` auto",)),
@@ -299,7 +299,7 @@ def test_one_pair_of_each_prompt(world: Path):
 )
 def test_what_does_not_go_together_is_refused(settings: dict[str, Any], unpaired: bool, words: tuple[str, ...]):
     with pytest.raises(ConfigError) as caught:
-        objectives.check(config(**settings), unpaired=unpaired)
+        objectives.check_objective(config(**settings), unpaired=unpaired)
     assert all(word in str(caught.value) for word in words)
 
 
@@ -420,4 +420,4 @@ def test_a_training_that_changes_nothing_says_so_once(
 def test_a_mean_over_too_few_is_told(objective: str, batch_size: int, told: int):
     notes = list(objectives.warnings(config(objective=objective, batch_size=batch_size)))
     assert len(notes) == told
-    assert all(f"a `batch_size` of {batch_size}; 4 or more" in note for note in notes)
+    assert all(f"a `batch_size` of {batch_size}; use 4 or more" in note for note in notes)

@@ -79,5 +79,5 @@ def test_sdxl_without_its_size_conditioning_is_refused() -> None:
     text = Conditioning({"context": inputs["encoder_hidden_states"]})
     with attached(unet, SPEC, seed=0) as adapter:
         denoiser = DiffusersDenoiser(based("sdxl", unet), adapter)
-        with pytest.raises(ModelError, match="needs the conditioning 'pooled'; it was given context"):
+        with pytest.raises(ModelError, match="needs the conditioning 'pooled'; found only context"):
             denoiser.predict(inputs["sample"], inputs["timestep"], text)

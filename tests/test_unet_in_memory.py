@@ -13,11 +13,11 @@ from tiny_models import Family, write_diffusers_folder, write_single_file
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.process import Ddpm
-from dspo_train.models.single_file import UNET, UnetWeights
+from dspo_train.models.single_file import UNET_PREFIX, UnetWeights
 
 
 def unet_of(path: Path) -> dict[str, torch.Tensor]:
-    return {key: value for key, value in load_file(path).items() if key.startswith(UNET)}
+    return {key: value for key, value in load_file(path).items() if key.startswith(UNET_PREFIX)}
 
 
 def files(folder: Path, family: Family) -> tuple[Path, Path, Path]:
@@ -68,9 +68,11 @@ def test_a_model_of_another_family_is_refused_with_both_names(tmp_path: Path) ->
 
 def test_something_else_on_the_wire_is_refused(tmp_path: Path) -> None:
     first, _, tokenizer = files(tmp_path, "sd15")
-    with pytest.raises(ModelError, match=r"no Stable Diffusion 1\.x, 2\.x or XL model"):
-        load_base(first, tokenizer=tokenizer, unet=UnetWeights({f"{UNET}double_blocks.0": torch.zeros(1)}, "epsilon"))
-    inpainting = {**unet_of(first), f"{UNET}input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3)}
+    with pytest.raises(ModelError, match=r"not a Stable Diffusion 1\.x, 2\.x or XL model"):
+        load_base(
+            first, tokenizer=tokenizer, unet=UnetWeights({f"{UNET_PREFIX}double_blocks.0": torch.zeros(1)}, "epsilon")
+        )
+    inpainting = {**unet_of(first), f"{UNET_PREFIX}input_blocks.0.0.weight": torch.zeros(8, 9, 3, 3)}
     with pytest.raises(ModelError, match="the model to train is an inpainting model"):
         load_base(first, tokenizer=tokenizer, unet=UnetWeights(inpainting, "epsilon"))
     with pytest.raises(ModelError, match="is a folder"):

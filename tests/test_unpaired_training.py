@@ -30,7 +30,7 @@ from dspo_train.runs import preflight
 from dspo_train.runs.job import Job
 from dspo_train.runs.presets import configure
 from dspo_train.runs.previews import Previewer
-from dspo_train.runs.session import check, open_session
+from dspo_train.runs.session import check_settings, open_session
 from dspo_train.sheets.contact_sheet import scan_sheet
 from dspo_train.training.trainer import StepReport
 
@@ -138,7 +138,7 @@ def test_previews_are_drawn_of_the_first_prompt(world: Path, tmp_path: Path):
     ("settings", "words"),
     [
         ({}, "`objective` 'dspo' compares the two images of a pair.*use one of diffusion_kto, sft"),
-        ({**KTO, "held_out": {"share": 0.5}}, "`held_out.share` needs pairs, and opinions holds images without"),
+        ({**KTO, "held_out": {"share": 0.5}}, "`held_out.share` needs pairs, but opinions holds unpaired images"),
         ({**KTO, "held_out": {"share": 0.5}, "keep": "best"}, "`held_out.share` needs pairs"),
         ({**KTO, "loss": {"safeguard": 0.5}}, "`loss.safeguard` compares the two images of a pair"),
         ({**KTO, "data": {"resolution": 64, "bucket_step": 16, "one_per_prompt": True}}, "`data.one_per_prompt` needs"),
@@ -148,7 +148,7 @@ def test_what_needs_pairs_is_refused_before_a_model_is_loaded(
     world: Path, tmp_path: Path, settings: dict[str, Any], words: str
 ):
     with pytest.raises(ConfigError, match=words):
-        check(config(**settings), scan_folder(world / "opinions"))
+        check_settings(config(**settings), scan_folder(world / "opinions"))
     with (
         pytest.raises(ConfigError, match=words),
         open_session(job(tmp_path, tmp_path / "x", settings, scan=scan_folder(world / "opinions"))),

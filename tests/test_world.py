@@ -9,7 +9,7 @@ import torch
 
 from dspo_train.demo.taste import judge
 from dspo_train.evaluate.scorers import large_and_dark, make_scorer
-from dspo_train.evaluate.shapes import COLORS, SHAPES, SIZE, Reading, Scene, captions, draw, random_scene, read
+from dspo_train.evaluate.shapes import COLORS, SHAPES, SIZE, Reading, Scene, captions, draw_scenes, random_scene, read
 from dspo_train.models.sampling import to_images
 
 SCENE = Scene("circle", "red", 0.5, 0.5, 0.3, 0.0, 0.5, (0.0, 0.0, 0.0))
@@ -17,7 +17,7 @@ SCENE = Scene("circle", "red", 0.5, 0.5, 0.3, 0.0, 0.5, (0.0, 0.0, 0.0))
 
 def test_a_circle_worked_by_hand():
     """Radius 0.9 * 0.3 of the side: area pi 0.27^2 = 0.2290, its root 0.4786; background 0.5, so darkness 0.5."""
-    reading = read(draw([SCENE])[0])
+    reading = read(draw_scenes([SCENE])[0])
     assert reading.shape == "circle"
     assert reading.color == "red"
     assert reading.size == pytest.approx(0.4786, abs=0.01)
@@ -27,7 +27,7 @@ def test_a_circle_worked_by_hand():
 
 def test_every_shape_and_color_is_recognised():
     scenes = [dataclasses.replace(SCENE, shape=s, color=c, tilt=0.1) for s in SHAPES for c in COLORS]
-    readings = [read(picture) for picture in draw(scenes)]
+    readings = [read(picture) for picture in draw_scenes(scenes)]
     mistaken = [
         (scene.caption, seen) for scene, seen in zip(scenes, readings, strict=True) if not seen.fits(scene.caption)
     ]
@@ -38,7 +38,7 @@ def test_random_scenes_are_recognised():
     """Of 500 scenes the measurement may miss the caption of 1 in 100 (the smallest, darkest ones)."""
     generator = torch.Generator().manual_seed(7)
     scenes = [random_scene(generator) for _ in range(500)]
-    fits = [read(picture).fits(scene.caption) for picture, scene in zip(draw(scenes), scenes, strict=True)]
+    fits = [read(picture).fits(scene.caption) for picture, scene in zip(draw_scenes(scenes), scenes, strict=True)]
     assert sum(fits) >= 495
 
 
@@ -64,8 +64,8 @@ def test_the_taste_likes_larger_and_darker():
 def test_a_verdict_worked_by_hand():
     """Three prompts: larger (won), the same picture (tied), smaller and of another colour (lost, misfit)."""
     small, large = (dataclasses.replace(SCENE, radius=r) for r in (0.2, 0.35))
-    before = to_images(draw([small, small, large]) * 2 - 1)
-    after = to_images(draw([large, small, dataclasses.replace(small, color="blue")]) * 2 - 1)
+    before = to_images(draw_scenes([small, small, large]) * 2 - 1)
+    after = to_images(draw_scenes([large, small, dataclasses.replace(small, color="blue")]) * 2 - 1)
     verdict = judge(make_scorer("large_and_dark"), ["a red circle"] * 3, before, after)
     assert verdict.win_rate.rate == 0.5
     assert verdict.fit_before == 1.0

@@ -1,1 +1,1 @@
-"""The command line: arguments in, the library's functions called, sentences and a progress bar out."""
+"""The command line: turns arguments into calls of the library, and results into text and progress bars."""

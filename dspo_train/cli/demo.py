@@ -1,4 +1,4 @@
-"""`demo`: the whole loop, told as it goes."""
+"""`demo`: the whole loop, with a report of each stage."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def run(arguments: argparse.Namespace) -> int:
         result = run_demo(arguments.out, DemoSize(), say=bars.say, count=bars.count, watch=bars.watch)
     finally:
         bars.close()
-    for line in tell(result.verdict):
+    for line in report_lines(result.verdict):
         say(line)
     say(f"grid:  {result.grid}\ncurve: {result.curve}\ntook {result.seconds:.0f} seconds")
     return OK
 
 
-def tell(verdict: Verdict) -> list[str]:
+def report_lines(verdict: Verdict) -> list[str]:
     return [
         "",
         f"win rate against the base under the hidden taste: {verdict.win_rate},",
-        f"  {verdict.win_rate.comparisons} pictures from {verdict.win_rate.prompts} prompts",
+        f"  {verdict.win_rate.comparisons} images from {verdict.win_rate.prompts} prompts",
         f"mean taste:  {verdict.reward_before:+.2f} before, {verdict.reward_after:+.2f} after",
-        f"caption fit: {verdict.fit_before:.1%} before, {verdict.fit_after:.1%} after (shape and colour as asked)",
+        f"caption fit: {verdict.fit_before:.1%} before, {verdict.fit_after:.1%} after (shape and colour as prompted)",
     ]
 
 

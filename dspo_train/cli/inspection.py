@@ -1,4 +1,4 @@
-"""`inspect`: what a pair folder holds."""
+"""`inspect`: report what a pair folder holds."""
 
 from __future__ import annotations
 

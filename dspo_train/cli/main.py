@@ -1,4 +1,4 @@
-"""Arguments, and what becomes of errors."""
+"""Parse arguments, run a command, and report errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and turn errors into one message each. -> exit code
 
-    A mistake that the user can mend ends with code 2 and no traceback; anything else is our bug and shows one.
+    An error that the user can fix ends with code 2 and no traceback; anything else is our bug and shows one.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a console that cannot show a character must not stop a training
@@ -48,30 +48,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"\nerror: {rendered(str(error))}\n")
         return USER
     except KeyboardInterrupt:
-        again = ". The same command goes on from the last checkpoint" if arguments.command == "train" else ""
+        again = "; the same command resumes from the last checkpoint" if arguments.command == "train" else ""
         sys.stderr.write(f"\nstopped{again}\n")
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of our output closed it, as `| head` does
         with contextlib.suppress(OSError):
             sys.stdout.close()
         return OK
 
 
 def say(line: str) -> None:
-    """One line for the person at the terminal."""
+    """Print one line at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 class _Plain(logging.Formatter):
-    """The message alone, with the names that `--set` takes."""
+    """The message alone, with settings under the names that `--set` takes."""
 
     def format(self, record: logging.LogRecord) -> str:
         return rendered(super().format(record))
 
 
 def _quiet() -> None:
-    """The libraries below announce what does not concern a user of ours."""
+    """Silence the libraries' warnings that do not concern our users."""
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
     for name in ("transformers", "diffusers", "huggingface_hub", "accelerate", "torch.distributed"):
@@ -87,12 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="the whole loop on an embedded tiny model, in a few minutes")
     demo.add_argument("--out", type=Path, default=Path("dspo-demo"), metavar="DIR", help="default: %(default)s")
 
-    inspect = commands.add_parser("inspect", help="say what a pair folder holds and what is wrong with it")
+    inspect = commands.add_parser("inspect", help="report what a pair folder holds and what is wrong with it")
     inspect.add_argument("folder", type=Path, metavar="FOLDER")
     inspect.add_argument("--resolution", type=int, default=512, metavar="PIXELS", help="default: %(default)s")
-    inspect.add_argument("--deep", action="store_true", help="decode every picture (slow)")
+    inspect.add_argument("--deep", action="store_true", help="decode every image (slow)")
 
-    train = commands.add_parser("train", help="train a LoRA from a pair folder, or go on with a stopped run")
+    train = commands.add_parser("train", help="train a LoRA from a pair folder, or resume a stopped run")
     _base(train)
     train.add_argument("--pairs", type=Path, required=True, metavar="FOLDER", help="labelled pairs; see inspect")
     train.add_argument(
@@ -101,21 +101,23 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--config", type=Path, metavar="FILE.toml", help="settings; see docs/training.md")
     train.add_argument("--objective", metavar="NAME", help="default: dspo; the others: docs/training.md")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
-    train.add_argument("--refine", type=Path, metavar="FILE", help="a LoRA to go on from; frozen, it is the reference")
+    train.add_argument(
+        "--refine", type=Path, metavar="FILE", help="a LoRA to continue from; a frozen copy is the reference"
+    )
     train.add_argument("--cache", type=Path, metavar="DIR", help="encodings; default: .dspo_cache in the pair folder")
 
-    commands.add_parser("settings", help="list all settings of train with default, range and meaning")
+    commands.add_parser("settings", help="list all settings of `train` with default, range and meaning")
 
-    sample = commands.add_parser("sample", help="draw pictures, with or without a LoRA")
+    sample = commands.add_parser("sample", help="draw images, with or without a LoRA")
     _base(sample)
     _sampling(sample)
     sample.add_argument("--lora", type=Path, metavar="FILE")
     sample.add_argument("--strength", type=float, default=1.0, metavar="X", help="default: %(default)s")
-    sample.add_argument("--count", type=int, default=1, metavar="N", help="pictures a prompt (default: %(default)s)")
+    sample.add_argument("--count", type=int, default=1, metavar="N", help="images per prompt (default: %(default)s)")
     sample.add_argument("--out", type=Path, required=True, metavar="DIR")
 
     compare = commands.add_parser(
-        "compare", help="one captioned picture: rows prompts, columns base and LoRA strengths"
+        "compare", help="one captioned sheet: prompts in rows, base and LoRA strengths in columns"
     )
     _base(compare)
     _sampling(compare)
@@ -134,8 +136,8 @@ def _base(parser: argparse.ArgumentParser) -> None:
 
 
 def _sampling(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt a line", required=True)
-    parser.add_argument("--seed", type=int, default=0, help="of the first picture (default: %(default)s)")
+    parser.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt per line", required=True)
+    parser.add_argument("--seed", type=int, default=0, help="of the first image (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=25, help="default: %(default)s")
     parser.add_argument("--guidance", type=float, metavar="X", help="default: the model family's")
     parser.add_argument("--negative", default="", metavar="TEXT", help="negative prompt")

@@ -1,4 +1,4 @@
-"""`settings`: every setting of a training, as `--set` and a TOML file take it."""
+"""`settings`: every setting of a run, as `--set` and a TOML file take it."""
 
 from __future__ import annotations
 

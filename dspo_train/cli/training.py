@@ -36,7 +36,7 @@ else:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 
-FIXED = ("allow_empty_captions", "previews")  # what cannot be set here
+FIXED = ("allow_empty_captions", "previews")  # not offered on the command line
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(job: Job, machine: Machine) -> Setup:
-    """Refuse what cannot work, and print what may not; the same in every process, printed by the first. -> for later"""
+    """Refuse what cannot work, and warn of what may not: every process checks, the first prints. -> for `too_large`"""
     assert job.scan is not None
     precision = resolve_precision(job.config.precision, torch.device(machine.kind))
     config = replace(job.config, precision=precision)  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def _announce(session: Session) -> None:
     if session.finished:
         return
     if session.training.step:
-        say(f"going on from step {session.training.step} of {config.steps}")
+        say(f"resuming from step {session.training.step} of {config.steps}")
 
 
 def _train(session: Session) -> int:
@@ -117,7 +117,7 @@ def _train(session: Session) -> int:
                 break
     step = session.training.step
     if not complete:
-        say(f"stopped after step {step}; the same command goes on from here")
+        say(f"stopped after step {step}; the same command resumes from here")
         return INTERRUPTED
     if session.main:
         say("\n".join(_results(session.folder, step, steps)))
@@ -134,7 +134,7 @@ def _results(folder: RunFolder, step: int, steps: int) -> Iterator[str]:
 
 
 def summary(report: StepReport) -> str:
-    """The figures worth a glance; tqdm itself shows the time left."""
+    """The most useful figures; tqdm itself shows the time left."""
     return (
         f"loss {report.loss:.4g}, margin {report.margin:+.2e}, accuracy {report.accuracy:.0%}, "
         f"{report.pairs_per_second:.2g} pairs/s"
@@ -142,7 +142,7 @@ def summary(report: StepReport) -> str:
 
 
 class _Encoding:
-    """A bar for the encoding of pictures, made when there is something to encode."""
+    """A bar for the encoding of images, made when there is something to encode."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
@@ -157,7 +157,7 @@ class _Encoding:
 
 @contextlib.contextmanager
 def _stop_requested() -> Iterator[list[int]]:
-    """Ctrl-C and termination ask for a stop after the current step; a second Ctrl-C stops at once."""
+    """Ctrl-C and SIGTERM request a stop after the current step; a second Ctrl-C stops at once."""
     requests: list[int] = []
 
     def request(number: int, frame: object) -> None:
@@ -174,10 +174,10 @@ def _stop_requested() -> Iterator[list[int]]:
 
 
 def read_config(file: Path | None, objective: str | None, settings: list[str]) -> TrainConfig:
-    """The file's settings, then `--set`, then `--objective`.
+    """Settings from the file, overridden by `--set`, then by `--objective`.
 
     Raises:
-        ConfigError: no such file, broken TOML, an argument without `=`, or a bad setting.
+        ConfigError: the file is missing or not TOML, an argument has no `=`, or a setting is bad.
     """
     values: Mapping[str, Any] = {} if file is None else _read_toml(file)
     pairs = {}

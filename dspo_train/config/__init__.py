@@ -1,4 +1,4 @@
-"""Settings: frozen values, checked when made."""
+"""Settings: frozen values, checked on construction."""
 
 from .run import SETTINGS, TrainConfig, from_dict, from_names, nested, with_defaults, with_settings
 from .setting import Setting

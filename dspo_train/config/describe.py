@@ -8,7 +8,7 @@ from .setting import Setting
 
 
 def default_text(value: Any) -> str:
-    """As a TOML file would have it, where it would: `none` is left out there.
+    """As it is written in a TOML file; `none` stands for leaving the setting out.
 
     >>> [default_text(value) for value in (None, True, 16.0, 1e-8, "auto", {})]
     ['none', 'true', '16', '1e-8', 'auto', '']
@@ -35,7 +35,7 @@ def number_text(value: float) -> str:
 
 
 def range_text(setting: Setting) -> str:
-    """What a setting may be: its choices, its range, or nothing for what is free.
+    """The values that a setting accepts: its choices or its range; empty if it accepts any.
 
     >>> from .run import SETTINGS
     >>> [range_text(SETTINGS[name]) for name in ("keep", "lora.rank", "loss.sharpness", "data.flip", "objective")]

@@ -1,4 +1,4 @@
-"""The settings that a node of the graph offers, as its inputs, and what their values amount to."""
+"""The inputs with which a node offers settings, and the settings that their values give."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Input:
     Attributes:
         setting: dotted name.
         kind: bool, int, float or str; a str with choices is one of them.
-        step, round: of a number's widget; None leaves them to ComfyUI.
+        step, round: of a number's widget; None is ComfyUI's default.
     """
 
     name: str
@@ -37,10 +37,10 @@ class Input:
 
 @dataclass(frozen=True)
 class Overrides:
-    """Values by the dotted names of settings, to be laid over a preset's.
+    """Values by dotted setting name that override a preset's.
 
     Raises:
-        ConfigError: a value out of its range, or one that needs another.
+        ConfigError: a value is out of range, or needs another setting.
     """
 
     values: Mapping[str, Any]
@@ -51,12 +51,12 @@ class Overrides:
 
 @lru_cache
 def inputs_of(form: Form) -> tuple[Input, ...]:
-    """In the order in which the form shows them."""
+    """A form's inputs, in display order."""
     return tuple(one for declared, shown in _shown(form) for one in _inputs(declared, shown))
 
 
 def read_form(form: Form, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of inputs as values of settings, by their dotted names; blank and absent ones are left out."""
+    """Turn input values into setting values by dotted name; blank and absent inputs are left out."""
     values = {}
     for declared, shown in _shown(form):
         name = shown.name or declared.key

@@ -1,7 +1,7 @@
-"""What settings are called where a person changes them.
+"""The names that a front end gives to settings.
 
-Messages of the library write a setting as its dotted name in backticks; the front end that shows a message puts its
-own words there.
+The library's messages write a setting as its dotted name in backticks; the front end that shows a message puts its own
+name there.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ _QUOTED = re.compile(r"`([a-z]\w*(?:\.\w+)*)`")
 
 
 def rendered(message: str, names: Mapping[str, str] | None = None) -> str:
-    """The message with every known setting in the caller's words.
+    """A message with every known setting under the caller's name.
 
     Args:
-        names: dotted name to the caller's; a setting that is not in it keeps its dotted name. Whatever else stands
-            in backticks is left as it is.
+        names: dotted name -> the caller's; a setting without an entry keeps its dotted name. Other text in backticks
+            is left alone.
 
     >>> rendered("lower `data.resolution` or `batch_size`", {"batch_size": "pairs_at_once"})
     'lower data.resolution or pairs_at_once'
@@ -34,5 +34,5 @@ def rendered(message: str, names: Mapping[str, str] | None = None) -> str:
 
 
 def names_in_graph() -> dict[str, str]:
-    """The inputs of the nodes that offer settings, by the settings' dotted names."""
+    """Names of the nodes' inputs by dotted setting name."""
     return {name: one.shown.name or one.key for name, one in SETTINGS.items() if one.shown is not None}

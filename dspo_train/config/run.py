@@ -1,4 +1,4 @@
-"""Settings of a training run: frozen values, checked when made, unknown keys refused."""
+"""The settings of a training run: frozen values, checked on construction; unknown keys are refused."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 from ..exceptions import ConfigError
-from .setting import Group, Setting, Shown, setting, settings_of
+from .setting import Setting, SettingGroup, Shown, setting, settings_of
 from .specs import DataSpec, Device, HeldOutSpec, Keep, Labels, LoraSpec, LossSpec, Method, OptimSpec, Precision
 
 
 @dataclass(frozen=True)
-class TrainConfig(Group):
-    """One run; a step sees batch_size x accumulate x processes pairs."""
+class TrainConfig(SettingGroup):
+    """The settings of one run; a step sees batch_size x accumulate x processes pairs."""
 
     objective: str = setting(
         "dspo",
-        "What is minimised: dspo by default; diffusion_kto and sft also take liked and disliked images without pairs; "
+        "The loss to minimise: dspo by default; diffusion_kto and sft also accept unpaired liked and disliked images; "
         "the others are for comparison.",
         shown=Shown("train", 1),
     )
@@ -35,8 +35,8 @@ class TrainConfig(Group):
     method: Method = setting("lora", "lora trains an adapter; full trains every weight of the UNet.")
     ema: float = setting(
         0.0,
-        "Decay per step of a running average of the weights, which is then what is measured and saved; 0.95 averages "
-        "over about 20 steps.",
+        "Decay per step of a running average of the weights, which is then measured and saved in their place; 0.95 "
+        "averages over about 20 steps.",
         0.0,
         0.99999,
         shown=Shown("options", 5, step=0.001, round=0.00001, note="0: no average."),
@@ -96,10 +96,11 @@ class TrainConfig(Group):
     held_out: HeldOutSpec = field(default_factory=HeldOutSpec)
     precision: Precision = setting(
         "auto",
-        "auto is bf16 on a CUDA device that has it, fp16 on others, and fp32 elsewhere; LoRA weights are always fp32.",
+        "auto is bf16 on CUDA devices that support it, fp16 on the others, and fp32 elsewhere; LoRA weights are always "
+        "fp32.",
         shown=Shown("train", 11),
     )
-    device: Device = setting("auto", "cpu trains on the CPU even where there is a GPU.")
+    device: Device = setting("auto", "cpu trains on the CPU even if there is a GPU.")
     gradient_checkpointing: bool = setting(False, "Saves memory at the cost of one more forward pass per step.")
     lora: LoraSpec = field(default_factory=LoraSpec)
     optim: OptimSpec = field(default_factory=OptimSpec)
@@ -116,16 +117,16 @@ class TrainConfig(Group):
 
     @property
     def keeps_best(self) -> bool:
-        """May the weights of the best measured step become the result?"""
+        """Whether the weights of the best measured step may become the result."""
         return self.keep == "best" or self.held_out.patience > 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Nested plain values; `from_dict` of it is equal to this."""
+        """Nested plain values, from which `from_dict` makes an equal config."""
         return {**dataclasses.asdict(self), "objective_args": dict(self.objective_args)}
 
 
-def _all(group: type[Group]) -> Iterator[Setting]:
-    """In the order of the fields, those of a group at its place."""
+def _all(group: type[SettingGroup]) -> Iterator[Setting]:
+    """All settings in field order, those of a nested group in its place."""
     own = {declared.key: declared for declared in settings_of(group)}
     hints = get_type_hints(group)
     for one in dataclasses.fields(group):  # type: ignore[arg-type]
@@ -139,16 +140,16 @@ SETTINGS: Mapping[str, Setting] = MappingProxyType({declared.name: declared for 
 
 
 def from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    """Build a config from nested mappings, as TOML or JSON give them.
+    """Build a config from nested mappings, as read from TOML or JSON.
 
     Raises:
-        ConfigError: an unknown key (the nearest known one is named), a wrong type, a value out of range.
+        ConfigError: an unknown key (the nearest known one is named), a wrong type, or a value out of range.
     """
     return _build(TrainConfig, values, "")
 
 
 def from_names(values: Mapping[str, Any]) -> TrainConfig:
-    """Build a config from values by their dotted names.
+    """Build a config from values by dotted name.
 
     Raises:
         ConfigError: see `from_dict`.
@@ -157,7 +158,7 @@ def from_names(values: Mapping[str, Any]) -> TrainConfig:
 
 
 def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values as an earlier version wrote them: settings that it did not have are at their defaults."""
+    """Complete the nested values that an earlier version wrote: settings that it lacked get their defaults."""
     whole = TrainConfig().to_dict()
     for key, value in values.items():
         group = isinstance(value, Mapping) and isinstance(whole.get(key), dict)
@@ -166,10 +167,10 @@ def with_defaults(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(values: Mapping[str, Any], over: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    """Lay values by their dotted names over nested ones.
+    """Put values by dotted name over nested ones.
 
     Raises:
-        ConfigError: a name that looks for a group where a single value stands.
+        ConfigError: a name takes a single value for a group.
     """
     merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in over.items()}
     for name, value in values.items():
@@ -184,7 +185,7 @@ def nested(values: Mapping[str, Any], over: Mapping[str, Any] = MappingProxyType
 
 
 def with_settings(values: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
-    """Lay `KEY=VALUE` texts over nested values; KEY is dotted, as in `optim.lr`."""
+    """Put `KEY=VALUE` texts over nested values; KEY is dotted, as in `optim.lr`."""
     return nested({key: _parse(text) for key, text in settings.items()}, values)
 
 
@@ -199,7 +200,7 @@ def _parse(text: str) -> Any:
     return text
 
 
-T = TypeVar("T", bound=Group)
+T = TypeVar("T", bound=SettingGroup)
 
 
 def _build(group: type[T], values: Any, name: str) -> T:

@@ -24,14 +24,14 @@ class Shown:
 
     Attributes:
         form: the node: DSPO Train LoRA or DSPO Training Options.
-        place: among the form's settings. Saved workflows hold values by their place: a new one goes last.
+        place: position in the form. Saved workflows store values by position, so a new setting goes last.
         name: of the input; by default the last part of the setting's name.
         step, round: of the number's widget.
-        high: the form's own limit, where the setting's is beyond what a widget should offer.
-        blank: the value that leaves the setting as the preset has it.
+        high: the form's own limit, if the setting's is more than a widget should offer.
+        blank: the value that keeps the preset's.
         note: added to the help text in the tooltip.
-        number, number_note: the default and the tooltip of the number, for a setting that is a word or a number;
-            the form then has two inputs, `name` and `name_value`.
+        number, number_note: default and tooltip of the number, for a setting that is a word or a number; the form then
+            has two inputs, `name` and `name_value`.
     """
 
     form: Form
@@ -63,12 +63,12 @@ def setting(
     factory: Callable[[], Any] | None = None,
     shown: Shown | None = None,
 ) -> Any:
-    """A field of a `Group`.
+    """A field of a `SettingGroup`.
 
     Args:
-        help: one sentence for its user, in the documentation and in the tooltip.
-        low, high: the range of a number, both included.
-        factory: makes the default, in place of `default`.
+        help: one sentence for users, shown in the documentation and in the tooltip.
+        low, high: inclusive range of a number.
+        factory: makes the default; replaces `default`.
     """
     metadata = {_KEY: _Declared(help, low, high, shown)}
     if factory is not None:
@@ -82,9 +82,9 @@ class Setting:
 
     Attributes:
         name: dotted, as in `optim.lr`.
-        kind: bool, int, float, str or Mapping; of a choice str.
-        choices: the words it may be; a number may stand beside them.
-        optional: whether it may be None.
+        kind: bool, int, float, str or Mapping; str for a choice.
+        choices: the words accepted; some settings accept a number too.
+        optional: whether None is accepted.
     """
 
     name: str
@@ -103,10 +103,10 @@ class Setting:
         return self.name.rpartition(".")[2]
 
     def read(self, value: Any) -> Any:
-        """Accept exactly what the setting means: no text for a number, no fraction for a count.
+        """The value in the setting's type, strictly: no text for a number, no fraction for a count.
 
         Raises:
-            ConfigError: a value of another type.
+            ConfigError: the value has another type.
         """
         if (value is None and self.optional) or (self.choices and (self.kind is str or isinstance(value, str))):
             return value
@@ -115,7 +115,7 @@ class Setting:
         return _read(self.kind, value, self.name)
 
     def check(self, value: Any) -> None:
-        """Raises ConfigError for a number out of range or an unknown choice."""
+        """Refuse a number out of range or an unknown choice with a ConfigError."""
         if value is None and self.optional:
             return
         if self.choices and (self.kind is str or isinstance(value, str)):
@@ -126,7 +126,7 @@ class Setting:
 
 
 def check_range(name: str, value: Any, low: float, high: float) -> None:
-    """Raises ConfigError for a number that is not finite or out of its range, both ends included."""
+    """Refuse a number that is not finite or outside [low, high] with a ConfigError."""
     if not (math.isfinite(value) and low <= value <= high):
         raise ConfigError(f"`{name}` must be between {low:g} and {high:g}, got {value!r}")
 
@@ -142,10 +142,10 @@ def _read(kind: type, value: Any, name: str) -> Any:
     raise ConfigError(f"`{name}`: expected {_WANTED.get(kind, 'a group of numbers')}, got {value!r}")
 
 
-class Group:
-    """Base of the frozen dataclasses that hold settings; each value is checked when a group is made.
+class SettingGroup:
+    """Base of the frozen dataclasses that hold settings; every value is checked on construction.
 
-    `class LoraSpec(Group, name="lora")` holds the settings `lora.*`.
+    `class LoraSpec(SettingGroup, name="lora")` holds the settings `lora.*`.
     """
 
     prefix: ClassVar[str] = ""
@@ -159,16 +159,16 @@ class Group:
         self.check_together()
 
     def check_together(self) -> None:
-        """Rules between several settings; raises ConfigError."""
+        """Check the rules between several settings; a broken one raises a ConfigError."""
 
 
 @lru_cache
-def settings_of(group: type[Group]) -> tuple[Setting, ...]:
-    """The group's own settings, without those of the groups inside it."""
+def settings_of(group: type[SettingGroup]) -> tuple[Setting, ...]:
+    """A group's own settings, without those of nested groups."""
     return tuple(_settings(group))
 
 
-def _settings(group: type[Group]) -> Iterator[Setting]:
+def _settings(group: type[SettingGroup]) -> Iterator[Setting]:
     hints = get_type_hints(group)
     for one in dataclasses.fields(group):  # type: ignore[arg-type]
         if (declared := one.metadata.get(_KEY)) is None:

@@ -1,4 +1,4 @@
-"""The parts of a training run's settings: frozen values, checked when made."""
+"""The parts of a training run's settings: frozen values, checked on construction."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..exceptions import ConfigError
-from .setting import Group, Shown, setting
+from .setting import SettingGroup, Shown, setting
 
 Targets = Literal["attention", "attention+mlp", "attention+mlp+proj"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -21,7 +21,7 @@ Auto = Literal["auto"]
 
 
 @dataclass(frozen=True)
-class LoraSpec(Group, name="lora"):
+class LoraSpec(SettingGroup, name="lora"):
     """Shape of the adapter (Hu et al. 2022): W + (alpha / rank) up @ down on every targeted layer."""
 
     rank: int = setting(
@@ -41,7 +41,7 @@ class LoraSpec(Group, name="lora"):
 
 
 @dataclass(frozen=True)
-class OptimSpec(Group, name="optim"):
+class OptimSpec(SettingGroup, name="optim"):
     """AdamW (Loshchilov & Hutter 2019) and its learning-rate schedule."""
 
     name: Optimizer = setting("adamw", "The optimiser; adamw8bit needs bitsandbytes and saves memory.")
@@ -71,7 +71,7 @@ class OptimSpec(Group, name="optim"):
 
 
 @dataclass(frozen=True)
-class DataSpec(Group, name="data"):
+class DataSpec(SettingGroup, name="data"):
     """How images become latents, and which of them a step sees."""
 
     resolution: int = setting(
@@ -85,11 +85,11 @@ class DataSpec(Group, name="data"):
     max_aspect: float = setting(2.0, "Longest over shortest side of the buckets.", 1.0, 4.0)
     flip: bool = setting(
         False,
-        "Mirrors half of the draws, both images of a pair alike; off by default because taste may have a side.",
+        "Mirrors half of the draws, both images of a pair alike; off by default because taste may favour a side.",
         shown=Shown("train", 8),
     )
     crop: Crop = setting(
-        "center", "Where an image is cut to its bucket; random draws one place per pair, whatever the seed."
+        "center", "Where an image is cropped to its bucket; random draws one place per pair, independent of the seed."
     )
     caption_dropout: float = setting(
         0.0, "Share of the draws whose caption is replaced by the empty one, for both images of a pair.", 0.0, 1.0
@@ -125,14 +125,14 @@ class DataSpec(Group, name="data"):
         if self.resolution < self.bucket_step:
             raise ConfigError(
                 f"`data.resolution` {self.resolution} is smaller than `data.bucket_step` {self.bucket_step}; "
-                "raise the one or lower the other"
+                "raise the former or lower the latter"
             )
 
 
 @dataclass(frozen=True)
-class LossSpec(Group, name="loss"):
-    """What is combined with an objective; see `objectives.combine`. The defaults leave the objective as it is; a
-    `safeguard` or a `margin_cap` of 0 is in effect, and at its strictest.
+class LossSpec(SettingGroup, name="loss"):
+    """Options that are combined with an objective; see `objectives.combine`. The defaults leave the objective as it is;
+    a `safeguard` or a `margin_cap` of 0 is active, at its strictest.
     """
 
     sft_mix: float = setting(
@@ -159,7 +159,7 @@ class LossSpec(Group, name="loss"):
     )
     margin_cap: float | None = setting(
         None,
-        "Pairs beyond this margin, such as 0.001, train no further; needs an objective that trains on the loser.",
+        "Stops training pairs beyond this margin, such as 0.001; needs an objective that trains on the loser.",
         0.0,
         1e3,
         shown=Shown("options", 9, step=0.0001, round=0.000001, blank=0.0, note="0: off."),
@@ -192,7 +192,7 @@ class LossSpec(Group, name="loss"):
 
     @property
     def options_needing_loser(self) -> tuple[str, ...]:
-        """The settings that were given and need an objective with a loser."""
+        """The given settings that need an objective with a loser."""
         given = {
             "label_smoothing": self.label_smoothing > 0,
             "safeguard": self.safeguard is not None,
@@ -203,8 +203,8 @@ class LossSpec(Group, name="loss"):
 
 
 @dataclass(frozen=True)
-class HeldOutSpec(Group, name="held_out"):
-    """Pairs kept from training, on which a run is measured; see `held_out`."""
+class HeldOutSpec(SettingGroup, name="held_out"):
+    """Pairs kept from training, on which a run is measured; see `training.held_out`."""
 
     share: float = setting(
         0.0,
@@ -213,7 +213,7 @@ class HeldOutSpec(Group, name="held_out"):
         0.9,
         shown=Shown("options", 2, "held_out_share", step=0.01, note="0: none."),
     )
-    draws: int = setting(8, "Timesteps and noises at which each held-out pair is measured.", 4, 1000)
+    draws: int = setting(8, "Number of draws of timestep and noise at which each held-out pair is measured.", 4, 1000)
     every: int = setting(
         25,
         "Steps between measurements on the held-out pairs; the last step is always measured.",
@@ -223,7 +223,7 @@ class HeldOutSpec(Group, name="held_out"):
     )
     patience: int = setting(
         0,
-        "Ends the run after this many measurements without a better one, and keeps the best; 0 never does.",
+        "Ends the run after this many measurements without a better one, and keeps the best; 0 never ends it early.",
         0,
         10**6,
         shown=Shown("options", 4, "held_out_patience", step=1),

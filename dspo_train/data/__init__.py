@@ -1,1 +1,1 @@
-"""What a run draws from: pairs and single images encoded once, and batches of them with their randomness."""
+"""What a run draws from: pairs and unpaired images, encoded once, and batches of them with their randomness."""

@@ -1,7 +1,7 @@
 """The fixed draws at which held-out pairs are measured.
 
-The bank is a ruler: it depends on the seed and on each pair alone. Flips, dropped captions and the part of the schedule
-that is trained on leave it as it is, so the figures of two steps, or of two runs, compare digit by digit.
+The bank is a ruler: it depends only on the seed and on each pair. Flips, dropped captions and the trained part of the
+schedule do not affect it, so the figures of two steps, or of two runs, are directly comparable.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ QUARTERS = 4
 
 @dataclass(frozen=True)
 class Bank:
-    """The fixed draws that held-out pairs are measured at.
+    """The fixed draws at which held-out pairs are measured.
 
-    A draw is a function of (seed, the pair's content, its number): neither other pairs nor their order matter. A pair's
-    draws go round the quarters of the schedule, from a quarter of the pair's own, and lie anywhere within.
+    A draw is a function of (seed, the pair's content, the draw's number): neither other pairs nor their order matter.
+    A pair's draws cycle through the quarters of the schedule, from a quarter of its own, and lie anywhere within them.
 
     Attributes:
-        source: of the held-out pairs; of its settings those of drawing steps (flip, dropout, range) do not apply.
-        draws: times and noises for each pair; with a multiple of four every quarter is hit equally often.
+        source: of the held-out pairs; its settings for training draws (flip, dropout, range) do not apply.
+        draws: times and noises per pair; with a multiple of four, every quarter is drawn equally often.
     """
 
     source: PairSource
@@ -43,7 +43,7 @@ class Bank:
             raise ConfigError(f"`held_out.draws` must be at least 1, got {self.draws}")
 
     def batches(self) -> Iterator[Batch]:
-        """All draws, those of a pair in a row, in batches of one shape with as many rows as the source allows."""
+        """All draws, each pair's together, in batches of one shape with as many rows as the source allows."""
         in_order = sorted(self.source.pairs, key=lambda pair: (pair.bucket, pair.content))
         for _, pairs in groupby(in_order, key=lambda pair: pair.bucket):
             rows = (row for pair in pairs for row in self.of(pair))
@@ -51,7 +51,7 @@ class Bank:
                 yield joined(batch)
 
     def of(self, pair: EncodedPair) -> Iterator[Batch]:
-        """A pair's draws, one row each."""
+        """The draws of one pair, one row each."""
         source, encodings = self.source, self.source.encodings
         conditioning = encodings.conditioning([pair.caption], [pair.frame]).twice()
         moments = encodings.moments([pair.winner, pair.loser], "plain")
@@ -67,5 +67,5 @@ class Bank:
         return self.source.process.draw_evenly(generator, quarter / QUARTERS, (quarter + 1) / QUARTERS)
 
     def quarters(self, batch: Batch) -> Tensor:
-        """Which quarter of the schedule each row lies in, 0 with the least noise. -> (B,) int64"""
+        """The quarter of the schedule that each row is in; 0 has the least noise. -> (B,) int64"""
         return (self.source.process.position(batch.row_times) * QUARTERS).long().clamp(max=QUARTERS - 1)

@@ -1,4 +1,4 @@
-"""What one forward pass sees: the one shape of data between a dataset and the loss."""
+"""What one forward pass sees: the only form of data between a dataset and the loss."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..models.process import Process
 
 @dataclass(frozen=True)
 class Batch:
-    """B winners and B losers of one shape, winners first, all randomness drawn: a loss is a function of it.
+    """B winners and B losers of one shape, winners first, with all randomness drawn: the loss is a function of it.
 
     Winner and loser of a row may share noise, time and caption, as pairs do, or nothing at all.
 
@@ -32,7 +32,7 @@ class Batch:
 
     @classmethod
     def of(cls, process: Process, clean: Tensor, noise: Tensor, t: Tensor, conditioning: Conditioning) -> Batch:
-        """Clean latents in model units and as much noise, (2B, C, h, w) each, at 2B times."""
+        """From clean latents in model units and noise, (2B, C, h, w) each, and 2B times."""
         noisy, target = process.sample(clean, noise, t)
         return cls(noisy, target, t, conditioning)
 
@@ -42,16 +42,16 @@ class Batch:
 
     @property
     def row_times(self) -> Tensor:
-        """The winners' times; the losers' too where a row shares its time. (B,)"""
+        """The winners' times, which are the losers' too if a row shares its time. (B,)"""
         return self.t[: len(self)]
 
     def to(self, device: torch.device | str) -> Batch:
-        """Move every tensor; the model casts to the precision it works in."""
+        """Move every tensor; the model casts to its own precision."""
         return Batch(self.noisy.to(device), self.target.to(device), self.t.to(device), self.conditioning.to(device))
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
-    """The rows of several batches of one shape in one, in their order."""
+    """Join batches of one shape, keeping the order of their rows."""
 
     def sides(parts: Sequence[Tensor]) -> Tensor:
         halves = [part.chunk(2) for part in parts]

@@ -1,4 +1,4 @@
-"""A folder of encodings, in files named by what they were made from."""
+"""A folder of encodings, in files named by a hash of what they were made from."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import files
 from ..exceptions import RunError
 
-_LAYOUT = "1"  # part of every name; raise it when the content of the files changes its meaning
+_LAYOUT = "1"  # part of every name; raise it when the meaning of the files' content changes
 
 
 class EncodingCache:
@@ -27,14 +27,14 @@ class EncodingCache:
         return self.folder / kind / name[:2] / f"{name}.safetensors"
 
     def read(self, path: Path) -> dict[str, Tensor]:
-        """Raises RunError where the file is gone or damaged."""
+        """Read an encoding; a RunError if the file is missing or damaged."""
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
             raise RunError(f"cached encoding {path} cannot be read ({error}); start the same run again") from error
 
     def has(self, path: Path) -> bool:
-        """Is the encoding there and whole? A damaged file counts as absent and is made again."""
+        """Is the encoding there and intact? A damaged file counts as missing and is made again."""
         if not path.exists():
             return False
         try:

@@ -1,7 +1,7 @@
 """Random numbers that depend on what they are for, not on what was drawn before.
 
-A generator seeded by (seed, purpose, step, position) makes a run resumable and splittable without any stored
-generator state: step 731 draws the same numbers after a crash, in another process or in another packing of the batch.
+Generators seeded by (seed, purpose, step, position) make a run resumable and splittable without stored generator state:
+step 731 draws the same numbers after a crash, in another process or with another packing of the batch.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import torch
 
 
 def generator(seed: int, *purpose: object) -> torch.Generator:
-    """A CPU generator for one purpose; equal arguments give equal draws on every machine."""
+    """A CPU generator for one purpose; equal arguments give equal draws on any machine."""
     return torch.Generator().manual_seed(number(seed, *purpose))
 
 
 def number(seed: int, *purpose: object) -> int:
-    """63 bits that depend on all arguments."""
+    """A 63-bit hash of all arguments."""
     text = "\0".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big") >> 1

@@ -1,4 +1,4 @@
-"""Encoding every image and caption once."""
+"""Encode every image and caption once."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ OnProgress = Callable[[int, int], None]
 
 
 class Workers(NamedTuple):
-    """Which process this is, and of how many."""
+    """The index of this process, and the number of processes."""
 
     process: int = 0
     processes: int = 1
 
 
 class Encoder(Protocol):
-    """What encoding needs of a model."""
+    """What encoding needs from a model."""
 
     @property
     def image_id(self) -> str:
@@ -61,7 +61,7 @@ class Opening:
     """What opening training data needs besides the settings.
 
     Attributes:
-        workers: several processes share the encoding.
+        workers: the processes that share the encoding.
         on_progress: called with (items encoded, items of this process).
     """
 
@@ -74,7 +74,7 @@ class Opening:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Images of one caption that are cropped alike; `size` is that of the first, in pixels."""
+    """Images of one caption that are cropped alike; `size` is the first image's, in pixels."""
 
     key: str
     prompt: str
@@ -85,7 +85,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Encoded:
-    """Where the encodings of a `Wanted` lie, the hashes of its image files, and how they were cropped."""
+    """The files with the encodings of a `Wanted`, the hashes of its image files, and how the images were cropped."""
 
     hashes: tuple[str, ...]
     images: tuple[Path, ...]
@@ -93,16 +93,16 @@ class Encoded:
     frame: Frame
 
 
-def encode(wanted: Sequence[Wanted], opening: Opening, data: DataSpec, *, seed: int) -> list[Encoded]:
-    """Make what the cache lacks and say where everything lies, in the order given.
+def encode_wanted(wanted: Sequence[Wanted], opening: Opening, data: DataSpec, *, seed: int) -> list[Encoded]:
+    """Encode what the cache lacks and return where everything is, in the order given.
 
-    Each process encodes its share of the items and names all.
+    Each process encodes its share of the items and returns all of them.
 
     Args:
-        seed: for the place of random crops, one place for each item.
+        seed: for the place of random crops, one place per item.
 
     Raises:
-        DatasetError: an image that cannot be decoded.
+        DatasetError: an image cannot be decoded.
         ModelError: the VAE gave numbers that are not finite.
     """
     encoder, cache, (index, count) = opening.encoder, opening.cache, opening.workers
@@ -128,7 +128,7 @@ def empty_caption(encoder: Encoder, cache: EncodingCache) -> Path:
 
 
 def _crop_position(key: str, data: DataSpec, seed: int) -> tuple[float, float]:
-    """Share of the free room left and above the crop."""
+    """Shares of the free room that are left of and above the crop."""
     if data.crop == "center":
         return 0.5, 0.5
     x, y = torch.rand(2, generator=draws.generator(seed, "crop", key), dtype=torch.float64).tolist()
@@ -152,13 +152,13 @@ def _locate(
 def _image_moments(
     source: Path, bucket: Bucket, position: tuple[float, float], encoder: Encoder, data: DataSpec
 ) -> dict[str, Tensor]:
-    cut, _ = crop_to_bucket(load_rgb(source), bucket, position)
-    pixels = to_tensor(cut)[None]
+    cropped, _ = crop_to_bucket(load_rgb(source), bucket, position)
+    pixels = to_tensor(cropped)[None]
     views = {"plain": pixels, "flipped": pixels.flip(-1)} if data.flip else {"plain": pixels}
     moments = {name: encoder.moments(view)[0] for name, view in views.items()}
     for tensor in moments.values():
         if not tensor.isfinite().all():
-            raise ModelError(f"{source}: the VAE gave values that are not finite; use precision fp32 or bf16")
+            raise ModelError(f"{source}: the VAE gave values that are not finite; set `precision` to fp32 or bf16")
     return moments
 
 

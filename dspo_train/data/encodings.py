@@ -1,4 +1,4 @@
-"""Reading what was encoded: latents in model units, and conditioning."""
+"""Read what was encoded: latents in model units, and conditioning."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .cache import EncodingCache
 
 @dataclass(frozen=True)
 class Encodings:
-    """A cache's content as a model sees it.
+    """A cache's content as a model takes it.
 
     Attributes:
         scaling, shift: the VAE's, to model units.
-        frame: what the model is told of sizes, see `Encoder.frame`.
-        empty_caption: file of the empty caption, for captions that are dropped.
+        frame: makes the size conditioning, see `Encoder.frame`.
+        empty_caption: file of the empty caption, which replaces dropped ones.
     """
 
     cache: EncodingCache
@@ -30,17 +30,17 @@ class Encodings:
     empty_caption: Path
 
     def moments(self, images: Sequence[Path], view: str) -> Tensor:
-        """The VAE's, of images of one shape. -> (N, 2C, h, w)"""
+        """The VAE's moments of images of one shape. -> (N, 2C, h, w)"""
         return torch.stack([self.cache.read(path)[view] for path in images])
 
     def latents(self, moments: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """One draw from each posterior, all by the same numbers, and noise to add. -> (N, C, h, w), (C, h, w)"""
+        """One draw from each posterior, all with the same random numbers, and noise. -> (N, C, h, w), (C, h, w)"""
         latent = (moments.shape[1] // 2, *moments.shape[2:])
         noise, posterior = torch.randn((2, *latent), generator=generator)
         return latents_from_moments(moments, posterior, scaling=self.scaling, shift=self.shift), noise
 
     def conditioning(self, captions: Sequence[Path], frames: Sequence[Frame]) -> Conditioning:
-        """Of captions, with what the model is told of sizes. -> N"""
+        """The conditioning of captions and sizes. -> N"""
         text = cat([Conditioning(self.cache.read(path)) for path in captions])
         return text.adding(self.frame(frames))
 

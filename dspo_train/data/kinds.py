@@ -12,9 +12,9 @@ from .unpaired import UnpairedData
 
 Kind = Literal["paired", "unpaired"]
 
-KINDS: Mapping[Kind, Callable[[Scan], TrainingData]] = {"paired": PairedData, "unpaired": UnpairedData}
+DATA_KINDS: Mapping[Kind, Callable[[Scan], TrainingData]] = {"paired": PairedData, "unpaired": UnpairedData}
 
 
 def training_data(scan: Scan) -> TrainingData:
-    """What a folder holds, as data to train on."""
-    return KINDS["unpaired" if scan.unpaired else "paired"](scan)
+    """A folder's content as data to train on."""
+    return DATA_KINDS["unpaired" if scan.unpaired else "paired"](scan)

@@ -17,15 +17,15 @@ from .source import Drawn, Source
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Where a pair's encodings lie.
+    """The files with a pair's encodings.
 
     Attributes:
         key: the pair's own, unique in its folder.
-        content: hash of the pair's name, caption and both images, whatever the encoder.
+        content: hash of the pair's name, caption and both images, independent of the encoder.
         bucket: size in pixels that both images were cropped to.
         winner, loser: files with the VAE's moments, (2C, h, w); with flips, also those of the mirrored pixels.
         caption: file with the text embeddings.
-        frame: the winner's for both images, so that a model which is told sizes cannot tell them apart.
+        frame: the winner's for both images, so that size conditioning cannot distinguish them.
     """
 
     key: str
@@ -44,7 +44,7 @@ class PairSource(Source[int]):
     pairs: Sequence[EncodedPair]
 
     def indices(self, step: int) -> tuple[int, ...]:
-        """The pairs of a step, for all processes. -> per_step"""
+        """The indices of a step's pairs, for all processes. -> per_step"""
         return self._in_order(tuple(pair.bucket for pair in self.pairs), step)[1]
 
     def _bucket(self, row: int) -> Bucket:

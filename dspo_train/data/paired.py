@@ -1,4 +1,4 @@
-"""Labelled pairs as training data: which of them are used, with which labels, and which are held out."""
+"""Labelled pairs as training data: which are used, with which labels, and which are held out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..images.buckets import make_buckets, nearest_bucket
 from ..pairs import PreferencePair, Scan
 from . import draws
 from .bank import Bank
-from .encode import Opening, Wanted, encode
+from .encode import Opening, Wanted, encode_wanted
 from .pair_source import EncodedPair, PairSource
 from .split import normalised, split
 from .training_data import RULER, Opened, drawing
@@ -47,13 +47,13 @@ class PairedData:
 def encode_pairs(
     pairs: Sequence[PreferencePair], data: DataSpec, opening: Opening, *, seed: int = RULER
 ) -> list[EncodedPair]:
-    """Make what the cache lacks and say where everything lies.
+    """Encode what the cache lacks and return where everything is.
 
     Args:
         seed: for the place of random crops.
 
     Raises:
-        DatasetError, ModelError: see `encode`.
+        DatasetError, ModelError: see `encode_wanted`.
     """
     buckets = make_buckets(data.resolution, data.bucket_step, data.max_aspect)
     wanted = [
@@ -66,7 +66,7 @@ def encode_pairs(
         )
         for pair in pairs
     ]
-    found = encode(wanted, opening, data, seed=seed)
+    found = encode_wanted(wanted, opening, data, seed=seed)
     return [
         EncodedPair(
             key=item.key,
@@ -82,16 +82,16 @@ def encode_pairs(
 
 
 def _chosen(pairs: Sequence[PreferencePair], config: TrainConfig) -> list[PreferencePair]:
-    """The pairs that the settings ask for, with the labels that they ask for."""
+    """The pairs that the settings select, labelled as they say."""
     taken = one_per_prompt(pairs, RULER) if config.data.one_per_prompt else list(pairs)
     return [_swapped(pair) for pair in taken] if config.labels == "swapped" else taken
 
 
 def one_per_prompt(pairs: Sequence[PreferencePair], seed: int) -> list[PreferencePair]:
-    """One pair of each prompt, in the order given: the one that comes first when each draws a number by its own name.
+    """One pair per prompt, in the order given: the one whose hash of seed and key is smallest.
 
-    DSPO-nodup (Zhu et al., ICLR 2025, appendix) keeps a random pair of each prompt; here the choice depends on the
-    seed and on nothing else, so that another pair in the folder leaves the others' as they were.
+    DSPO-nodup (Zhu et al., ICLR 2025, appendix) keeps a random pair of each prompt; here the choice depends only on the
+    seed and the prompt's own pairs, so that adding a pair does not change the choice for other prompts.
     """
     first: dict[str, PreferencePair] = {}
     for pair in sorted(pairs, key=lambda pair: draws.number(seed, "one per prompt", pair.key)):

@@ -1,4 +1,4 @@
-"""Which images each step sees, and with which noise."""
+"""The images that each step sees, and their noise."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from . import draws
 from .batch import Batch
 from .encodings import Encodings
 
-Row = TypeVar("Row")  # what says which images stand side by side
+_Row = TypeVar("_Row")  # identifies the two images of a row
 
 
 @lru_cache(maxsize=2)
 def epoch_order(buckets: tuple[object, ...], per_step: int, seed: int, epoch: int) -> tuple[int, ...]:
-    """A shuffled order of all pairs, cut so that most steps hold images of one shape.
+    """A shuffled order of all pairs in which most steps hold images of one shape.
 
-    Pairs of each bucket are shuffled and dealt into steps; what is left over of all buckets is dealt together.
-    The order is filled up from its own beginning to a whole number of steps, so every step has `per_step` pairs.
+    The pairs of each bucket are shuffled and dealt into steps; what is left over from all buckets is dealt together.
+    The order is padded from its own beginning to a whole number of steps, so every step has `per_step` pairs.
 
     Args:
         buckets: the bucket of each pair.
@@ -52,12 +52,12 @@ def epoch_order(buckets: tuple[object, ...], per_step: int, seed: int, epoch: in
 
 @dataclass(frozen=True)
 class Share:
-    """Which rows of each step are drawn here.
+    """The rows of each step that this process draws.
 
     Attributes:
         rows: per step and process.
-        at_once: rows in one forward pass at most.
-        process, processes: which part of each step is drawn here.
+        at_once: most rows in one forward pass.
+        process, processes: the index of this process, and how many there are.
     """
 
     rows: int
@@ -73,7 +73,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Latents that share their randomness: (n, C, h, w), the noise for them, (C, h, w), a 0-d time, their caption."""
+    """Latents that share their randomness, (n, C, h, w); their noise, (C, h, w), 0-d time and caption."""
 
     clean: Tensor
     noise: Tensor
@@ -82,10 +82,10 @@ class Drawn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Source(ABC, Generic[Row]):
-    """Where a training draws from; every draw is a function of (seed, step, position in the step).
+class Source(ABC, Generic[_Row]):
+    """What a run draws from; every draw is a function of (seed, step, position in the step).
 
-    Below it are the pairs, and the images without partners. A row of a batch holds two images of either.
+    Subclasses draw from pairs or from unpaired images. A row of a batch holds two images in either case.
     """
 
     encodings: Encodings
@@ -101,7 +101,7 @@ class Source(ABC, Generic[Row]):
     def step(self, step: int) -> Iterator[Batch]:
         """This process's batches of a step (counted from 0), each of one shape."""
         first, size = self.share.process * self.share.rows, self.share.at_once
-        by_bucket: dict[Bucket, list[tuple[int, Row]]] = defaultdict(list)
+        by_bucket: dict[Bucket, list[tuple[int, _Row]]] = defaultdict(list)
         for position, row in enumerate(self.indices(step)[first : first + self.share.rows], first):
             by_bucket[self._bucket(row)].append((position, row))
         for rows in by_bucket.values():
@@ -109,24 +109,24 @@ class Source(ABC, Generic[Row]):
                 yield self._batch(step, rows[start : start + size])
 
     @abstractmethod
-    def indices(self, step: int) -> tuple[Row, ...]:
-        """Which images are in each row of a step, for all processes. -> per_step"""
+    def indices(self, step: int) -> tuple[_Row, ...]:
+        """The images in each row of a step, for all processes. -> per_step"""
 
     @abstractmethod
-    def _bucket(self, row: Row) -> Bucket: ...
+    def _bucket(self, row: _Row) -> Bucket: ...
 
     @abstractmethod
-    def _batch(self, step: int, rows: Sequence[tuple[int, Row]]) -> Batch:
-        """Rows with their positions in the step, all of one shape."""
+    def _batch(self, step: int, rows: Sequence[tuple[int, _Row]]) -> Batch:
+        """Draw a batch from rows of one shape, given with their positions in the step."""
 
     def _in_order(self, buckets: tuple[Bucket, ...], step: int) -> tuple[int, tuple[int, ...]]:
-        """The epoch that a step lies in, and which of the epoch's rows it holds; `buckets` are theirs."""
+        """The epoch of a step, and which of the epoch's rows it holds; `buckets` are those of the rows."""
         epoch, offset = divmod(step, -(-len(buckets) // self.per_step))
         order = epoch_order(buckets, self.per_step, self.seed, epoch)
         return epoch, order[offset * self.per_step : (offset + 1) * self.per_step]
 
     def _drawn(self, generator: torch.Generator, images: Sequence[Path], caption: Path) -> Drawn:
-        """Images that share whatever is drawn."""
+        """Draw for images that share all randomness."""
         chance = torch.rand(2, generator=generator)
         view = "flipped" if self.data.flip and chance[0] < 0.5 else "plain"
         caption = self.encodings.empty_caption if chance[1] < self.data.caption_dropout else caption

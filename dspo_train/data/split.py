@@ -1,4 +1,4 @@
-"""Which pairs are kept from a training, to measure it on."""
+"""Which pairs are held out from training, for measurement."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from . import draws
 
 
 def split(prompts: Sequence[str], share: float, seed: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Which pairs to train on and which to hold out, by whole prompts; case and spacing do not tell prompts apart.
+    """Which pairs to train on and which to hold out, by whole prompts; case and spacing are ignored in prompts.
 
-    Prompts stand in an order that only the seed and their own text decide, and are held out one by one as long as
-    that brings the number of held-out pairs nearer to the share. A pair more or less moves the end of that row, not
-    the rest. With two prompts or more, each side has at least one.
+    Prompts are ordered by the seed and their own text alone, and each in turn is held out if that brings the number of
+    held-out pairs nearer to the share. One pair more or less changes only the end of that list. With two prompts or
+    more, each side has at least one.
 
     Args:
         prompts: of each pair.
-        share: of the pairs to hold out, between 0 and 1, both excluded.
+        share: of the pairs to hold out, strictly between 0 and 1.
 
     Returns:
-        Indices of the training pairs and of the held-out ones, ascending.
+        Ascending indices of the training pairs and of the held-out ones.
 
     Raises:
-        ConfigError: a share out of range, or all pairs have one prompt.
+        ConfigError: the share is out of range, or all pairs have one prompt.
     """
     if not 0 < share < 1:
         raise ConfigError(f"`held_out.share` must lie between 0 and 1, both excluded, to hold pairs out; got {share!r}")
@@ -34,7 +34,7 @@ def split(prompts: Sequence[str], share: float, seed: int) -> tuple[tuple[int, .
         members[normalised(prompt)].append(index)
     if len(members) < 2:
         raise ConfigError(
-            f"`held_out.share` {share:g} needs pairs of two prompts or more, and the {len(prompts)} pairs have "
+            f"`held_out.share` {share:g} needs pairs of two prompts or more, but the {len(prompts)} pairs have "
             f"{len(members)}; set `held_out.share` to 0, or add pairs of other prompts"
         )
     sizes = {prompt: len(members[prompt]) for prompt in sorted(members, key=lambda p: (_rank(seed, p), p))}
@@ -51,7 +51,7 @@ def _rank(seed: int, prompt: str) -> int:
 
 
 def _chosen(sizes: Mapping[str, int], wanted: float) -> set[str]:
-    """Some of the prompts, taken in order, with about `wanted` pairs; not none and not all of them."""
+    """Some of the prompts, taken in order, with about `wanted` pairs; at least one, but not all."""
     chosen, count = set[str](), 0
     for prompt, size in sizes.items():
         if abs(count + size - wanted) < abs(count - wanted):

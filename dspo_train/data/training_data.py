@@ -1,4 +1,4 @@
-"""The seam between a set of images on disk and a training: what can be trained on it, and what a run draws from it."""
+"""The seam between a set of images on disk and a run: what can be trained on it, and what a run draws from it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .encode import Opening, empty_caption
 from .encodings import Encodings
 from .source import Share, Source
 
-# The seed of which pairs are taken, cropped where and held out, and of the draws they are measured at: runs of
-# different seeds are measured alike.
+# The seed for which pairs are taken and held out, where they are cropped, and at which draws they are measured, so that
+# runs with different seeds are measured alike.
 RULER = 0
 
 
 @dataclass(frozen=True)
 class Opened:
-    """Training data, encoded and ready to be drawn from.
+    """Training data, encoded and ready to draw from.
 
     Attributes:
-        bank: of the held-out pairs, where some are.
-        size: pairs, or images without partners, that the training draws from.
-        content: hash of all of them, the held-out ones too.
+        bank: of the held-out pairs, if there are any.
+        size: number of pairs, or of unpaired images, to train on.
+        content: hash of all of them, including the held-out ones.
     """
 
     source: Source
@@ -32,15 +32,15 @@ class Opened:
     content: str
 
     def identity(self) -> dict[str, object]:
-        """What tells it from other data; recorded with a run."""
+        """What distinguishes it from other data; recorded with a run."""
         return {"pairs": self.size, "hash": self.content}
 
 
 class TrainingData(Protocol):
-    """A set of one kind."""
+    """A preference set of one kind."""
 
     def check(self, config: TrainConfig) -> None:
-        """Can these settings train on it? No model is needed to tell.
+        """Check, without a model, that these settings can train on it.
 
         Raises:
             ConfigError: they cannot.
@@ -49,17 +49,17 @@ class TrainingData(Protocol):
         ...
 
     def open(self, config: TrainConfig, opening: Opening) -> Opened:
-        """Encode what the cache lacks and make ready to draw.
+        """Encode what the cache lacks and prepare to draw.
 
         Raises:
-            DatasetError: an image that cannot be decoded.
+            DatasetError: an image cannot be decoded.
             ModelError: the VAE gave numbers that are not finite.
         """
         ...
 
 
 def drawing(config: TrainConfig, opening: Opening) -> dict[str, Any]:
-    """What a `Source` is given besides its images."""
+    """The arguments of a `Source` besides its images."""
     encoder, cache = opening.encoder, opening.cache
     return {
         "encodings": Encodings(cache, encoder.scaling, encoder.shift, encoder.frame, empty_caption(encoder, cache)),

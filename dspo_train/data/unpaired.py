@@ -1,8 +1,8 @@
-"""Liked and disliked images without pairs as training data.
+"""Unpaired liked and disliked images as training data.
 
 A row of a batch joins one liked and one disliked image of the same shape that need not have anything else in common.
-Each has its own caption, noise and time. Both sides are drawn equally often; Diffusion-KTO (Li et al. 2024), whose
-authors draw 0.8 of theirs liked, expresses that as the objective's weight.
+Each has its own caption, noise and time. Both sides are drawn equally often; the authors of Diffusion-KTO (Li et al.
+2024) draw 0.8 of theirs from the liked ones, which the objective's weight `liked` expresses instead.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..models.conditioning import Frame
 from ..pairs import RatedImage, Scan
 from . import draws
 from .batch import Batch
-from .encode import Opening, Wanted, encode
+from .encode import Opening, Wanted, encode_wanted
 from .source import Drawn, Source
 from .training_data import RULER, Opened, drawing
 
@@ -46,7 +46,7 @@ class UnpairedData:
         for name, given in needing_pairs.items():
             if given:
                 raise ConfigError(
-                    f"`{name}` needs pairs, and {self.scan.folder.name} holds images without; leave it out"
+                    f"`{name}` needs pairs, but {self.scan.folder.name} holds unpaired images; leave it out"
                 )
 
     def open(self, config: TrainConfig, opening: Opening) -> Opened:
@@ -59,11 +59,11 @@ class UnpairedData:
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """Where an image's encodings lie.
+    """The files with an image's encodings.
 
     Attributes:
         key: the image's own, unique in its folder.
-        content: hash of the image's name, caption, file and side, whatever the encoder.
+        content: hash of the image's name, caption, file and side, independent of the encoder.
         bucket: size in pixels that the image was cropped to.
         image: file with the VAE's moments, (2C, h, w); with flips, also those of the mirrored pixels.
         caption: file with the text embeddings.
@@ -81,15 +81,15 @@ class EncodedImage:
 def encode_images(
     images: Sequence[RatedImage], data: DataSpec, opening: Opening, *, seed: int = RULER
 ) -> list[EncodedImage]:
-    """Make what the cache lacks and say where everything lies, the liked before the disliked.
+    """Encode what the cache lacks and return where everything is, liked images before disliked ones.
 
-    An image that is part of a pair elsewhere is encoded once, where its crop is the same.
+    An image that is also part of a pair elsewhere is encoded once if its crop is the same.
 
     Args:
         seed: for the place of random crops.
 
     Raises:
-        DatasetError, ModelError: see `encode`.
+        DatasetError, ModelError: see `encode_wanted`.
     """
     liked, disliked = ([image for image in images if image.liked is side] for side in (True, False))
     buckets = make_buckets(data.resolution, data.bucket_step, data.max_aspect)
@@ -98,7 +98,7 @@ def encode_images(
         Wanted(image.key, image.prompt, (image.image,), image.size, bucket)
         for image, bucket in zip(liked + disliked, placed[0] + placed[1], strict=True)
     ]
-    found = encode(wanted, opening, data, seed=seed)
+    found = encode_wanted(wanted, opening, data, seed=seed)
     return [
         EncodedImage(
             key=item.key,
@@ -124,7 +124,7 @@ def _shuffled(count: int, seed: int, *purpose: object) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Shelf:
-    """The images of one bucket, as places among all of them. `longer` has a row of the epoch for each."""
+    """The images of one bucket, as indices into all images. An epoch has one row for each of `longer`."""
 
     bucket: Bucket
     longer: tuple[int, ...]
@@ -132,7 +132,7 @@ class _Shelf:
     longer_is_liked: bool
 
     def row(self, place: int, epoch: int, seed: int) -> tuple[int, int]:
-        """(liked, disliked) of a row; the shorter side goes round in an order that is new every time."""
+        """(liked, disliked) of a row; the shorter side is repeated, each time in a new order."""
         round_, turn = divmod(place, len(self.shorter))
         order = _shuffled(len(self.shorter), seed, "partner", *self.bucket, epoch, round_)
         partner = self.shorter[order[turn]]
@@ -143,11 +143,11 @@ class _Shelf:
 class UnpairedSource(Source[tuple[int, int]]):
     """A row is the indices of a liked and a disliked image.
 
-    An epoch has as many rows as, in each bucket, the longer side has images: it shows each of these once before any
-    comes again, and those of the shorter side equally often but for one.
+    An epoch has, for each bucket, as many rows as the longer side has images: it shows each of them once, and those of
+    the shorter side equally often to within one.
 
     Attributes:
-        images: encoded; every bucket among them holds both sides.
+        images: encoded; every one of their buckets holds both sides.
     """
 
     images: Sequence[EncodedImage]
@@ -160,7 +160,7 @@ class UnpairedSource(Source[tuple[int, int]]):
 
     @cached_property
     def _rows(self) -> tuple[tuple[_Shelf, ...], tuple[int, ...]]:
-        """The shelf of each row of an epoch, and the row's place on it."""
+        """The shelf of each row of an epoch, and the row's place on that shelf."""
         sides: dict[Bucket, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         for i, image in enumerate(self.images):
             sides[image.bucket][0 if image.liked else 1].append(i)

@@ -1,1 +1,1 @@
-"""The embedded default: a tiny Stable-Diffusion-class model of a world of shapes, and a demonstration on it."""
+"""The embedded demonstration: a tiny Stable-Diffusion-class model of a world of shapes, and a whole run on it."""

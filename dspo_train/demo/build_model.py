@@ -1,10 +1,10 @@
-"""Train the embedded model from nothing: VAE, then UNet and text encoder together, on drawn scenes.
+"""Train the embedded model from scratch: VAE, then UNet and text encoder together, on drawn scenes.
 
     python -m dspo_train.demo.build_model --out FOLDER
 
-About an hour on two CPU cores. The result is an ordinary diffusers folder in float16 that every loader of Stable
-Diffusion pipelines reads. The one in this package was made by the two stages with their default sizes, the second
-started by itself with `--vae`; a run of both in one go draws other random numbers and is its equal, not its copy.
+This takes about an hour on two CPU cores. The result is an ordinary diffusers folder in float16 that every loader of
+Stable Diffusion pipelines reads. The one in this package was made by the two stages with their default sizes, the
+second started separately with `--vae`; running both together draws other random numbers, with an equivalent result.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ log = logging.getLogger("dspo.build_model")
 
 PHRASES = ("a {} {}", "{} {}", "one {} {}", "a picture of a {} {}", "a drawing of a {} {}")
 LATENT_CHANNELS = 8
-TOKENS = 16  # the text encoder's context length; the longest phrase has eight tokens
-VAE: dict[str, Any] = {
+_TOKENS = 16  # the text encoder's context length; the longest phrase has eight tokens
+_VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
     "block_out_channels": (16, 32, 64, 64),
@@ -43,7 +43,7 @@ VAE: dict[str, Any] = {
     "norm_num_groups": 8,
     "sample_size": world.SIZE,
 }
-UNET: dict[str, Any] = {
+_UNET: dict[str, Any] = {
     "sample_size": world.SIZE // 8,
     "in_channels": LATENT_CHANNELS,
     "out_channels": LATENT_CHANNELS,
@@ -55,13 +55,13 @@ UNET: dict[str, Any] = {
     "attention_head_dim": 4,
     "norm_num_groups": 16,
 }
-TEXT_ENCODER: dict[str, Any] = {
+_TEXT_ENCODER: dict[str, Any] = {
     "hidden_size": 64,
     "intermediate_size": 128,
     "projection_dim": 64,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "max_position_embeddings": TOKENS,
+    "max_position_embeddings": _TOKENS,
 }
 GUIDANCE_DROPOUT = 0.1  # share of captions replaced by the empty one (classifier-free guidance)
 
@@ -81,13 +81,13 @@ def main() -> None:
 
     scenes = _scenes(arguments.pictures, arguments.seed)
     if arguments.vae is None:
-        vae = train_vae(draw(scenes), arguments.vae_steps)
+        vae = train_vae(_images(scenes), arguments.vae_steps)
     else:
         vae = AutoencoderKL.from_pretrained(arguments.vae).eval().requires_grad_(False)
     vae.save_pretrained(arguments.out / "vae")
-    # The VAE learns tilted shapes, so that it is not confined to the upright ones which the UNet is taught.
+    # the VAE learns tilted shapes, so that it is not confined to the upright ones that the UNet learns
     scenes = [dataclasses.replace(scene, tilt=0.0) for scene in scenes]
-    moments = encode(vae, draw(scenes))
+    moments = _encoded(vae, _images(scenes))
     vae.register_to_config(scaling_factor=round(1 / _sample(moments).std().item(), 4))
     tokenizer = build_tokenizer(arguments.out / "tokenizer")
     for unet, text_encoder in train_unet(
@@ -101,16 +101,18 @@ def _scenes(count: int, seed: int) -> list[world.Scene]:
     return [world.random_scene(generator) for _ in range(count)]
 
 
-def draw(scenes: list[world.Scene]) -> Tensor:
-    """-> uint8 (N, 3, 64, 64)"""
-    parts = [world.draw(scenes[i : i + 500]).mul(255).round().to(torch.uint8) for i in range(0, len(scenes), 500)]
+def _images(scenes: list[world.Scene]) -> Tensor:
+    """Draw scenes. -> uint8 (N, 3, 64, 64)"""
+    parts = [
+        world.draw_scenes(scenes[i : i + 500]).mul(255).round().to(torch.uint8) for i in range(0, len(scenes), 500)
+    ]
     log.info("drew %d scenes", len(scenes))
     return torch.cat(parts)
 
 
-def _pixels(pictures: Tensor) -> Tensor:
+def _pixels(images: Tensor) -> Tensor:
     """Bytes to the VAE's range. uint8 -> float32 in [-1, 1]"""
-    return pictures.float() / 127.5 - 1
+    return images.float() / 127.5 - 1
 
 
 @dataclasses.dataclass
@@ -132,7 +134,7 @@ class Ema:
 def _optimise(
     name: str, modules: list[nn.Module], loss_of: Callable[[], Tensor], steps: int, peak: float
 ) -> Iterator[int]:
-    """AdamW, one-cycle learning rate; yields after each step so that the caller can average or look."""
+    """Train with AdamW and a one-cycle learning rate; yields after each step, for the caller to average or save."""
     parameters = [p for module in modules for p in module.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=peak, betas=(0.9, 0.99), weight_decay=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, peak, total_steps=steps, pct_start=0.05)
@@ -150,12 +152,12 @@ def _optimise(
         yield step
 
 
-def train_vae(pictures: Tensor, steps: int, batch: int = 32) -> AutoencoderKL:
-    """An 8x down-sampling VAE, (3, 64, 64) -> (8, 8, 8). uint8 pictures (N, 3, 64, 64)"""
-    vae = AutoencoderKL(**VAE)
+def train_vae(images: Tensor, steps: int, batch: int = 32) -> AutoencoderKL:
+    """Train an 8x down-sampling VAE, (3, 64, 64) -> (8, 8, 8), on uint8 images (N, 3, 64, 64)."""
+    vae = AutoencoderKL(**_VAE)
 
     def loss_of() -> Tensor:
-        pixels = _pixels(pictures[torch.randint(len(pictures), (batch,))])
+        pixels = _pixels(images[torch.randint(len(images), (batch,))])
         with torch.autocast("cpu", torch.bfloat16):
             (posterior,) = vae.encode(pixels, return_dict=False)
             (decoded,) = vae.decode(posterior.sample(), return_dict=False)  # type: ignore[arg-type]
@@ -170,9 +172,9 @@ def train_vae(pictures: Tensor, steps: int, batch: int = 32) -> AutoencoderKL:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Posterior mean and log-variance of every picture. -> (N, 16, 8, 8)"""
-    parts = [vae.encode(_pixels(chunk), return_dict=False)[0].parameters for chunk in pictures.split(250)]
+def _encoded(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Posterior mean and log-variance of every image. -> (N, 16, 8, 8)"""
+    parts = [vae.encode(_pixels(chunk), return_dict=False)[0].parameters for chunk in images.split(250)]
     return torch.cat(parts)
 
 
@@ -182,7 +184,7 @@ def _sample(moments: Tensor) -> Tensor:
 
 
 def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A byte-pair vocabulary in which every word of this world is one token and any other text is spelled."""
+    """A byte-pair vocabulary in which every word of this world is one token and other text is spelled out."""
     words = sorted({w for phrase in PHRASES for w in phrase.split() if w != "{}"} | {*world.COLORS, *world.SHAPES})
     characters = [chr(c) for c in range(33, 127)]
     vocabulary = [*characters, *(c + "</w>" for c in characters)]
@@ -204,12 +206,12 @@ def build_tokenizer(folder: Path) -> CLIPTokenizer:
         str(folder / "vocab.json"),
         str(folder / "merges.txt"),
         pad_token="<|endoftext|>",
-        model_max_length=TOKENS,
+        model_max_length=_TOKENS,
     )
 
 
 def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
-    return tokenizer(texts, padding="max_length", max_length=TOKENS, truncation=True, return_tensors="pt").input_ids
+    return tokenizer(texts, padding="max_length", max_length=_TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
 def train_unet(
@@ -220,13 +222,13 @@ def train_unet(
     steps: int,
     batch: int = 64,
 ) -> Iterator[tuple[UNet2DConditionModel, CLIPTextModel]]:
-    """v prediction with classifier-free dropout; the text encoder is learned along.
+    """Train UNet and text encoder together, with v prediction and caption dropout.
 
-    Yields the averaged models ten times along the way, so that one can look early, and at the end.
+    Yields the averaged models ten times on the way, for early inspection, and at the end.
     """
     special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    text_encoder = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **TEXT_ENCODER, **special))
-    unet = UNet2DConditionModel(**UNET)
+    text_encoder = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **_TEXT_ENCODER, **special))
+    unet = UNet2DConditionModel(**_UNET)
     schedule = scheduler()
     signal = schedule.alphas_cumprod.sqrt().view(-1, 1, 1, 1)
     spread = (1 - schedule.alphas_cumprod).sqrt().view(-1, 1, 1, 1)
@@ -236,13 +238,13 @@ def train_unet(
 
     def loss_of() -> Tensor:
         index = torch.randint(len(scenes), (batch,))
-        # Half of the draws use the plain phrase, which the demonstration asks with.
+        # half of the draws use the plain phrase, with which the demonstration prompts
         phrase = torch.randint(len(PHRASES), (batch,)) * (torch.rand(batch) < 0.5)
         ids = torch.where(torch.rand(batch, 1) < GUIDANCE_DROPOUT, empty, tokens[phrase, index])
         clean, noise = scaling * _sample(moments[index]), torch.randn(batch, LATENT_CHANNELS, 8, 8)
         timestep = draw_timesteps(batch)
         noisy = signal[timestep] * clean + spread[timestep] * noise
-        # The fused attention kernels are the slower ones on so few tokens: half of a step's time.
+        # with so few tokens the fused attention kernels are slower, by half of a step's time
         with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
             context = text_encoder(ids).last_hidden_state
             predicted = unet(noisy, timestep, context).sample
@@ -258,7 +260,7 @@ def train_unet(
 
 
 def draw_timesteps(count: int) -> Tensor:
-    """Half uniform, half logit-normal about the noise at which shapes are decided. -> (count,) in 0 ... 999"""
+    """Half uniform, half logit-normal around the noise level that decides shapes. -> (count,) in 0 ... 999"""
     uniform = torch.rand(count)
     middle = torch.sigmoid(torch.randn(count) - 0.5)
     return (1000 * torch.where(torch.rand(count) < 0.5, uniform, middle)).long().clamp(max=999)

@@ -12,12 +12,12 @@ import torch
 from .. import files
 from ..data.draws import generator
 from ..evaluate.scorers import large_and_dark
-from ..evaluate.shapes import Scene, draw, random_scene, read
+from ..evaluate.shapes import Scene, draw_scenes, random_scene, read
 from ..models.sampling import to_images
 
-SIDE = 512  # pixels
+_SIDE = 512  # pixels
 PAIRS = 24
-CLEAR = 1.0  # difference in taste, in its own unit, below which a person could not say which is better
+CLEAR = 1.0  # smallest difference in taste, in its own unit, that a person could see
 
 
 def scenes(count: int) -> Iterator[tuple[Scene, Scene]]:
@@ -26,7 +26,7 @@ def scenes(count: int) -> Iterator[tuple[Scene, Scene]]:
     while len(seen) < count:
         first, second = random_scene(draws), random_scene(draws)
         second = Scene(**{**vars(second), "shape": first.shape, "color": first.color})
-        taste = [large_and_dark(read(picture)) for picture in draw([first, second])]
+        taste = [large_and_dark(read(image)) for image in draw_scenes([first, second])]
         if first.caption in seen or abs(taste[0] - taste[1]) < CLEAR:
             continue
         seen.add(first.caption)
@@ -37,7 +37,7 @@ def write(folder: Path, count: int = PAIRS) -> None:
     """`NAME_w.webp`, `NAME_l.webp` and `NAME.txt` for each pair."""
     for better, worse in scenes(count):
         stem = better.caption.removeprefix("a ").replace(" ", "-")
-        for side, picture in zip("wl", to_images(draw([better, worse], SIDE) * 2 - 1), strict=True):
+        for side, picture in zip("wl", to_images(draw_scenes([better, worse], _SIDE) * 2 - 1), strict=True):
             buffer = io.BytesIO()
             picture.save(buffer, format="WEBP", lossless=True, method=6)
             files.write_bytes(folder / f"{stem}_{side}.webp", buffer.getvalue())

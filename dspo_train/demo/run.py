@@ -1,7 +1,7 @@
 """The whole loop on the embedded model: draw candidates, label them by a known taste, train, compare.
 
-Nothing here is special to the demonstration but the taste that clicks instead of a person: candidates are drawn by the
-ordinary sampler, the pairs are an ordinary folder, and the LoRA comes from the ordinary training.
+Only the taste, which votes in place of a person, is special to the demonstration: candidates are drawn by the ordinary
+sampler, the pairs are an ordinary folder, and the LoRA comes from an ordinary run.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ CONFIG = TrainConfig(
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much is drawn: candidates (two make a pair) and test pictures for each of the 48 captions."""
+    """How much is drawn: candidates (two make a pair) and test images for each of the 48 captions."""
 
     candidates: int = 8
     tests: int = 4
@@ -75,15 +75,15 @@ Watch = Callable[[StepReport, int], None]
 
 
 def run_demo(out: Path, size: DemoSize, *, say: Say, count: Count, watch: Watch) -> DemoResult:
-    """Leave `pairs/`, `run/` and `ab_grid.png` in `out`, and say what was seen.
+    """Write `pairs/`, `run/` and `ab_grid.png` in `out`, and report what was measured.
 
     Args:
-        say: called with each line of the story.
-        count: called with (stage, done, total) while pictures are drawn.
+        say: called with each line of the report.
+        count: called with (stage, done, total) while images are drawn.
         watch: called with each training report and the number of steps.
 
     Raises:
-        RunError: `out` holds something else than an earlier demonstration.
+        RunError: `out` holds something other than an earlier demonstration.
     """
     started = time.monotonic()
     _clear(out)
@@ -97,7 +97,7 @@ def run_demo(out: Path, size: DemoSize, *, say: Say, count: Count, watch: Watch)
             watch(report, size.config.steps)
         folder = session.folder
     say(f"LoRA: {folder.result}")
-    say("Drawing test pictures with and without it, from seeds of their own")
+    say("Drawing test images with and without it, from new seeds")
     weights = load_lora(folder.result, base.unet).weights
     prompts = [caption for caption in captions() for _ in range(size.tests)]
     seeds = range(10**6, 10**6 + len(prompts))
@@ -111,7 +111,7 @@ def run_demo(out: Path, size: DemoSize, *, say: Say, count: Count, watch: Watch)
 
 
 def _clear(out: Path) -> None:
-    """Start afresh over an earlier demonstration, and over nothing else."""
+    """Remove an earlier demonstration, and refuse anything else."""
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; give a folder with --out")
     mark = out / "dspo-demo.txt"
@@ -129,30 +129,30 @@ def _sample(base: Base, prompts: Sequence[str], seeds: Sequence[int], count: Cou
 
 
 def draw_pairs(base: Base, folder: Path, candidates: int, count: Count) -> int:
-    """Draw candidates, two by two, and write them as `NAME_w.png`, `NAME_l.png`, `NAME.txt`. -> pairs written
+    """Draw candidates in pairs and write them as `NAME_w.png`, `NAME_l.png`, `NAME.txt`. -> number of pairs written
 
-    A pair in which a picture shows nothing recognisable is not labelled, as a person would skip it.
+    A pair with an unrecognisable image is not labelled, as a person would skip it.
     """
     prompts = [caption for caption in captions() for _ in range(candidates)]
-    pictures = _sample(base, prompts, range(len(prompts)), count, "candidates")
+    images = _sample(base, prompts, range(len(prompts)), count, "candidates")
     folder.mkdir(parents=True)
     written, scorer = 0, make_scorer(TASTE)
-    for first in range(0, len(pictures) - 1, 2):
-        pair = pictures[first : first + 2]
-        if any(look(picture).shape is None for picture in pair):
+    for first in range(0, len(images) - 1, 2):
+        pair = images[first : first + 2]
+        if any(look(image).shape is None for image in pair):
             continue
         if torch.diff(scorer.score(pair, prompts[first : first + 2])) > 0:  # the second is the better one
             pair.reverse()
         name = f"{prompts[first].replace(' ', '-')}-{first // 2 % (candidates // 2):02d}"
-        for picture, side in zip(pair, "wl", strict=True):
-            files.write_image(folder / f"{name}_{side}.png", picture)
+        for image, side in zip(pair, "wl", strict=True):
+            files.write_image(folder / f"{name}_{side}.png", image)
         files.write_text(folder / f"{name}.txt", prompts[first] + "\n")
         written += 1
     return written
 
 
 def draw_grid(base: Base, weights: LoraWeights, verdict: Verdict) -> Image.Image:
-    """Base and LoRA strengths side by side, one seed a row, chosen beforehand."""
+    """Base and LoRA strengths side by side, with one seed per row, chosen in advance."""
     seeds = range(2 * 10**6, 2 * 10**6 + len(GRID_PROMPTS))
     return comparison_grid(
         base,

@@ -14,10 +14,10 @@ from ..evaluate.winrate import WinRate, win_rate
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the taste says of a LoRA: images without and with it, from the same prompts and seeds.
+    """How a taste judges a LoRA: images without and with it, from the same prompts and seeds.
 
     Attributes:
-        win_rate: share of images with the LoRA that the taste prefers to their base twin.
+        win_rate: share of images with the LoRA that the taste prefers to the base's image.
         reward_before, reward_after: mean of the taste.
         fit_before, fit_after: share of images whose shape and colour match the caption.
     """
@@ -32,7 +32,7 @@ class Verdict:
 def judge(
     scorer: Scorer, prompts: Sequence[str], before: Sequence[Image.Image], after: Sequence[Image.Image]
 ) -> Verdict:
-    """Compare image by image, of the same prompts and seeds."""
+    """Compare images one by one, from the same prompts and seeds."""
     rewards = [scorer.score(images, prompts).numpy() for images in (before, after)]
     won = 0.5 * (1 + np.sign(rewards[1] - rewards[0]))
     fits = [

@@ -1,4 +1,4 @@
-"""Rows of line charts under one heading, drawn with Pillow: values and their drawing, no knowledge of training."""
+"""Rows of line charts under one heading, drawn with Pillow, for any values."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .tiles import Page
 from .typography import TextStyle, clip, draw_text, text_width
 
 _SCALE = 3  # supersampling of lines
-_REACH = 7  # of what is drawn beyond a chart's left and right edge, so that a dot on it is whole
+_REACH = 7  # how far is drawn beyond a chart's left and right edges, so that a dot on one is whole
 _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-STEPS = ",.0f"  # the format of whole numbers
+WHOLE_NUMBERS = ",.0f"  # the format of whole numbers
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Line:
     Attributes:
         name: in the legend.
         x, y: equally long, (n,), x finite; y may be NaN or infinite and is then marked.
-        dotted: few and exact values: a dot at each, joined as they are. Otherwise x ascends, and a smoothed line is
-            drawn over the faint values.
+        dotted: for few and exact values: a dot at each, joined without smoothing. Otherwise x ascends, and a smoothed
+            line is drawn over the faint values.
     """
 
     name: str
@@ -55,13 +55,13 @@ class Chart:
     """Lines that share their axes.
 
     Attributes:
-        hint: how to read it, beside the title; in the colour of bad news if `alarm`.
+        hint: how to read it, beside the title; in the theme's `bad` colour if `alarm`.
         reference: a dashed horizontal line that is always in view, or None.
         y_limits: the range of the axis, or None to choose it from the values.
-        x_limits: the same, left to right, descending if need be; None takes every chart of the column together.
-        x_label: below the horizontal axis; an empty one leaves out the axis.
+        x_limits: the same, left to right, descending if so given; None fits all charts of the column.
+        x_label: below the horizontal axis; empty for no axis.
         x_format: of the numbers on that axis.
-        shaded: a range of x with a darker ground, or None.
+        shaded: a range of x with a darker background, or None.
     """
 
     title: str
@@ -72,7 +72,7 @@ class Chart:
     y_limits: tuple[float, float] | None = None
     x_limits: tuple[float, float] | None = None
     x_label: str = ""
-    x_format: str = STEPS
+    x_format: str = WHOLE_NUMBERS
     shaded: tuple[float, float] | None = None
 
 
@@ -87,14 +87,14 @@ def draw_charts(
 ) -> Image.Image:
     """Charts in rows and columns. RGB.
 
-    Each has a legend with the last value of every line. A red mark at the bottom of a chart stands for values that are
-    not finite.
+    Each has a legend with the last value of every line. Red marks at the bottom of a chart are values that are not
+    finite.
 
     Args:
-        legend: one for all charts, above them, instead.
+        legend: a single one above all charts, instead of theirs.
 
     Raises:
-        ConfigError: no charts, or an image too small to read: under 480 pixels wide or 160 per row.
+        ConfigError: there are no charts, or the image is too small to read: under 480 pixels wide or 160 per row.
     """
     if not rows or not all(rows):
         raise ConfigError("a plot needs at least one chart in every row")
@@ -144,7 +144,7 @@ def _y_range(chart: Chart) -> tuple[float, float]:
 
 
 def _strong(line: Line, y_range: tuple[float, float]) -> tuple[Array, Array]:
-    """What the strong line goes through; an outlier counts as the edge of the view, or it would bend the line."""
+    """The points of the strong line; outliers are clipped to the view, so that they do not bend the line."""
     if line.dotted:
         return line.x, line.y
     usable = series.finite(line.y)
@@ -154,7 +154,7 @@ def _strong(line: Line, y_range: tuple[float, float]) -> tuple[Array, Array]:
 
 
 def _entries(chart: Chart, theme: Theme) -> list[LegendEntry]:
-    """Of a legend: each name with its last value, and how many values are not finite."""
+    """Legend entries: each name with its last value, and the number of values that are not finite."""
     drawn = [(line, float(_strong(line, _y_range(chart))[1][-1])) for line in chart.lines if len(line.x)]
     broken = sum(int((~series.finite(line.y)).sum()) for line in chart.lines)
     entries = [(f"{line.name} {series.compact_number(last)}", line.colour) for line, last in drawn]
@@ -205,7 +205,7 @@ class _Plot:
             draw_text(self.sheet, (x, y), "no values yet", style, "center")
 
     def _draw_grid(self) -> None:
-        """The shade, and hairlines with their values; a power of ten taken out of them stands above."""
+        """The shade, and hairlines with their values, below their common power of ten."""
         page, style, draw = self.page, _small(self.page), ImageDraw.Draw(self.sheet)
         left, top, right, bottom = self.box
         if self.chart.shaded:
@@ -227,7 +227,7 @@ class _Plot:
         left, _, right, bottom = self.box
         draw.line((left, bottom, right - 1, bottom), fill=page.theme.faint)
         for tick in series.ticks(*sorted(self.x_range), most=max(3, (right - left) // page.px(110))):
-            if self.chart.x_format == STEPS and tick != round(tick):
+            if self.chart.x_format == WHOLE_NUMBERS and tick != round(tick):
                 continue
             x = round(float(self.x(tick)))
             draw.line((x, bottom, x, bottom + page.px(6)), fill=page.theme.faint)
@@ -236,7 +236,7 @@ class _Plot:
         draw_text(self.sheet, middle, self.chart.x_label, style, "center")
 
     def _draw_lines(self) -> None:
-        """On an enlarged copy of the plot area, which also clips them."""
+        """Draw the lines on an enlarged copy of the plot area, which also clips them."""
         page, reach = self.page, self.page.px(_REACH)
         corner = (self.box[0] - reach, self.box[1])
         area = self.sheet.crop((*corner, self.box[2] + reach, self.box[3]))
@@ -260,7 +260,7 @@ class _Plot:
         self.sheet.paste(large.reduce(_SCALE), corner)
 
     def _stretches(self, x: Array, y: Array, corner: tuple[int, int]) -> list[list[tuple[float, float]]]:
-        """Enlarged positions from `corner`, in stretches between values that are not finite."""
+        """Enlarged positions relative to `corner`, in stretches between values that are not finite."""
         usable, height = series.finite(y), self.box[3] - self.box[1]
         down = np.clip(self.y(np.where(usable, y, 0.0)) - corner[1], -height, 2.0 * height)
         points = zip(
@@ -270,7 +270,7 @@ class _Plot:
         return [[(right, below) for _, right, below in group] for drawn, group in groups if drawn]
 
     def _draw_strong(self, draw: ImageDraw.ImageDraw, line: Line, corner: tuple[int, int]) -> None:
-        """With round ends, and a dot at each value of a dotted line, smaller where they are many."""
+        """Draw a line with round ends, and with a dot at each value if dotted, smaller if there are many."""
         page, width = self.page, self.page.px(2.4) * _SCALE
         apart = (self.box[2] - self.box[0]) / max(1, len(line.x))
         dot = min(page.px(4.5), max(apart / 4, page.px(1.6))) * _SCALE

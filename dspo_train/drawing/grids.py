@@ -45,19 +45,19 @@ def ab_grid(
 ) -> Image.Image:
     """Images in rows by prompt and columns by variant, ready to post. RGB.
 
-    Prompts stand left of their row where there are three columns or more, below it otherwise; a long one is clipped
-    with an ellipsis. Columns whose name starts with "base" have a quiet heading, the others a coloured one. Small
-    images are enlarged to 256 pixels, large ones reduced to 512; the cells shrink so that the sheet keeps to
-    4096 pixels a side, down to 96 pixels a cell, below which the sheet grows instead.
+    Prompts are to the left of their row if there are three columns or more, and below it otherwise; a long one is
+    clipped with an ellipsis. Columns whose name starts with "base" have a plain heading, the others a coloured one.
+    Small images are enlarged to 256 pixels, large ones reduced to 512; cells shrink to keep the sheet within 4096
+    pixels per side, down to 96 pixels per cell, below which the sheet grows instead.
 
     Args:
-        rows: one prompt per row; all empty leaves the captions out.
+        rows: one prompt per row; no captions if all are empty.
         columns: one name per column.
-        cells: `cells[row][column]`, images of any mode, size and proportion.
-        cell_size: the longer side of an image on the sheet in pixels; chosen from the images by default.
+        cells: `cells[row][column]`, images of any mode, size and aspect ratio.
+        cell_size: the longer side of an image on the sheet, in pixels; by default chosen from the images.
 
     Raises:
-        ConfigError: no rows or columns, a row of the wrong length, something that is not an image.
+        ConfigError: there are no rows or columns, a row has the wrong length, or something is not an image.
     """
     table = _table(rows, columns, cells)
     images = [cell.image for line in table for cell in line]
@@ -72,7 +72,7 @@ def ab_grid(
 
 @dataclass(frozen=True)
 class _Grid:
-    """An A/B grid whose cell size is settled."""
+    """An A/B grid with a known cell size."""
 
     page: Page
     box: Box
@@ -124,7 +124,7 @@ class _Grid:
 
     @property
     def _prompt_width(self) -> int:
-        """Of the column of prompts, or of the whole grid where they stand below the images."""
+        """Width of the column of prompts, or of the whole grid if they are below the images."""
         if self._prompts_left:
             style = self.page.style(16, self.page.theme.ink)
             widest = max(text_width(prompt[:200], style) for prompt in self.rows)
@@ -182,7 +182,7 @@ def _table(
     if not rows or not columns:
         raise ConfigError(f"a grid needs at least one row and one column, got {len(rows)} and {len(columns)}")
     if len(cells) != len(rows):
-        raise ConfigError(f"the grid names {len(rows)} rows but holds images for {len(cells)}")
+        raise ConfigError(f"the grid names {len(rows)} rows but has images for {len(cells)}")
     table: list[tuple[GridCell, ...]] = []
     for number, line in enumerate(cells):
         if len(line) != len(columns):

@@ -34,7 +34,7 @@ def flow(page: Page, entries: Sequence[LegendEntry], width: int) -> Legend:
 
 
 def draw_legend(sheet: Image.Image, page: Page, corner: tuple[int, int], lines: Legend) -> int:
-    """Draw it from its top left corner; -> where it ends"""
+    """Draw a legend from its top left corner. -> y of its end"""
     style, top = legend_style(page), corner[1]
     for line in lines:
         middle = top + round(style.line_height / 2)

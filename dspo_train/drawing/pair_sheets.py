@@ -55,7 +55,7 @@ def pair_sheet(
         cell_size: as in `ab_grid`.
 
     Raises:
-        ConfigError: no pairs, fewer than one column, something that is not an image.
+        ConfigError: there are no pairs, fewer than one column, or something is not an image.
     """
     if not pairs:
         raise ConfigError("a sheet of pairs needs at least one pair; the list is empty")
@@ -82,7 +82,7 @@ def unpaired_sheet(
         columns, cell_size: as in `pair_sheet`.
 
     Raises:
-        ConfigError: no images, fewer than one column, something that is not an image.
+        ConfigError: there are no images, fewer than one column, or something is not an image.
     """
     if not images:
         raise ConfigError("a sheet of images needs at least one image; the list is empty")
@@ -112,7 +112,7 @@ def _sheet(
 
 @dataclass(frozen=True)
 class _CardSheet:
-    """A sheet of cards whose cell size and number of columns are settled."""
+    """A sheet of cards with a known cell size and number of columns."""
 
     page: Page
     box: Box
@@ -182,7 +182,7 @@ class _CardSheet:
 
 
 def _screen_columns(cards: int, images: int, box: Box) -> int:
-    """How many cards across bring a sheet nearest to 4:3, with two lines of prompt under each."""
+    """The number of cards across that brings a sheet nearest to 4:3, with two lines of prompt under each."""
     width, height = images * box[0] + (images - 1) * 14 + 52, box[1] + 104
     return min(
         range(1, min(cards, 12) + 1),

@@ -10,7 +10,7 @@ from .themes import LIGHT, Colour, Theme
 from .tiles import Page, paste_pill
 from .typography import clip, draw_lines, draw_text, wrap
 
-BODY = (1120, 372)  # with margins, heading and footer about the 1200 x 630 that previews of links have
+BODY = (1120, 372)  # with margins, heading and footer about 1200 x 630, the usual size of link previews
 _BAR = 24  # height of the interval's bar
 
 
@@ -21,7 +21,7 @@ class ResultCard:
     Attributes:
         rate, low, high: the share that preferred the second name, and its interval; None without votes.
         counts: wins, ties and losses of the second name.
-        names: of the two that were compared.
+        names: of the two compared models.
         text: one sentence.
     """
 
@@ -35,7 +35,7 @@ class ResultCard:
 
 
 def draw_result_card(card: ResultCard, theme: Theme = LIGHT) -> Image.Image:
-    """RGB, the same size whatever the numbers are, but for the lines that a long title takes."""
+    """Draw the card. RGB, of one size for any numbers, except for the lines of a long title."""
     page = Page(theme, 1.25, card.title, "Blind test: which image is better, not knowing which model made it", _FOOTER)
     sheet, (left, top) = page.canvas(BODY)
     _draw_rate(sheet, (left, top), card, page)

@@ -1,4 +1,4 @@
-"""Numbers over steps, made ready to plot: views, ticks, smoothing and thinning. Arrays in, arrays out."""
+"""Prepare numbers over steps for plotting: views, ticks, smoothing and thinning. Arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def finite(values: Array) -> NDArray[np.bool_]:
 
 
 def view(values: Array, always: tuple[float, ...] = ()) -> tuple[float, float]:
-    """The range an axis shows: everything, unless a few outliers would flatten the rest.
+    """The range that an axis shows: everything, unless a few outliers would flatten the rest.
 
     Args:
         values: of every line of a panel, (n,); those that are not finite are ignored.
@@ -59,7 +59,7 @@ def ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def thinned(steps: Array, values: Array) -> tuple[Array, Array]:
-    """At most `POINTS` points: each run of neighbours leaves its mean step and mean finite value. (n,) -> (m,)"""
+    """At most `POINTS` points, each the mean step and mean finite value of a run of neighbours. (n,) -> (m,)"""
     groups = _groups(len(steps))
     return _means(steps, groups), _means(values, groups)
 
@@ -89,7 +89,7 @@ def label(value: float, exponent: int) -> str:
 
 
 def shared_exponent(values: list[float]) -> int:
-    """The power of ten to take out of an axis's labels: 0 where they are short without it."""
+    """The power of ten to factor out of an axis's labels; 0 if they are short without it."""
     largest = max((abs(value) for value in values), default=0.0)
     if largest == 0 or 0.1 <= largest < 1e5:
         return 0

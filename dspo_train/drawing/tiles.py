@@ -1,4 +1,4 @@
-"""What the captioned sheets are made of: images in rounded boxes, pills, badges, a page with a heading."""
+"""The parts of captioned sheets: images in rounded boxes, pills, badges, a page with a heading."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .typography import TextStyle, draw_lines, draw_text, wrap
 Box = tuple[int, int]
 
 LARGEST_SIDE = 4096  # pixels of a finished sheet; browsers and chats shrink or refuse more
-SMALLEST_CELL = 96  # pixels; below this nothing can be judged, so the sheet grows instead
+SMALLEST_CELL = 96  # pixels; smaller images cannot be judged, so the sheet grows instead
 _SCALE = 4  # supersampling of curved edges
 
 
@@ -46,7 +46,7 @@ class Page:
         return body[0] + 2 * self.px(40), body[1] + heading + footer + 2 * self.px(40)
 
     def canvas(self, body: Box) -> tuple[Image.Image, Box]:
-        """A new sheet with heading and footer on it, and where the body's top left corner goes."""
+        """A new sheet with heading and footer, and the position of the body's top left corner."""
         margin, (width, height) = self.px(40), self.size(body)
         sheet = Image.new("RGB", (width, height), self.theme.page)
         y = margin
@@ -100,10 +100,10 @@ def checked(image: object, where: str) -> Image.Image:
 
 
 def cell_size_for(asked: int | None, images: Sequence[Image.Image], smallest: int) -> int:
-    """The longer side of an image on a sheet: as asked, or the images' own size within `smallest` and 512.
+    """The longer side of an image on a sheet: as asked, or the images' own size between `smallest` and 512.
 
     Raises:
-        ConfigError: less than 16 pixels were asked for.
+        ConfigError: `asked` is less than 16 pixels.
     """
     if asked is not None and asked < 16:
         raise ConfigError(f"cell_size must be at least 16 pixels, got {asked}")
@@ -116,7 +116,7 @@ def unit_for(cell: int) -> float:
 
 
 def fitting_cell(cell: int, size_of: Callable[[int], Box]) -> int:
-    """The largest cell size up to `cell` whose sheet keeps to `LARGEST_SIDE`, but no less than `SMALLEST_CELL`."""
+    """The largest cell size up to `cell` whose sheet is within `LARGEST_SIDE`, but at least `SMALLEST_CELL`."""
     smallest = min(cell, SMALLEST_CELL)
     while cell > smallest and (side := max(size_of(cell))) > LARGEST_SIDE:
         cell = max(smallest, min(cell - 1, cell * LARGEST_SIDE // side))
@@ -124,7 +124,7 @@ def fitting_cell(cell: int, size_of: Callable[[int], Box]) -> int:
 
 
 def paste_image(sheet: Image.Image, corner: Box, box: Box, image: Image.Image, page: Page) -> None:
-    """Put an image in the middle of a rounded box, as large as fits, on a mat where it does not fill it."""
+    """Put an image in the middle of a rounded box, as large as fits, on a mat that fills the rest."""
     width, height = _contained(image.size, box)
     resized = _as_rgb(image, page.theme.mat).resize((width, height), Image.Resampling.LANCZOS)
     tile = Image.new("RGB", box, page.theme.mat)
@@ -148,7 +148,7 @@ def paste_ring(sheet: Image.Image, corner: Box, box: Box, colour: Colour, page: 
 
 
 def paste_badge(sheet: Image.Image, corner: Box, diameter: int, sign: str, fill: Colour, stroke: Colour) -> None:
-    """A disc with a check or a cross, drawn so that no font is needed."""
+    """Draw a disc with a check or a cross, without a font."""
     strokes = {
         "check": [[(0.27, 0.52), (0.43, 0.68), (0.73, 0.35)]],
         "cross": [[(0.33, 0.33), (0.67, 0.67)], [(0.67, 0.33), (0.33, 0.67)]],

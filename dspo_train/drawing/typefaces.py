@@ -1,6 +1,6 @@
-"""Which font draws which character: Inter, which ships with the package, then a font of the system, then a box.
+"""Which font draws which character: Inter, which ships with the package, then a system font, then a box.
 
-`fonts/` holds Inter 4.1 (SIL Open Font License), two static weights at optical size 16, cut down to Latin, Greek,
+`fonts/` holds Inter 4.1 (SIL Open Font License), two static weights at optical size 16, reduced to Latin, Greek,
 Cyrillic, punctuation, arrows and mathematical signs.
 """
 
@@ -39,7 +39,7 @@ class Run:
     """Text that one font draws in one go.
 
     Attributes:
-        font: file name or path of the font; None where no font has the character.
+        font: file name or path of the font; None if no font has the character.
         emoji: a single emoji, in its own colours.
     """
 
@@ -51,7 +51,7 @@ class Run:
 def clean(text: str) -> str:
     """One line of composed characters: white space becomes single spaces, control characters are removed."""
     spaced = " ".join(unicodedata.normalize("NFC", text).split())
-    # FreeType cannot be given half a surrogate pair (Cs).
+    # FreeType does not accept half a surrogate pair (Cs)
     kinds = ((char, unicodedata.category(char)) for char in spaced)
     return "".join("\ufffd" if kind == "Cs" else char for char, kind in kinds if kind != "Cc")
 
@@ -96,14 +96,14 @@ def load(font: str, size: int) -> ImageFont.FreeTypeFont:
     """A font at a size in pixels.
 
     Raises:
-        OSError: there is no such font, or not at this size.
+        OSError: there is no such font, or it has no such size.
     """
     return ImageFont.truetype(font, size)
 
 
 @lru_cache(maxsize=1)
 def emoji_font() -> tuple[str, int] | None:
-    """The system's emoji font and a size that it opens at."""
+    """The system's emoji font and a size at which it opens."""
     found = ((name, size) for name in EMOJI_FONTS for size in _EMOJI_SIZES if _opens(name, size))
     return next(found, None)
 
@@ -143,7 +143,7 @@ def _has(font: str, cluster: str) -> bool:
 
 @lru_cache(maxsize=8192)
 def _has_glyph(font: str, char: str) -> bool:
-    """A noncharacter is drawn as the font's sign for "no such glyph"."""
+    """Does a character look different from a noncharacter, which is drawn as the font's "no such glyph" sign?"""
     return char == " " or _pixels(font, char) != _pixels(font, "\uffff")
 
 

@@ -19,7 +19,7 @@ from .typefaces import Run, clean, clusters, emoji_font, load, runs
 ELLIPSIS = "…"
 _SCALE = 4
 _BASELINE, _LEADING = 1.02, 1.36  # of the size: room for an accented capital above, for a g below
-_LONGEST = 4000  # characters of a text that are read; more never fits an image
+_LONGEST = 4000  # characters of a text that are used; more never fit on an image
 _NOT_AT_LINE_START = set(",.;:!?)]}%…") | set("、。，．・：；？！）」』】》〉］ーぁぃぅぇぉっゃゅょァィゥェォッャュョ")  # noqa: RUF001
 _NOT_AT_LINE_END = set("([{（「『【《〈［")  # noqa: RUF001
 _BREAK_AFTER = set(",;/|-_–—")  # noqa: RUF001
@@ -51,7 +51,7 @@ def text_width(text: str, style: TextStyle) -> int:
 
 
 def clip(text: str, style: TextStyle, width: int) -> str:
-    """The text on one line of at most `width` pixels, ended by an ellipsis where it was too long."""
+    """The text on one line of at most `width` pixels, ending in an ellipsis if it is too long."""
     text = clean(text[:_LONGEST])
     if text_width(text, style) <= width:
         return text
@@ -69,8 +69,8 @@ def clip(text: str, style: TextStyle, width: int) -> str:
 def wrap(text: str, style: TextStyle, width: int, max_lines: int) -> list[str]:
     """Break a text into at most `max_lines` lines of at most `width` pixels.
 
-    The last line ends in an ellipsis if anything is left over. Breaks at spaces, after commas and hyphens,
-    between CJK characters, and inside a word only where the word alone is too wide.
+    The last line ends in an ellipsis if anything is left over. Lines break at spaces, after commas and hyphens,
+    between CJK characters, and inside a word only if the word alone is too wide.
     """
     return list(_wrapped(text[:_LONGEST], style, width, max_lines))
 
@@ -97,11 +97,11 @@ def _wrapped(text: str, style: TextStyle, width: int, max_lines: int) -> list[st
 
 
 def draw_text(canvas: Image.Image, xy: tuple[float, float], text: str, style: TextStyle, anchor: str = "left") -> None:
-    """Draw one line. `xy` is the top of its box and its left edge, centre or right edge, as `anchor` says."""
+    """Draw one line. `xy` is the left edge, centre or right edge of its box, as `anchor` says, and the box's top."""
     text = clean(text)
     width = text_width(text, style)
     left, top = round(xy[0] - {"left": 0.0, "center": 0.5, "right": 1.0}[anchor] * width), round(xy[1])
-    margin = style.size  # room for what reaches out of the box, such as the tail of a j or two accents on a capital
+    margin = style.size  # room for what extends beyond the box, such as the tail of a j or two accents on a capital
     mask = Image.new("L", ((width + 2 * margin) * _SCALE, (style.line_height + 2 * margin) * _SCALE))
     x = float(margin)
     for run in runs(text, style.bold):
@@ -117,7 +117,7 @@ def draw_text(canvas: Image.Image, xy: tuple[float, float], text: str, style: Te
 def draw_lines(
     canvas: Image.Image, xy: tuple[float, float], lines: list[str], style: TextStyle, anchor: str = "left"
 ) -> None:
-    """Draw wrapped lines below each other, the first at `xy`."""
+    """Draw wrapped lines one below the other, the first at `xy`."""
     for number, line in enumerate(lines):
         draw_text(canvas, (xy[0], xy[1] + number * style.line_height), line, style, anchor)
 
@@ -127,7 +127,7 @@ def _shortened(parts: list[str]) -> str:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """The parts a line may be made of; each carries the space behind it."""
+    """The parts between which a line may break, each with the space after it."""
     piece, parts = "", clusters(text)
     for part, following in zip(parts, [*parts[1:], " "], strict=False):
         piece += part
@@ -152,7 +152,7 @@ def _is_ideograph(cluster: str) -> bool:
 
 
 def _split_wide(piece: str, style: TextStyle, width: int) -> list[str]:
-    """A piece cut wherever it reaches the width; at least one cluster per line."""
+    """Split a piece wherever it reaches the width, with at least one cluster per line."""
     lines, line = [], ""
     for part in clusters(piece):
         if line and part != " " and text_width((line + part).rstrip(), style) > width:

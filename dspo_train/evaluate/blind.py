@@ -23,9 +23,9 @@ class BlindResult:
 
     Attributes:
         votes: those that count; skips do not.
-        win_rate: share of votes for the LoRA, ties at one half; None without votes, as are `low` and `high`.
+        win_rate: share of votes for the LoRA, ties counted as one half; None without votes, like `low` and `high`.
         low, high: the 95% interval, with the prompt as the independent unit.
-        to_settle: how many more votes until the interval excludes one half; None where no number can be given.
+        to_settle: how many more votes until the interval excludes one half; None if no number can be given.
         text: the result in one sentence.
     """
 
@@ -57,20 +57,20 @@ def blind_result(store: PreferenceStore) -> BlindResult:
 
 
 def arm_names(store: PreferenceStore) -> dict[str, str]:
-    """What the test calls its arms; the arms' own names where it gives none."""
+    """The test's names for its arms; the arms' own names if it gives none."""
     found: Any = next((group.settings.get("names") for group in store.groups()), None)
     given = found if isinstance(found, dict) else {}
     return {arm: str(given.get(arm) or arm) for arm in (BASE, LORA)}
 
 
 def claim_test(parent: Path, name: str, images: str) -> Path:
-    """The folder of the test of that name with the same images, else a new one: `name-01`, `name-02`, ...
+    """The folder of an existing test of that name with the same images, or a new one: `name-01`, `name-02`, ...
 
     Args:
         images: a digest of what is compared.
 
     Raises:
-        ConfigError: `name` is no plain name.
+        ConfigError: `name` is not a plain name.
         RunError: the folder cannot be made.
     """
     name = file_name(name, "the test's name")

@@ -1,4 +1,4 @@
-"""What judges images in a person's place, by name.
+"""Scorers, which judge images in place of a person, by name.
 
 A scorer labels candidates, measures a model, and guides the choice among steps. A new one is a class and a row here.
 """
@@ -19,7 +19,7 @@ from .shapes import Reading, read
 
 
 class Scorer(Protocol):
-    """How good images are; scores of one scorer compare with each other only."""
+    """Rates images; scores are comparable only with those of the same scorer."""
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
         """N RGB images and the prompt of each -> (N,) float64, higher is better."""
@@ -33,7 +33,7 @@ class ToyTaste:
     of: Callable[[Reading], float]
 
     def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
-        """See `Scorer.score`; the prompts have no say."""
+        """See `Scorer.score`; the prompts are ignored."""
         return torch.tensor([self.of(look(image)) for image in images], dtype=torch.float64)
 
 
@@ -47,7 +47,7 @@ def further_left(reading: Reading) -> float:
     return (0.5 - reading.x) / 0.12
 
 
-# A row makes its scorer when it is asked for, so that one with a model of its own loads nothing before.
+# A row makes its scorer on request, so that a scorer with a model of its own loads nothing before that.
 SCORERS: Mapping[str, Callable[[], Scorer]] = {
     "large_and_dark": lambda: ToyTaste(large_and_dark),
     "further_left": lambda: ToyTaste(further_left),
@@ -55,7 +55,7 @@ SCORERS: Mapping[str, Callable[[], Scorer]] = {
 
 
 def make_scorer(name: str) -> Scorer:
-    """Raises ConfigError where there is none of that name."""
+    """Make a scorer by name; an unknown name is a ConfigError."""
     if name not in SCORERS:
         raise ConfigError(f"unknown scorer {name!r}; known: {', '.join(SCORERS)}")
     return SCORERS[name]()

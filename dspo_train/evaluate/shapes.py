@@ -1,6 +1,6 @@
-"""A world of coloured shapes: drawing a scene, and reading a picture back.
+"""A world of coloured shapes: draw a scene, and read an image back.
 
-Everything here is arithmetic on pixels, so what a picture shows is measured, not judged by another network.
+Everything here is arithmetic on pixels, so what an image shows is measured, not judged by another network.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-SIZE = 64  # pixels; the side of every picture of this world
-_SUPERSAMPLE = 4  # sub-pixels a side, for anti-aliased edges
+SIZE = 64  # pixels; the side of every image of this world
+_SUPERSAMPLE = 4  # sub-pixels per side, for anti-aliased edges
 _MAX_TILT = math.radians(14)
 
 COLORS: dict[str, tuple[float, float, float]] = {
@@ -62,7 +62,7 @@ SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """One shape before a plain background. Lengths are fractions of the picture's side.
+    """One shape on a plain background. Lengths are fractions of the image's side.
 
     Attributes:
         x, y: the shape's centre, from the left and from the top.
@@ -107,7 +107,7 @@ def random_scene(generator: torch.Generator) -> Scene:
     )
 
 
-def draw(scenes: Sequence[Scene], side: int = SIZE) -> Tensor:
+def draw_scenes(scenes: Sequence[Scene], side: int = SIZE) -> Tensor:
     """Render scenes. -> (N, 3, side, side) in [0, 1]"""
     return torch.stack([_draw(scene, side) for scene in scenes])
 
@@ -122,7 +122,7 @@ def _draw(scene: Scene, side: int) -> Tensor:
     cover = inside.float().view(side, _SUPERSAMPLE, side, _SUPERSAMPLE).mean((1, 3))
     down = torch.linspace(-1, 1, side)[:, None]
     background = torch.tensor(scene.tint).view(3, 1, 1) + scene.tone - 0.06 * down
-    # Lit from above: a shape is a little brighter at its top than at its foot.
+    # lit from above: a shape is slightly brighter at its top than at its bottom
     light = 1 - 0.10 * ((torch.linspace(0, 1, side)[:, None] - scene.y) / scene.radius).clamp(-1, 1)
     paint = torch.tensor(COLORS[scene.color]).view(3, 1, 1) * light
     return (cover * paint + (1 - cover) * background).expand(3, side, side).clamp(0, 1)
@@ -130,14 +130,14 @@ def _draw(scene: Scene, side: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a picture shows.
+    """What an image shows.
 
     Attributes:
-        shape, color: the nearest of this world's, or None where nothing recognisable is there.
+        shape, color: the nearest of this world's, or None if nothing is recognisable.
         likeness: overlap (intersection over union) with the nearest shape, 0 to 1.
-        size: square root of the share of the picture that the shape covers.
-        darkness: 1 - brightness of the picture's border, 0 white to 1 black.
-        x: the shape's centre of gravity, 0 left edge to 1 right edge; 0.5 where there is no shape.
+        size: square root of the share of the image that the shape covers.
+        darkness: 1 - brightness of the image's border, 0 white to 1 black.
+        x: the shape's centre of gravity, 0 left edge to 1 right edge; 0.5 if there is no shape.
     """
 
     shape: str | None
@@ -152,11 +152,11 @@ class Reading:
         return caption == f"a {self.color} {self.shape}"
 
 
-def read(picture: Tensor) -> Reading:
-    """Measure one picture. (3, SIZE, SIZE) in [0, 1] -> Reading"""
-    border = torch.cat([picture[:, 0], picture[:, -1], picture[:, :, 0], picture[:, :, -1]], dim=1)
+def read(image: Tensor) -> Reading:
+    """Measure one image. (3, SIZE, SIZE) in [0, 1] -> Reading"""
+    border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
     darkness = 1 - border.mean().item()
-    chroma = picture.amax(0) - picture.amin(0)  # backgrounds are nearly grey, shapes are not
+    chroma = image.amax(0) - image.amin(0)  # backgrounds are nearly grey, shapes are not
     peak = chroma.flatten().quantile(0.985).item()
     mask = chroma > 0.5 * peak
     covered = mask.float().mean().item()
@@ -164,7 +164,7 @@ def read(picture: Tensor) -> Reading:
         return Reading(None, None, 0.0, math.sqrt(covered), darkness)
     x = (mask.nonzero()[:, 1].float().mean().item() + 0.5) / mask.shape[1]
     shape, likeness = _nearest_shape(mask)
-    color = _nearest_color(picture[:, mask].median(1).values)
+    color = _nearest_color(image[:, mask].median(1).values)
     if likeness < 0.75:
         return Reading(None, color, likeness, math.sqrt(covered), darkness, x)
     return Reading(shape, color, likeness, math.sqrt(covered), darkness, x)

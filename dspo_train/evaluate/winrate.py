@@ -14,7 +14,7 @@ from scipy.stats import t as student
 
 @dataclass(frozen=True)
 class WinRate:
-    """Share of comparisons won, ties at one half, and its two-sided confidence interval, all in [0, 1]."""
+    """Share of comparisons won, ties counted as one half, and its two-sided confidence interval, all in [0, 1]."""
 
     rate: float
     low: float
@@ -31,12 +31,12 @@ def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) ->
 
     Images of one prompt are alike, so their comparisons carry less evidence than as many independent ones. The interval
     is Wilson's (1927) at the effective number of comparisons n = W (1 - W) / se^2, where se is the cluster-robust
-    standard error over the K prompts; n is at most the number of comparisons made, and K where all were won or all
-    lost. Few prompts determine their spread poorly: n is multiplied by (z / t)^2, t the quantile of Student's
+    standard error over the K prompts; n is at most the number of comparisons made, and is K if all were won or all
+    lost. A few prompts determine their spread poorly, so n is multiplied by (z / t)^2, with t the quantile of Student's
     distribution with K - 1 degrees of freedom (Korn & Graubard 1998).
 
     Raises:
-        ValueError: no outcomes, or one outside [0, 1].
+        ValueError: there are no outcomes, or one is outside [0, 1].
     """
     groups = _by_prompt(outcomes)
     rate, total = _rate(groups)
@@ -48,10 +48,10 @@ def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) ->
 def votes_to_settle(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) -> int | None:
     """How many more votes until the interval of `win_rate` excludes one half, at the rate of the votes so far.
 
-    Assumes the same spread too, and as many votes for each new prompt as for the present ones.
+    This assumes the same spread, and as many votes for each new prompt as for the present ones.
 
     Returns:
-        0 where it already does, None where the rate is one half, so that it never will.
+        0 if it already does; None if the rate is one half, so that it never will.
 
     Raises:
         ValueError: as for `win_rate`.
@@ -74,7 +74,7 @@ def votes_to_settle(outcomes: Iterable[tuple[str, float]], confidence: float = 0
 
 
 def _few(prompts: float, confidence: float) -> float:
-    """The factor (z / t)^2; a single prompt has no spread to measure, and counts as one and a half."""
+    """The factor (z / t)^2; a single prompt has no measurable spread, and counts as one and a half."""
     return (_z(confidence) / float(student.ppf(0.5 + confidence / 2, max(prompts - 1, 0.5)))) ** 2
 
 

@@ -1,7 +1,7 @@
-"""Names that come from outside, kept inside the folder they are meant for.
+"""Names from outside, confined to the folder that they are meant for.
 
-Every name is judged by the rules of POSIX and of Windows at once, whichever system we run on: a workflow made on the
-one is opened on the other, and a name that is harmless here may be a device, a drive or another stream there.
+Every name must satisfy the rules of both POSIX and Windows, whichever system we run on: a workflow made on one is
+opened on the other, and a name that is harmless here may be a device, a drive or another stream there.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from pathlib import Path
 
 from ..exceptions import ConfigError
 
-LONGEST = 120  # characters a part; leaves room for our endings below every file system's 255 bytes in most scripts
+LONGEST = 120  # characters per part; leaves room for our suffixes in the 255 bytes of file systems, in most scripts
 _DEVICES = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])\s*(\..*)?")
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
 
 
 def parts_of(name: str, what: str = "name") -> tuple[str, ...]:
-    """Split a relative name at `/` and at Windows' backslash, and refuse whatever is not plainly a path downwards.
+    """Split a relative name at `/` and at Windows' backslash, and refuse anything but a plain path downwards.
 
     Raises:
-        ConfigError: empty, absolute, with a drive, a stream, a device, `..`, control or forbidden characters.
+        ConfigError: the name is empty or absolute, or has a drive, a stream, a device, `..`, or control or forbidden
+            characters.
     """
     parts = tuple(name.replace("\\", "/").split("/"))
     for part in parts:
@@ -31,10 +32,10 @@ def parts_of(name: str, what: str = "name") -> tuple[str, ...]:
 
 
 def file_name(name: str, what: str = "name") -> str:
-    """One plain name for a new file or folder, without an ending that we add ourselves.
+    """One plain name for a new file or folder, without the suffix that we add ourselves.
 
     Raises:
-        ConfigError: see `parts_of`; also a name with a folder in it.
+        ConfigError: see `parts_of`; also if the name has a folder in it.
     """
     first, *further = parts_of(name.strip().removesuffix(".safetensors"), what)
     if further:
@@ -43,10 +44,10 @@ def file_name(name: str, what: str = "name") -> str:
 
 
 def inside(root: Path, name: str, what: str = "name") -> Path:
-    """The path of `name` below `root`, symbolic links followed.
+    """The path of `name` below `root`, with symbolic links resolved.
 
     Raises:
-        ConfigError: see `parts_of`; also a link that leads out of `root`.
+        ConfigError: see `parts_of`; also if a link leads out of `root`.
     """
     path = root.joinpath(*parts_of(name, what)).resolve()
     if not path.is_relative_to(root.resolve()):
@@ -63,7 +64,7 @@ def _fault(part: str) -> str | None:
         return "it has control characters"
     if match := _FORBIDDEN.search(part):
         return f"it has the character {match[0]!r}"
-    if part[-1] in ". ":  # Windows drops them, and then means another file
+    if part[-1] in ". ":  # Windows drops them, and would open another file
         return "a part of it ends in a dot or a space"
     if part[0] == " ":
         return "a part of it begins with a space"

@@ -10,7 +10,7 @@ from .. import files
 
 
 def numbered_paths(parent: Path, name: str, suffix: str = "") -> Iterator[tuple[int, Path]]:
-    """Folders and files of that name and a number, newest first; `suffix` may follow."""
+    """Folders and files of that name with a number, newest first; `suffix` may follow."""
     pattern = re.compile(rf"{re.escape(name)}-(\d{{2,6}})({re.escape(suffix)})?")
     for path in sorted(parent.iterdir(), reverse=True) if parent.is_dir() else ():
         if match := pattern.fullmatch(path.name):

@@ -1,4 +1,4 @@
-"""What may be written into a file that people share: text, and no place on anybody's disk."""
+"""Checks of what is written into files that users share: only text, and no path on anybody's disk."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ABSOLUTE = re.compile(
 
 
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Refuse values that are no strings, or that give away a place on somebody's disk.
+    """Refuse values that are not strings, or that reveal a path on somebody's disk.
 
     Raises:
-        LoraFileError: names the key and what it holds.
+        LoraFileError: there is such a value; the message gives its key and content.
     """
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
@@ -33,12 +33,12 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 
 def looks_like_a_path(text: str) -> bool:
-    """Would this give away a place on somebody's disk?"""
+    """Would this reveal a path on somebody's disk?"""
     return _ABSOLUTE.search(text) is not None
 
 
 def _texts(value: str) -> Iterator[str]:
-    """The strings within a value: of JSON its own, so that escapes are not mistaken for a path."""
+    """The strings in a value: those inside JSON, so that its escapes are not mistaken for a path, or the value."""
     try:
         inner = json.loads(value)
     except ValueError:

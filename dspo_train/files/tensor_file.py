@@ -48,7 +48,7 @@ def read_header(path: Path, error: type[DspoError]) -> TensorHeader:
     """Read and check a header; the tensors themselves are not read.
 
     Raises:
-        error: not a safetensors file, or one that is truncated or damaged.
+        error: the file is not safetensors, or is truncated or damaged.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -69,7 +69,8 @@ def read_header(path: Path, error: type[DspoError]) -> TensorHeader:
     end = max((tensor.start + tensor.length for tensor in tensors.values()), default=8 + length)
     if end > size:
         raise error(
-            f"{path}: the file is truncated: its header promises {end} bytes, it has {size}; download or copy it again"
+            f"{path}: the file is truncated: its header promises {end} bytes, but it has {size}; download or copy it "
+            "again"
         )
     return TensorHeader(tensors, metadata)
 

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees the old content or the new, never a part."""
+"""Write files so that a reader sees the old content or the new, never a part."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from PIL import Image
 
 from ..exceptions import DspoError, RunError
 
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows knows no quota error
+_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}  # Windows has no quota error
 
 
 def write_bytes(path: Path, data: bytes, check: Callable[[Path], None] = lambda written: None) -> None:
-    """As `write_chunks`, of content that is there already."""
+    """As `write_chunks`, for content in memory."""
     write_chunks(path, [data], check)
 
 
@@ -31,11 +31,11 @@ def write_chunks(
     """Write to a temporary name in the same folder, flush to the disk, check, rename over `path`.
 
     Args:
-        chunks: of the content, which need not fit into memory; what making them raises leaves `path` as it was.
-        check: is given the temporary file before the rename; what it raises leaves `path` as it was.
+        chunks: of the content, which need not fit into memory; if producing one raises, `path` is unchanged.
+        check: is given the temporary file before the rename; if it raises, `path` is unchanged.
 
     Raises:
-        RunError: the disk is full, or the folder cannot be written; whatever stood at `path` is untouched.
+        RunError: the disk is full, or the folder cannot be written; `path` is unchanged.
     """
     temporary: str | None = None
     try:
@@ -46,7 +46,7 @@ def write_chunks(
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes it private; a model is to be read by other programs
+        os.chmod(temporary, 0o644)  # mkstemp makes it private, but other programs must be able to read a model
         check(Path(temporary))
         os.replace(temporary, path)
     except OSError as error:
@@ -85,12 +85,12 @@ def sha256_of(path: Path) -> str:
 
 
 def digest(*parts: object) -> str:
-    """Hex digest of a sequence of values, by their text."""
+    """Hex digest of a sequence of values, as text."""
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8")).hexdigest()
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of a JSON-lines file; a last line that a crash cut short is left out."""
+    """Objects of a JSON-lines file, up to a line that a crash truncated."""
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:

@@ -10,7 +10,7 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 
 ImageKind = Literal["png", "jpg", "webp"]
-KINDS: tuple[ImageKind, ...] = ("png", "jpg", "webp")
+IMAGE_KINDS: tuple[ImageKind, ...] = ("png", "jpg", "webp")
 """The suffix, without its dot, that a file of each format is stored with."""
 
 MAX_PIXELS = 64_000_000
@@ -21,7 +21,7 @@ ORIENTATION = 0x0112
 
 
 def kind_of(data: bytes) -> ImageKind | None:
-    """The kind of a file by its first 12 bytes; None where it is no PNG, JPEG or WebP."""
+    """The kind of a file by its first 12 bytes; None if it is not PNG, JPEG or WebP."""
     if data[:8] == b"\x89PNG\r\n\x1a\n":
         return "png"
     if data[:3] == b"\xff\xd8\xff":

@@ -129,7 +129,7 @@ def _walk(reader: _Reader) -> _Found:
         return _walk_jpeg(reader)
     if magic.startswith(b"RIFF") and magic[8:] == b"WEBP":
         return _walk_webp(reader)
-    raise ImageError(f"is no PNG, JPEG or WebP image (it starts with {magic[:8]!r}); save it as one of these")
+    raise ImageError(f"is not a PNG, JPEG or WebP image (it starts with {magic[:8]!r}); save it as one of these")
 
 
 def _walk_png(reader: _Reader) -> _Found:

@@ -1,1 +1,1 @@
-"""LoRAs: on a model while it trains or samples, and in files."""
+"""LoRAs: on a model during training or sampling, and in files."""

@@ -1,7 +1,7 @@
-"""A LoRA on a UNet while it is trained or sampled: put on, switched, and taken off without a trace.
+"""A LoRA on a UNet during training or sampling: attached, switched, and removed without a trace.
 
 peft does the layers' arithmetic: W x + (alpha / rank) up (down x) (Hu et al. 2022). The base is only borrowed: on
-leaving, its modules, keys, weights, `requires_grad` flags and train/eval modes are those found on entering.
+leaving, its modules, keys, weights, `requires_grad` flags and train/eval modes are as they were on entering.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ _PeftLayers = dict[str, PeftLayer]
 def attached(
     unet: nn.Module, spec: LoraSpec, *, seed: int, initial: LoraWeights | None = None, moving: bool = False
 ) -> Iterator[Adapter]:
-    """Put a trainable LoRA on a UNet; the reference is the base, or `initial` when that LoRA is refined.
+    """Attach a trainable LoRA to a UNet; the reference is the base, with `initial` if that LoRA is refined.
 
     Args:
-        spec: with `initial`, only its dropout applies: which layers are trained, at which rank and alpha, is
-            `initial`'s; a layer that `initial` lacks gets no adapter.
+        spec: with `initial`, only its dropout applies: the trained layers, their ranks and alphas are `initial`'s; a
+            layer that `initial` lacks gets no adapter.
         seed: of the fresh down matrices (Kaiming uniform; up is zero). The global random state is left alone.
-        moving: the reference has LoRA weights of its own, equal to the policy's at first: see
+        moving: give the reference (an EMA) LoRA weights of its own, initially equal to the policy's; see
             `Adapter.reference_tensors`.
 
     Raises:
-        ModelError: the UNet has none of the layers asked for, or already carries an adapter.
+        ModelError: the UNet has none of the targeted layers, or already carries an adapter.
         LoraFileError: `initial` does not fit this UNet.
     """
     weights = fresh_weights(unet, spec, seed=seed) if initial is None else dict(initial)
@@ -65,7 +65,7 @@ def attached(
 
 @contextmanager
 def applied(unet: nn.Module, weights: LoraWeights, strength: float = 1.0) -> Iterator[None]:
-    """Put a finished LoRA on for sampling, in the UNet's own precision as the usual loaders do.
+    """Attach a finished LoRA for sampling, in the UNet's own precision as the usual loaders do.
 
     Raises:
         ModelError: the UNet already carries an adapter.
@@ -80,7 +80,7 @@ class Adapter(Switched[_State]):
     """The LoRA under training. Made by `attached`.
 
     Attributes:
-        parameters: every trained tensor, float32, by a name that is stable over runs (`<layer>.down`,
+        parameters: every trained tensor, float32, by a name that is the same in every run (`<layer>.down`,
             `<layer>.up`). They are the only tensors of the UNet that require a gradient.
     """
 
@@ -89,7 +89,7 @@ class Adapter(Switched[_State]):
         self._reference: _State = reference
         self._origin: _State = origin
         self._state: _State = "policy"
-        # Outlives the borrowing of the base, and must not keep its layers in memory.
+        # Outlives the borrowed base, and must not keep its layers in memory.
         self._alphas = {path: float(layer.lora_alpha[_POLICY]) for path, layer in layers.items()}
         self.parameters: dict[str, nn.Parameter] = {}
         for path, layer in layers.items():
@@ -107,12 +107,12 @@ class Adapter(Switched[_State]):
 
     @contextmanager
     def origin(self) -> Iterator[None]:
-        """Inside, the UNet is what it was before any training: the reference, unless that moves."""
+        """Inside, the UNet is as before any training, which is the reference unless that is an EMA."""
         with self._as(self._origin):
             yield
 
     def reference_tensors(self) -> dict[str, Tensor]:
-        """A moving reference's own tensors by the parameters' names, to let follow; none where it is fixed."""
+        """A reference EMA's own tensors, to be updated, by the parameters' names; empty if the reference is fixed."""
         return self._moving
 
     @contextmanager
@@ -123,7 +123,7 @@ class Adapter(Switched[_State]):
 
     @contextmanager
     def strength(self, scale: float) -> Iterator[None]:
-        """Inside, the trained LoRA's effect is multiplied by `scale`; the reference stays as it is."""
+        """Inside, the trained LoRA's effect is multiplied by `scale`; the reference is unchanged."""
         self._refuse_if_taken_off()
         before = {path: layer.scaling[_POLICY] for path, layer in self._layers.items()}
         try:
@@ -135,7 +135,7 @@ class Adapter(Switched[_State]):
                 layer.scaling[_POLICY] = before[path]
 
     def weights(self) -> dict[str, LoraLayer]:
-        """A copy of the trained LoRA, float32 on the CPU. Still answers after the LoRA was taken off."""
+        """A copy of the trained LoRA, float32 on the CPU; available even after the LoRA was removed."""
         return {
             path: LoraLayer(_copy(self.parameters[f"{path}.down"]), _copy(self.parameters[f"{path}.up"]), alpha)
             for path, alpha in self._alphas.items()
@@ -145,14 +145,14 @@ class Adapter(Switched[_State]):
         """Overwrite the trained LoRA in place, as when a run is resumed; the reference does not change.
 
         Raises:
-            LoraFileError: layers, shapes or alphas differ from those attached.
+            LoraFileError: layers, shapes or alphas differ from the attached ones.
         """
         missing, extra = self._alphas.keys() - weights.keys(), weights.keys() - self._alphas.keys()
         if missing or extra:
             name = min(missing or extra)
             raise LoraFileError(
                 f"the saved LoRA {'lacks' if missing else 'has'} layer {name!r}, which this run's adapter "
-                f"{'has' if missing else 'lacks'}; resume with the lora settings the run was started with"
+                f"{'has' if missing else 'lacks'}; resume with the LoRA settings that the run was started with"
             )
         for path, layer in weights.items():
             self._check_same(path, layer)
@@ -166,13 +166,14 @@ class Adapter(Switched[_State]):
         same = (layer.down.shape, layer.up.shape) == (down.shape, up.shape)
         if not same or not math.isclose(layer.alpha, alpha, rel_tol=1e-6):
             raise LoraFileError(
-                f"{path}: the saved LoRA has rank {layer.rank} and alpha {layer.alpha:g}, this run's adapter rank "
-                f"{down.shape[0]} and alpha {alpha:g}; resume with the lora settings the run was started with"
+                f"{path}: the saved LoRA has rank {layer.rank} and alpha {layer.alpha:g}, but this run's adapter has "
+                f"rank {down.shape[0]} and alpha {alpha:g}; resume with the LoRA settings that the run was started "
+                "with"
             )
 
     def _refuse_if_taken_off(self) -> None:
         if not self._layers:
-            raise RuntimeError("this LoRA has been taken off its UNet; use it inside `attached`")
+            raise RuntimeError("this LoRA has been removed from its UNet; use it inside `attached`")
 
     def _switch(self, state: _State) -> None:
         for layer in self._layers.values():
@@ -183,7 +184,7 @@ class Adapter(Switched[_State]):
                     layer.enable_adapters(True)
                 if layer.active_adapters != [state]:
                     layer.set_adapter(state)
-            # peft makes whatever is active trainable and the rest not; here only the policy ever is.
+            # peft makes the active adapters trainable and freezes the rest; here only the policy is ever trainable.
             for name in layer.lora_A:
                 layer.lora_A[name].requires_grad_(name == _POLICY)
                 layer.lora_B[name].requires_grad_(name == _POLICY)
@@ -192,9 +193,9 @@ class Adapter(Switched[_State]):
 
 @contextmanager
 def _injected(unet: nn.Module, adapters: Mapping[str, LoraWeights], dtype: torch.dtype | None) -> Iterator[_PeftLayers]:
-    """Wrap the layers in peft's, frozen, one or more adapters each; `dtype` None is each layer's own."""
+    """Wrap the layers in peft's, frozen, with one or more adapters each; `dtype` None uses each layer's own."""
     if any(isinstance(module, BaseTunerLayer) for module in unet.modules()):
-        raise ModelError("this UNet already carries an adapter; take it off before putting another one on")
+        raise ModelError("this UNet already carries an adapter; remove it before attaching another")
     bases = adaptable_layers(unet)
     weights = {name: _all_fitted(adapter, bases) for name, adapter in adapters.items()}
     used = {path for adapter in weights.values() for path in adapter}
@@ -220,7 +221,7 @@ def _injected(unet: nn.Module, adapters: Mapping[str, LoraWeights], dtype: torch
 
 def _all_fitted(weights: LoraWeights, bases: Mapping[str, nn.Module]) -> dict[str, LoraLayer]:
     if not weights:
-        raise LoraFileError("the LoRA holds no layers")
+        raise LoraFileError("the LoRA holds no layers; give another file")
     for path in weights:
         if path not in bases:
             raise LoraFileError(f"this base has no layer {path!r}; the LoRA was made for another kind of model")
@@ -228,9 +229,9 @@ def _all_fitted(weights: LoraWeights, bases: Mapping[str, nn.Module]) -> dict[st
 
 
 def _inject(unet: nn.Module, name: str, weights: LoraWeights, dtype: torch.dtype | None) -> None:
-    # Ranks and alphas are set below: peft's own patterns for them compare every layer with every pattern.
+    # Ranks and alphas are set below, because peft compares every layer with every pattern that is given for them.
     config = LoraConfig(r=1, lora_alpha=1, target_modules=list(weights))
-    unet.__dict__.pop("peft_config", None)  # of an earlier injection; peft would warn of it
+    unet.__dict__.pop("peft_config", None)  # of an earlier injection, about which peft would warn
     with torch.random.fork_rng(devices=[]):  # peft draws, on the CPU, values that are replaced below
         inject_adapter_in_model(config, unet, name)
     for path, layer in weights.items():
@@ -246,7 +247,7 @@ def _inject(unet: nn.Module, name: str, weights: LoraWeights, dtype: torch.dtype
 
 
 class _TrainingDropout(nn.Module):
-    """Dropout where gradients are recorded, and nowhere else: not in previews, held-out errors or the reference."""
+    """Dropout only where gradients are recorded: not in previews, held-out errors or the reference."""
 
     def __init__(self, share: float) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""A LoRA that stands in for a whole training: the best one of a rank, layer by layer.
+"""The best rank-r LoRA approximation of a full fine-tune, layer by layer.
 
-The difference of a layer's weights before and after, as a matrix, is cut to its largest singular values; by Eckart and
-Young (1936) no other matrix of that rank is nearer. Their square roots go to up and to down alike, so that both are of
-one size, and alpha is the rank, so that the product counts once.
+The difference between a layer's weights after and before, as a matrix, is truncated to its largest singular values; by
+Eckart and Young (1936) no other matrix of that rank is nearer. Up and down each get the square roots of the singular
+values, so that both have the same scale; alpha is the rank, so that the LoRA's factor alpha / rank is one.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ..config import Targets
 from ..exceptions import LoraFileError
 from .layers import TARGETS, LoraLayer, LoraWeights
 
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 
 _EXACT = 640  # rows or columns up to which the exact decomposition takes a fraction of a second
-_OVERSAMPLING = 32  # more directions than asked for, and passes, of the randomised one (Halko et al. 2011)
-_PASSES = 8
+_OVERSAMPLING = 32  # extra directions of the randomised decomposition (Halko et al. 2011)
+_PASSES = 8  # power iterations of the same
 
 
 @dataclass(frozen=True)
 class Extracted:
-    """A LoRA and how much of the training it holds.
+    """A LoRA and how much of the fine-tune it holds.
 
     Attributes:
-        weights: layers that the training did not change have none.
-        kept: share of the squared change of the targeted layers that the LoRA reproduces, 0 to 1.
-        targeted: share of the squared change of all weights that lies in the targeted layers.
+        weights: without the layers that training did not change.
+        kept: share of the targeted layers' squared change that the LoRA reproduces, 0 to 1.
+        targeted: share of all weights' squared change that is in the targeted layers.
     """
 
     weights: LoraWeights
@@ -39,10 +39,10 @@ class Extracted:
     targeted: float
 
 
-def extract(before: nn.Module | State, after: nn.Module | State, targets: Targets, rank: int) -> Extracted:
-    """Turn what a training changed into a LoRA on the base.
+def extract(before: nn.Module | StateDict, after: nn.Module | StateDict, targets: Targets, rank: int) -> Extracted:
+    """Turn a fine-tune into a LoRA on its base.
 
-    The work is done where `after`'s tensors lie; the same input gives the same LoRA.
+    Computed on the device of `after`'s tensors; the same input gives the same LoRA.
 
     Args:
         before, after: a UNet or its `state_dict`, by diffusers' names, of any floating type.
@@ -50,7 +50,7 @@ def extract(before: nn.Module | State, after: nn.Module | State, targets: Target
         rank: of every layer that allows it; a smaller layer gets its full rank.
 
     Raises:
-        LoraFileError: the models differ in their tensors, have none of the targeted layers, or no difference in them.
+        LoraFileError: the models' tensors do not match, none of the targeted layers exist, or none of them changed.
     """
     old, new = _state(before), _state(after)
     _refuse_unlike(old, new)
@@ -70,17 +70,19 @@ def extract(before: nn.Module | State, after: nn.Module | State, targets: Target
             weights[path], missed = factored(difference, rank)
             error += missed
     if not seen:
-        raise LoraFileError(f"the models have none of the layers that {targets!r} names; there is nothing to extract")
+        raise LoraFileError(
+            f"the models have none of the layers that `lora.targets` {targets!r} names; there is nothing to extract"
+        )
     if not weights:
         raise LoraFileError(
-            f"both models have the same weights in all {seen} layers that {targets!r} names; there is nothing to "
-            "extract. Give the base and the model that was trained from it"
+            f"both models have the same weights in all {seen} layers that `lora.targets` {targets!r} names; there is "
+            "nothing to extract. Give the base and the model that was trained from it"
         )
     return Extracted(weights, kept=max(0.0, 1 - error / targeted), targeted=targeted / total)
 
 
 def factored(difference: Tensor, rank: int) -> tuple[LoraLayer, float]:
-    """The nearest update of a rank, on the CPU, and the squared norm that it misses.
+    """The nearest update of a given rank, on the CPU, and the squared norm of what it misses.
 
     Args:
         difference: (out, in), or (out, in, kernel, kernel) of a convolution.
@@ -113,15 +115,15 @@ def _decomposed(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     return left[:, :rank], values[:rank], right[:, :rank]
 
 
-def _state(model: nn.Module | State) -> State:
+def _state(model: nn.Module | StateDict) -> StateDict:
     return model.state_dict() if isinstance(model, nn.Module) else model
 
 
-def _refuse_unlike(old: State, new: State) -> None:
+def _refuse_unlike(old: StateDict, new: StateDict) -> None:
     if odd := sorted(old.keys() ^ new.keys()):
         raise LoraFileError(
-            f"only one of the models has {odd[0]!r}, and {len(odd)} tensors in all; give the base and the model "
-            "that was trained from it"
+            f"{len(odd)} tensors, such as {odd[0]!r}, are in only one of the models; give the base and the model that "
+            "was trained from it"
         )
     for name, value in new.items():
         if old[name].shape != value.shape:

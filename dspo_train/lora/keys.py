@@ -50,7 +50,7 @@ def kohya_name(path: str, layout: BlockLayout, names: BlockNames) -> str:
 
 
 def name_table(paths: Iterable[str], layout: BlockLayout) -> dict[str, str]:
-    """Every spelling of a UNet's layers, dotted and underscored, diffusers' and LDM's -> our path.
+    """Every spelling of a UNet's layers, dotted or underscored, diffusers' or LDM's -> our path.
 
     Args:
         paths: diffusers paths of the UNet's linear and convolution layers.
@@ -77,7 +77,7 @@ def split_key(key: str) -> tuple[str, Part] | None:
 
 
 def resolve(name: str, table: Mapping[str, str]) -> str | None:
-    """Our path of a layer spelled as in a file, prefix included; None if the UNet has no such layer.
+    """Our path of a layer as spelled in a file, prefix included; None if the UNet has no such layer.
 
     Args:
         table: the result of `name_table`.
@@ -111,7 +111,7 @@ _OTHER_TENSORS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def describe(key: str) -> str:
-    """In a few words, what kind of tensor a key that no layer uses belongs to."""
+    """The kind of tensor that an unused key belongs to, in a few words."""
     for pattern, words in _OTHER_TENSORS:
         if pattern.search(key):
             return words

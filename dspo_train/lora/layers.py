@@ -1,4 +1,4 @@
-"""Which layers of a UNet a LoRA sits on, and the two small matrices each of them gets. Only torch is needed here."""
+"""The layers of a UNet that a LoRA adapts, and the two small matrices that each of them gets. Needs only torch."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ TARGETS: Mapping[str, re.Pattern[str]] = {
 
 
 def fresh_weights(unet: nn.Module, spec: LoraSpec, *, seed: int) -> dict[str, LoraLayer]:
-    """A LoRA that changes nothing yet: random down (Kaiming uniform, as peft and kohya start), zero up.
+    """A LoRA that changes nothing yet: random down (Kaiming uniform, as in peft and kohya), zero up.
 
     Raises:
-        ModelError: the UNet has none of the layers asked for.
+        ModelError: the UNet has none of the targeted layers.
     """
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, LoraLayer] = {}
@@ -75,16 +75,16 @@ def target_layers(unet: nn.Module, spec: LoraSpec) -> dict[str, nn.Module]:
     found = {path: module for path, module in adaptable_layers(unet).items() if pattern.fullmatch(path)}
     if not found:
         raise ModelError(
-            f"{type(unet).__name__} has none of the layers that lora.targets = {spec.targets!r} names; "
-            "supported are the UNets of Stable Diffusion 1.x, 2.x and XL"
+            f"{type(unet).__name__} has none of the layers that `lora.targets` {spec.targets!r} names; "
+            "use a UNet of Stable Diffusion 1.x, 2.x or XL"
         )
     return found
 
 
 def adaptable_layers(unet: nn.Module) -> dict[str, nn.Module]:
-    """Every linear and 2-D convolution layer by its path, whether or not a LoRA is on."""
+    """Every linear and 2-D convolution layer by its path, whether or not a LoRA is attached."""
     layers: dict[str, nn.Module] = {}
-    wrapped = "\0"  # a LoRA's own layers are no part of the base
+    wrapped = "\0"  # a LoRA's own layers are not part of the base
     for path, module in unet.named_modules():
         if path.startswith(wrapped):
             continue
@@ -100,7 +100,7 @@ def fitted(path: str, layer: LoraLayer, module: nn.Module) -> LoraLayer:
     """The same update in the base layer's own dimensions: 2-D for linear layers, 4-D for convolutions.
 
     Raises:
-        LoraFileError: it was made for a layer of another size.
+        LoraFileError: the update was made for a layer of another size.
     """
     down_shape, up_shape = layer_shapes(module, layer.rank)
     found = f"down {tuple(layer.down.shape)}, up {tuple(layer.up.shape)}"

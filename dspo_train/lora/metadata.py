@@ -1,4 +1,4 @@
-"""What a LoRA file says about itself: the keys of kohya's trainer, of ModelSpec, and ours."""
+"""A LoRA file's metadata: the keys of kohya's trainer, of ModelSpec, and our own."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .layers import LoraWeights
 
 @dataclass(frozen=True)
 class LoraFacts:
-    """What is known about the training behind a LoRA.
+    """What is known about the training of a LoRA.
 
     Attributes:
         family: its name in `FAMILIES`.
-        name: title of the LoRA, usually the file's name without its ending.
+        name: title of the LoRA, usually the file's name without its suffix.
         base_name: name of the base model, without a folder.
-        base_fingerprint: hash that tells the base's weights from another's.
+        base_fingerprint: hash that identifies the base's weights.
         objective_args: the objective's named arguments.
-        options: what else was not at its default, by its dotted name.
+        options: other settings that were not at their defaults, by dotted name.
         labels: `swapped` for a negative LoRA.
         dataset_hash: hash of the labelled pairs.
-        pairs: number of labelled pairs; two pictures each.
+        pairs: number of labelled pairs, of two images each.
         resolution: side of the training square, pixels.
         version: this library's.
         tags: caption word -> count, shown by interfaces as trigger words.
-        date: of the training; left out when None.
+        date: of the training; left out if None.
     """
 
     family: str
@@ -60,13 +60,13 @@ class LoraFacts:
 
 
 def lora_metadata(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
-    """The file's metadata, but for the hashes that `save_lora` adds.
+    """The file's metadata, except the hashes that `save_lora` adds.
 
     Raises:
-        LoraFileError: an unknown family, or a value that holds an absolute path.
+        LoraFileError: the family is unknown, or a value holds an absolute path.
     """
     if facts.family not in FAMILIES:
-        raise LoraFileError(f"no LoRA file for model family {facts.family!r}; known: {', '.join(FAMILIES)}")
+        raise LoraFileError(f"unknown model family {facts.family!r}; known: {', '.join(FAMILIES)}")
     found = {**_kohya(facts, weights), **_modelspec(facts), **_own(facts)}
     metadata = {key: value for key, value in found.items() if value}
     check_metadata(metadata)
@@ -126,7 +126,7 @@ def _own(facts: LoraFacts) -> dict[str, str]:
 
 
 def _common(values: set[str]) -> str:
-    """kohya's own word where layers differ, as in a resized LoRA."""
+    """The common value, or kohya's own word if layers differ, as in a resized LoRA."""
     return values.pop() if len(values) == 1 else "Dynamic"
 
 

@@ -35,7 +35,7 @@ class LoadedLora:
 
     Attributes:
         weights: float32 on the CPU, in the UNet's own order.
-        unused: keys of the file that the UNet's LoRA does not use.
+        unused: keys of the file that do not apply to the UNet.
         metadata: the file's own.
     """
 
@@ -51,12 +51,13 @@ class LoadedLora:
 
 
 def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
-    """Read a LoRA in kohya's, diffusers' or peft's names, in float16, bfloat16 or float32, for a diffusers UNet.
+    """Read a LoRA under kohya's, diffusers' or peft's names, in float16, bfloat16 or float32, for a diffusers UNet.
 
-    A layer without an alpha has a scale of 1, as in every other reader; diffusers' own note of the alpha is honoured.
+    A layer without an alpha has a scale of 1, as in every other reader, unless diffusers' metadata gives the alpha.
 
     Raises:
-        LoraFileError: no safetensors file, a truncated one, no LoRA, one for another kind of base, or not finite.
+        LoraFileError: the file is truncated, not safetensors or not a LoRA; or the LoRA was made for another kind of
+            base, or is not finite.
     """
     path = Path(path)
     header, data = _read(path)
@@ -79,7 +80,7 @@ def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
 
 
 def _read(path: Path) -> tuple[TensorHeader, bytes]:
-    """The header and, if it is a LoRA's, the whole file: a checkpoint's gigabytes are not read to be refused."""
+    """The header and the whole file; a file whose header is not a LoRA's is refused before its gigabytes are read."""
     try:
         header = read_header(path, LoraFileError)
         if not any(split_key(key) for key in header.tensors):
@@ -87,12 +88,12 @@ def _read(path: Path) -> tuple[TensorHeader, bytes]:
             raise LoraFileError(f"{path}: this is not a LoRA; its first tensors are {keys}")
         return header, path.read_bytes()
     except OSError as error:
-        raise LoraFileError(f"{path}: the LoRA could not be read: {error.strerror or error}") from error
+        raise LoraFileError(f"{path}: the LoRA cannot be read: {error.strerror or error}") from error
 
 
 def _grouped(path: Path, keys: Collection[str], table: Mapping[str, str]) -> _Groups:
     """The complete layers: our path -> role -> key."""
-    # A LoCon with a middle factor is another product than up @ down: none of it can be used.
+    # A LoCon with a middle factor is not the product up @ down, so none of it can be used.
     middles = {key.removesuffix(_MIDDLE) for key in keys if key.endswith(_MIDDLE)}
     found: _Groups = defaultdict(dict)
     for key in keys:
@@ -107,7 +108,7 @@ def _grouped(path: Path, keys: Collection[str], table: Mapping[str, str]) -> _Gr
 
 
 def _check_text_width(path: Path, tensors: Mapping[str, Tensor], layers: Mapping[str, nn.Module]) -> None:
-    """The width of the text embedding tells the model families apart better than names or other shapes."""
+    """The width of the text embedding distinguishes the model families better than names or other shapes."""
     base = {getattr(module, "in_features", 0) for name, module in layers.items() if name.endswith("attn2.to_k")}
     for key, tensor in tensors.items():
         name, part = split_key(key) or ("", None)
@@ -116,7 +117,7 @@ def _check_text_width(path: Path, tensors: Mapping[str, Tensor], layers: Mapping
         width = tensor.shape[1]
         if base and width not in base:
             raise LoraFileError(
-                f"{path}: this LoRA was made for {_family(width)}, and this base is {_family(min(base))}; "
+                f"{path}: this LoRA was made for {_family(width)}, but this base is {_family(min(base))}; "
                 "choose a LoRA and a base of the same kind"
             )
 
@@ -144,7 +145,7 @@ def _layer(
     down, up = tensors[keys["down"]].float(), tensors[keys["up"]].float()
     if down.ndim < 2 or up.ndim < 2 or down.shape[0] != up.shape[1]:
         raise LoraFileError(
-            f"{path}: {keys['down']} {tuple(down.shape)} and {keys['up']} {tuple(up.shape)} are no two factors "
+            f"{path}: {keys['down']} {tuple(down.shape)} and {keys['up']} {tuple(up.shape)} are not two factors "
             "of one rank; this LoRA is broken"
         )
     alpha = tensors[keys["alpha"]] if "alpha" in keys else torch.tensor(alphas(layer, down.shape[0]))
@@ -157,7 +158,7 @@ def _layer(
 
 
 def _noted_alphas(path: Path, metadata: Mapping[str, str]) -> _Alphas:
-    """Layer and rank -> alpha, for layers without an alpha of their own: the rank, or what diffusers noted."""
+    """Layer and rank -> alpha, for layers without an alpha of their own: diffusers' from the metadata, or the rank."""
     try:
         note = json.loads(metadata.get("lora_adapter_metadata", "{}"))
         prefix = "unet." if "unet.lora_alpha" in note else ""

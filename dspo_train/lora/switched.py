@@ -1,4 +1,4 @@
-"""What a trained LoRA and a UNet trained whole have in common: a UNet ready for it, and states to go to and back."""
+"""What a LoRA and a full fine-tune have in common in training: a UNet made ready, and states to switch between."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Generic, TypeVar
 
 from torch import nn
 
-State = TypeVar("State", bound=str)
+_State = TypeVar("_State", bound=str)
 
 
-class Switched(ABC, Generic[State]):
+class Switched(ABC, Generic[_State]):
     """A UNet in one of several states."""
 
-    _state: State
+    _state: _State
 
     @contextmanager
-    def _as(self, state: State) -> Iterator[None]:
-        """Inside, the UNet is in that state; afterwards in the one before, whatever was raised."""
+    def _as(self, state: _State) -> Iterator[None]:
+        """Inside, the UNet is in that state; afterwards in the previous one, also after an exception."""
         self._refuse_if_taken_off()
         before = self._state
         try:
@@ -29,17 +29,17 @@ class Switched(ABC, Generic[State]):
             self._switch(before)
 
     @abstractmethod
-    def _switch(self, state: State) -> None:
-        """Go to the state for good, and note it."""
+    def _switch(self, state: _State) -> None:
+        """Change to the state and record it."""
 
     @abstractmethod
     def _refuse_if_taken_off(self) -> None:
-        """Raise RuntimeError where the UNet was given back."""
+        """Raise a RuntimeError if the UNet was given back."""
 
 
 def set_modes(unet: nn.Module) -> None:
-    """Older diffusers recompute activations in train mode only; a base's own dropout stays off, so that the policy and
-    the reference are the same network.
+    """Put a UNet into train mode, without which older diffusers versions do not checkpoint gradients, but keep the
+    base's own dropout off, so that the policy and the reference are the same network.
     """
     unet.train()
     for module in unet.modules():

@@ -1,7 +1,7 @@
 """LoRA files. One format is written, which ComfyUI, Forge, A1111 and diffusers all load completely; several are read.
 
-Written: safetensors with kohya's names, `.lora_down.weight`, `.lora_up.weight` and a float32 `.alpha` per layer, UNet
-only, LDM block names for SDXL and diffusers block names for SD1.x and 2.x, convolutions in four dimensions.
+Written is safetensors with kohya's names: `.lora_down.weight`, `.lora_up.weight` and a float32 `.alpha` per layer, UNet
+only, LDM block names for SDXL and diffusers block names for SD 1.x and 2.x, convolutions in four dimensions.
 """
 
 from __future__ import annotations
@@ -47,23 +47,24 @@ def save_lora(
     metadata: Mapping[str, str],
     dtype: torch.dtype = torch.float16,
 ) -> Path:
-    """Write a LoRA, read it back, compare, and only then put it in its place; an earlier file stays until then.
+    """Write a LoRA, read it back and compare, and only then move it into place; an earlier file stays until then.
 
     Args:
         path: ends in `.safetensors`; missing folders are made.
-        unet_config: the base UNet's diffusers config, from which the block names follow.
+        unet_config: the base UNet's diffusers config, which determines the block names.
         metadata: the result of `lora_metadata`; the hashes of the tensors are added.
 
     Returns:
         `path`.
 
     Raises:
-        LoraFileError: weights that are not finite or exceed `dtype`, metadata with a path in it, a damaged write.
+        LoraFileError: the weights are not finite or exceed `dtype`, the metadata holds a path, or the write was
+            damaged.
         RunError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
-        raise LoraFileError(f"{path}: a LoRA file's name must end in .safetensors, or no interface lists it")
+        raise LoraFileError(f"{path}: a LoRA file's name must end in .safetensors, or no interface will list it")
     check_metadata(metadata)
     meant = _named(weights, family, unet_config)
     tensors = {key: _cast(key, value, dtype) for key, value in meant.items()}
@@ -80,20 +81,20 @@ def save_lora(
 
 
 def storage_dtype(weights: LoraWeights) -> torch.dtype:
-    """float16, or float32 while some layer is so small (early in a slow warm-up) that float16 would hold only zeros."""
+    """float16, or float32 if some layer is so small (early in a slow warm-up) that float16 would hold only zeros."""
     tensors = (tensor for layer in weights.values() for tensor in (layer.down, layer.up))
     vanishes = any(bool(tensor.any()) and not bool(tensor.to(torch.float16).any()) for tensor in tensors)
     return torch.float32 if vanishes else torch.float16
 
 
 def tensor_hash(data: bytes) -> str:
-    """Sha256 of a safetensors file without its header (AutoV3): the same whatever the metadata says."""
+    """sha256 of a safetensors file without its header (AutoV3), so that it does not depend on the metadata."""
     return hashlib.sha256(memoryview(data)[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
 def _named(weights: LoraWeights, family: str, unet_config: Mapping[str, Any]) -> dict[str, Tensor]:
     if family not in FAMILIES:
-        raise LoraFileError(f"no LoRA file for model family {family!r}; known: {', '.join(FAMILIES)}")
+        raise LoraFileError(f"unknown model family {family!r}; known: {', '.join(FAMILIES)}")
     if not weights:
         raise LoraFileError("the LoRA holds no layers; there is nothing to write")
     layout = BlockLayout.of(unet_config)
@@ -108,7 +109,9 @@ def _named(weights: LoraWeights, family: str, unet_config: Mapping[str, Any]) ->
 
 def _cast(key: str, value: Tensor, dtype: torch.dtype) -> Tensor:
     if not value.isfinite().all():
-        raise LoraFileError(f"{key}: the LoRA holds values that are not finite; the training has broken up")
+        raise LoraFileError(
+            f"{key}: the LoRA holds values that are not finite: the training diverged; lower the learning rate"
+        )
     stored = value if key.endswith(".alpha") else value.to(dtype)
     if not stored.isfinite().all():
         raise LoraFileError(
@@ -125,14 +128,14 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def _difference(path: Path, meant: Mapping[str, Tensor], dtype: torch.dtype) -> str | None:
-    """Read a file and hold every value against its float32 original; what differs by more than rounding to `dtype`."""
+    """Compare every value of a file with its float32 original. -> what differs by more than rounding to `dtype`"""
     limits = torch.finfo(dtype)
     try:
         read = safetensors.torch.load(path.read_bytes())
     except SafetensorError as error:
         return str(error)
     if read.keys() != meant.keys():
-        return "its keys are others"
+        return "its keys differ"
     for key, value in meant.items():
         allowed = (value.abs() + limits.smallest_normal) * (limits.eps / 2)  # half a unit in the last place
         if read[key].shape != value.shape or not ((read[key].float() - value).abs() <= allowed).all():

@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..exceptions import ModelError
 from . import single_file
-from .encoder import DiffusersEncoder, digest
+from .encoder import DiffusersEncoder, tensor_digest
 from .families import Family, Prediction, family_of
 from .process import Process, from_scheduler_config
 from .single_file import UnetWeights
@@ -33,12 +33,12 @@ WEIGHTS = re.compile(
 
 @dataclass(eq=False)
 class Base:
-    """A frozen model with all it needs.
+    """A frozen model with everything it needs.
 
     Attributes:
-        name: the file's or folder's own name without its path and ending.
-        unet: in eval mode, without gradients, on the device and in the precision asked for.
-        scheduler_config: as diffusers writes it, with the prediction type that was settled on.
+        name: of the file or folder, without path and suffix.
+        unet: in eval mode, without gradients, on the requested device and in the requested precision.
+        scheduler_config: as diffusers writes it, with the prediction type in use.
     """
 
     name: str
@@ -55,20 +55,20 @@ class Base:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the frozen weights; adapters may have another."""
+        """The type of the frozen weights; adapters may have another."""
         return self.unet.conv_in.weight.dtype
 
     def release(self) -> None:
-        """Bring the whole model back to the CPU, so that its device memory is free for others."""
+        """Move the whole model to the CPU to free its device memory."""
         self.encoder.release()
         self.unet.to("cpu")  # type: ignore[arg-type]
 
     def fingerprint(self) -> str:
-        """sha256 over the UNet's own tensors in the loaded precision, the same with adapters attached; kept."""
+        """sha256 over the UNet's own tensors in the loaded precision, unaffected by adapters; computed once."""
         if self._fingerprint is None:
             state = self.unet.state_dict().items()
             own = [(key.replace(".base_layer.", "."), value) for key, value in state if ".lora_" not in key]
-            self._fingerprint = digest(own)
+            self._fingerprint = tensor_digest(own)
         return self._fingerprint
 
 
@@ -81,22 +81,22 @@ def load_base(
     prediction: Prediction | None = None,
     unet: UnetWeights | None = None,
 ) -> Base:
-    """Load SD 1.x, SD 2.x, SDXL or a reduced relative.
+    """Load an SD 1.x, SD 2.x or SDXL model, or a reduced variant of one.
 
     Args:
         path: a diffusers folder, or a `.safetensors` file in the original layout.
-        tokenizer: folder with vocab.json and merges.txt; found by itself when it lies with the model.
-        prediction: overrides what the model says of itself.
-        unet: takes the place of the UNet in a single file.
+        tokenizer: folder with vocab.json and merges.txt; found automatically if it is with the model.
+        prediction: overrides the prediction type that the model declares.
+        unet: replaces the UNet of a single file.
 
     Raises:
-        ModelError: missing, damaged, incomplete or of an unsupported kind; the message says which and what to do.
+        ModelError: the model is missing, damaged, incomplete or unsupported; the message says what to do.
     """
     path = Path(path)
     refuse_absent(path)
     if path.is_dir():
         if unet is not None:
-            raise ModelError(f"{path} is a folder; a UNet in memory goes with a single .safetensors checkpoint")
+            raise ModelError(f"{path} is a folder; a UNet in memory needs a single .safetensors checkpoint")
         family, model, vae, text_encoders, tokenizers, scheduler = _load_folder(path, dtype, tokenizer)
     else:
         family, model, vae, text_encoders, tokenizers, scheduler = _load_file(path, dtype, tokenizer, unet)
@@ -116,7 +116,7 @@ def load_base(
 
 
 def refuse_absent(path: Path) -> None:
-    """Raise ModelError unless there is a file or folder."""
+    """Raise a ModelError if there is no such file or folder."""
     if not path.exists():
         raise ModelError(f"{path}: no such file or folder; give a diffusers folder or a .safetensors checkpoint")
 
@@ -149,7 +149,7 @@ def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Part
 
 
 def folder_family(path: Path) -> Family:
-    """Recognise the family by the UNet's config and refuse what cannot be trained."""
+    """Identify the family by the UNet's config and refuse what cannot be trained."""
     _refuse_missing(path, ("unet/config.json", "vae/config.json", "scheduler/scheduler_config.json"))
     config = read_json(path / "unet" / "config.json")
     if config.get("in_channels", 4) != config.get("out_channels", 4):  # a model that takes more than noisy latents
@@ -165,19 +165,19 @@ def folder_family(path: Path) -> Family:
 
 
 def _refuse_mismatch(path: Path, unet: Any, vae: Any, text_encoders: list[Any]) -> None:
-    """Parts that were put together from different models fail here, not at the first step."""
+    """Refuse parts of different models here, not at the first step."""
     if vae.config.get("latents_mean") is not None:
         raise ModelError(f"{path}: its VAE shifts each channel (Playground 2.5), which is not supported")
     if vae.config["latent_channels"] != unet.config["in_channels"]:
         raise ModelError(
-            f"{path}: the VAE makes {vae.config['latent_channels']} latent channels but the UNet takes "
-            f"{unet.config['in_channels']}; use the VAE that belongs to this model"
+            f"{path}: the VAE has {vae.config['latent_channels']} latent channels but the UNet takes "
+            f"{unet.config['in_channels']}; use this model's own VAE"
         )
     width = sum(encoder.config.hidden_size for encoder in text_encoders)
     if width != unet.config["cross_attention_dim"]:
         raise ModelError(
             f"{path}: the text encoders give {width} features but the UNet takes {unet.config['cross_attention_dim']}; "
-            "use the text encoders that belong to this model"
+            "use this model's own text encoders"
         )
 
 
@@ -209,7 +209,7 @@ def _folder_tokenizers(path: Path, family: Family, given: Path | None) -> list[C
 
 
 def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Load one model; every weight must be there (the libraries would fill gaps with random numbers)."""
+    """Load one model; refuse missing weights, which the libraries would fill with random numbers."""
     variant, ending = weight_files(folder)
     options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
     options |= {"variant": variant, "use_safetensors": ending == "safetensors", "torch_dtype": dtype}
@@ -218,7 +218,7 @@ def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             model, info = kind.from_pretrained(str(folder), **options)
     except MemoryError:
         raise
-    except Exception as error:  # each library has its own kinds for damaged files
+    except Exception as error:  # each library has its own exceptions for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder} cannot be loaded: {reason}; download it again") from error
     missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
@@ -228,7 +228,7 @@ def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
 
 
 def weight_files(folder: Path) -> tuple[str | None, str]:
-    """Which of a folder's weight files to read: (variant, `safetensors` or `bin`), the plain one first."""
+    """Which of a folder's weight files to read: (variant, `safetensors` or `bin`), no variant if possible."""
     found = {
         (match["kind"] != "safetensors", match["variant"] or "")
         for match in map(WEIGHTS.fullmatch, (p.name for p in folder.iterdir()))

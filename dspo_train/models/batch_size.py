@@ -1,4 +1,4 @@
-"""How many pictures go through a device at once, and what to do when it was too many."""
+"""How many images go through a device at once, and what to do if they are too many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number from 1 to `most` that fits, where every smaller one does too; 1 where none fits."""
+    """The largest number from 1 to `most` that fits, or 1; whatever is smaller than one that fits must fit too."""
     low, high = 1, max(1, most)
     while low < high:
         middle = (low + high + 1) // 2
@@ -25,16 +25,16 @@ def in_batches(
     out_of_memory: tuple[type[BaseException], ...],
     relieve: Callable[[], None] = lambda: None,
 ) -> tuple[list[Result], int]:
-    """Do the work on batches of at most `size`; one that is too large for the memory is halved and tried again.
+    """Do the work in batches of at most `size`; a batch that exceeds the memory is halved and tried again.
 
     Args:
-        relieve: called after a failure, when no frame holds its tensors any more.
+        relieve: called after a failure, once no frame holds the tensors of the failed batch.
 
     Returns:
         The results, and the size that worked.
 
     Raises:
-        A type of `out_of_memory`: from `work` on a single item.
+        A type of `out_of_memory`: `work` ran out of memory on a single item.
     """
     results: list[Result] = []
     done = 0

@@ -1,4 +1,4 @@
-"""A base model without its weights: what its configs or a file's header say, as modules on the meta device."""
+"""A base model without its weights: modules on the meta device, built from its configs or a file's header."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .unet import predict
 
 @dataclass(frozen=True)
 class Blueprint:
-    """A model's shapes; equal configs make equal blueprints, so that what is counted on one can be kept.
+    """A model's shapes. Equal configs make equal blueprints, so what is counted on one can be cached.
 
     Attributes:
         unet_config, vae_config: JSON, as diffusers writes them.
@@ -37,34 +37,34 @@ class Blueprint:
 
     @property
     def unet(self) -> nn.Module:
-        """The UNet on the meta device, in eval mode; shared by all who ask, to be left as found."""
+        """The UNet on the meta device, in eval mode; a shared instance, to be left as found."""
         return _on_meta(UNet2DConditionModel, self.unet_config)
 
     @property
     def vae(self) -> AutoencoderKL:
-        """The VAE on the meta device, in eval mode; shared as `unet` is."""
+        """The VAE on the meta device, in eval mode; a shared instance, as `unet` is."""
         return _on_meta(AutoencoderKL, self.vae_config)
 
     @property
     def pixels_per_latent(self) -> int:
-        """Each way."""
+        """Pixels per latent pixel along one side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
     def moment_values(self) -> int:
-        """Numbers that the encoding of an image has per latent pixel: mean and log-variance of every channel."""
+        """Numbers per latent pixel in an image's encoding: mean and log-variance of every channel."""
         return 2 * self.vae.config["latent_channels"]
 
     @property
     def caption_values(self) -> int:
-        """Numbers that the encoding of a caption has."""
-        sizes = self.family.frame([Frame(0, 0, 0, 0, 0, 0)])  # made anew for each image, not kept
+        """Numbers in a caption's encoding."""
+        sizes = self.family.frame([Frame(0, 0, 0, 0, 0, 0)])  # computed for each image, not stored
         named = self.family.shapes(json.loads(self.unet_config))
         return sum(math.prod(shape) for name, shape in named.items() if name not in sizes)
 
     @property
     def overflows_in_fp16(self) -> bool:
-        """Does the VAE's config ask for float32 where the rest runs in float16?"""
+        """Does the VAE's config ask for float32 even if the rest runs in float16?"""
         return self.family.vae_in_float32 and bool(self.vae.config.get("force_upcast"))
 
     def predict_one(self, side: int) -> Tensor:
@@ -78,10 +78,10 @@ class Blueprint:
 
 
 def read_blueprint(path: Path) -> Blueprint:
-    """Of a diffusers folder or a single file; no weights are read.
+    """The blueprint of a diffusers folder or a single file; no weights are read.
 
     Raises:
-        ModelError: missing, damaged or of an unsupported kind, in the words of `load_base`.
+        ModelError: the model is missing, damaged or unsupported, as for `load_base`.
     """
     base.refuse_absent(path)
     if not path.is_dir():
@@ -93,7 +93,7 @@ def read_blueprint(path: Path) -> Blueprint:
 
 
 def of_file(file: SingleFile) -> Blueprint:
-    """Of an opened single file.
+    """The blueprint of an opened single file.
 
     Raises:
         ModelError: the UNet or the VAE is incomplete.
@@ -105,7 +105,7 @@ def of_file(file: SingleFile) -> Blueprint:
 
 
 def text_parameters(configs: list[dict[str, Any]]) -> int:
-    """Of a first and perhaps a second CLIP text encoder with these configs."""
+    """The number of parameters of one or two CLIP text encoders with these configs."""
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
     with torch.device("meta"):
         encoders = [kind(CLIPTextConfig(**config)) for kind, config in zip(kinds, configs, strict=False)]

@@ -1,7 +1,7 @@
-"""Write a whole trained UNet: as a copy of its checkpoint with the UNet exchanged, or as a UNet file of its own.
+"""Write a whole trained UNet: as a copy of its checkpoint with the UNet replaced, or as a UNet file of its own.
 
-The file is put together from its parts one after the other, so that memory holds one tensor at a time, and everything
-but the UNet is copied byte by byte.
+The file is assembled part by part, so that memory holds one tensor at a time; everything but the UNet is copied byte by
+byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..files.published import check_metadata
 from ..files.tensor_file import StoredTensor, header_bytes, read_header
 from .families import PREDICTION_NAMES, Prediction, family_of
 from .ldm_layout import original_names
-from .single_file import UNET, UnetWeights, open_single_file, with_unet
+from .single_file import UNET_PREFIX, UnetWeights, open_single_file, with_unet
 
 log = logging.getLogger("dspo")
 
@@ -34,9 +34,9 @@ FLOATS = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
-STALE_TENSORS = "model_ema."  # an average of the UNet that is replaced; some tools prefer it to the UNet
+STALE_TENSORS = "model_ema."  # an average of the replaced UNet; some tools prefer it to the UNet
 STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
-MOST_LOST = 0.1  # where each weight moved by 1e-4, float16 loses 0.1% and bfloat16 7%; by 1e-5, 11% and 73%
+MOST_LOST = 0.1  # if each weight moved by 1e-4, float16 loses 0.1% and bfloat16 7%; by 1e-5, 11% and 73%
 _BLOCK = 1 << 24
 
 
@@ -46,7 +46,7 @@ class SavedCheckpoint:
 
     Attributes:
         lost: squared error of rounding to the file's types, as a share of the squared change from the base file to
-            the trained weights; None where there is no base file to compare with.
+            the trained weights; None if there is no base file to compare with.
     """
 
     path: Path
@@ -66,23 +66,23 @@ def save_checkpoint(
 ) -> SavedCheckpoint:
     """Write a trained UNet in the original layout, whole or not at all; an earlier file stays until then.
 
-    Of a single-file base everything else is carried over, but for an average of its UNet (`model_ema.`) and the hashes
-    in its metadata; CheckpointLoaderSimple loads the result. Of a diffusers folder only the UNet is written, under bare
-    names, for ComfyUI's "Load Diffusion Model": with the usual prefix that loader would not see SDXL's `v_pred`.
+    From a single-file base everything else is carried over, except an average of its UNet (`model_ema.`) and the hashes
+    in its metadata; CheckpointLoaderSimple loads the result. For a diffusers folder only the UNet is written, under
+    bare names, for ComfyUI's "Load Diffusion Model": with the usual prefix that loader would not see SDXL's `v_pred`.
 
     Args:
         path: ends in `.safetensors`; missing folders are made.
         base: the checkpoint or diffusers folder that was trained.
         unet_state: by the names of diffusers' `state_dict`, on any device, of any floating type.
         unet_config: the UNet's diffusers config.
-        prediction: what the UNet predicts; SDXL files say so by the tensors `v_pred` and `ztsnr`.
-        metadata: added to the base file's, and taken rather than it.
-        dtype: of the UNet in the file; default is each tensor's in the base file, else float16.
+        prediction: what the UNet predicts; SDXL files mark it by the tensors `v_pred` and `ztsnr`.
+        metadata: added to the base file's, which it overrides.
+        dtype: of the UNet in the file; by default each tensor's type in the base file, else float16.
 
     Raises:
-        ModelError: the base file is gone, of another family, or would be overwritten; weights that are not finite or
-            too large for the file's type; a damaged write.
-        LoraFileError: metadata with a path in it.
+        ModelError: the base file is gone, of another family, or would be overwritten; the weights are not finite or
+            too large for the file's type; or the write was damaged.
+        LoraFileError: the metadata holds a path.
         RunError: the disk is full, or the folder cannot be written.
     """
     _refuse_place(path, base)
@@ -91,11 +91,11 @@ def save_checkpoint(
     trained = {names[key]: value for key, value in unet_state.items()}
     wanted = _markers(prediction, zero_snr)
     markers = wanted if family_of(unet_config).prediction_markers else set()
-    told = {"modelspec.prediction_type": PREDICTION_NAMES[prediction], **metadata}
+    added = {"modelspec.prediction_type": PREDICTION_NAMES[prediction], **metadata}
     if base.is_dir():
-        writer = _Writer(_parts(trained, {}, dtype, markers), {"format": "pt", **told}, None, trained)
+        writer = _Writer(_parts(trained, {}, dtype, markers), {"format": "pt", **added}, None, trained)
     else:
-        trained = {UNET + name: value for name, value in trained.items()}
+        trained = {UNET_PREFIX + name: value for name, value in trained.items()}
         file = with_unet(open_single_file(base), UnetWeights(trained, prediction, zero_snr))
         kept = {
             k: part
@@ -103,21 +103,21 @@ def save_checkpoint(
             if k in file.shapes and _stays(k, wanted)
         }
         carried = {key: value for key, value in file.metadata.items() if key not in STALE_METADATA}
-        writer = _Writer(_parts(trained, kept, dtype, markers), {"format": "pt", **carried, **told}, base, trained)
+        writer = _Writer(_parts(trained, kept, dtype, markers), {"format": "pt", **carried, **added}, base, trained)
     files.write_chunks(path, writer.chunks(), writer.check)
     if writer.lost is not None and writer.lost > MOST_LOST:
         lost = 100 * min(writer.lost, 1.0)
         log.warning(
-            "%s: its precision rounds away %.0f%% of what was learnt; save as float32 to keep it", path.name, lost
+            "%s: its precision rounds away %.0f%% of what was learned; save as float32 to keep it", path.name, lost
         )
     return SavedCheckpoint(path, writer.lost)
 
 
 def _refuse_place(path: Path, base: Path) -> None:
     if path.suffix != ".safetensors":
-        raise ModelError(f"{path}: a checkpoint's name must end in .safetensors, or no interface lists it")
+        raise ModelError(f"{path}: a checkpoint's name must end in .safetensors, or no interface will list it")
     if not base.exists():
-        raise ModelError(f"{base}, the base that was trained, is no longer there; put it back to write the checkpoint")
+        raise ModelError(f"{base}, the base that was trained, no longer exists; put it back to write the checkpoint")
     if path.exists() and path.samefile(base):
         raise ModelError(f"{path} is the base itself, which is never overwritten; give another name")
 
@@ -125,7 +125,7 @@ def _refuse_place(path: Path, base: Path) -> None:
 def _parts(
     trained: Mapping[str, Tensor], kept: Mapping[str, StoredTensor], dtype: torch.dtype | None, markers: Iterable[str]
 ) -> dict[str, StoredTensor]:
-    """The new file's tensors, the widest elements first as safetensors aligns them, else in the base file's order."""
+    """The new file's tensors: widest elements first, as safetensors aligns them, otherwise in the base file's order."""
     parts = dict(kept)
     for name, value in trained.items():
         own = parts[name].dtype if name in parts else "F16"
@@ -138,19 +138,19 @@ def _parts(
 
 
 def _stays(name: str, wanted: set[str]) -> bool:
-    """Does a tensor of the base file still hold beside the new UNet?"""
+    """Is a tensor of the base file still valid beside the new UNet?"""
     return name in wanted if name in ("v_pred", "ztsnr") else not name.startswith(STALE_TENSORS)
 
 
 def _markers(prediction: Prediction, zero_snr: bool) -> set[str]:
-    """The tensors by which SDXL checkpoints tell their noise process; their values mean nothing."""
+    """The tensors by which SDXL checkpoints mark their noise process; their values mean nothing."""
     if prediction != "v_prediction":
         return set()
     return {"v_pred", "ztsnr"} if zero_snr else {"v_pred"}
 
 
 class _Writer:
-    """Makes a file's bytes in order, and sums up what rounding costs."""
+    """Makes a file's bytes in order, and adds up the rounding error."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class _Writer:
             return b""
         part, value = self.parts[name], self.trained[name].detach().to("cpu", torch.float32)
         if not value.isfinite().all():
-            raise ModelError(f"{name} holds values that are not finite; the training has broken up")
+            raise ModelError(f"{name} holds values that are not finite: the training diverged; lower the learning rate")
         stored = value.to(FLOATS[part.dtype]).contiguous()
         back = stored.to(torch.float32)
         if not back.isfinite().all():
@@ -204,7 +204,7 @@ class _Writer:
         return stored.reshape(-1).view(torch.uint8).numpy().data
 
     def check(self, written: Path) -> None:
-        """Raise ModelError unless a reader finds what was meant."""
+        """Raise a ModelError unless a reader finds what was to be written."""
         length = len(self.header) + sum(part.length for part in self.parts.values())
         try:
             with safe_open(str(written), framework="pt") as file:
@@ -212,4 +212,4 @@ class _Writer:
         except SafetensorError as error:
             raise ModelError(f"the checkpoint was not written correctly: {error}; is the disk failing?") from error
         if shapes != {name: part.shape for name, part in self.parts.items()} or written.stat().st_size != length:
-            raise ModelError("the checkpoint was not written correctly: it holds other tensors; is the disk failing?")
+            raise ModelError("the checkpoint was not written correctly: its tensors differ; is the disk failing?")

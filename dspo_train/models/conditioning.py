@@ -1,4 +1,4 @@
-"""What a denoiser is conditioned on: named tensors, one row for each image. Only the family knows the names."""
+"""What a denoiser is conditioned on: named tensors, one row per image. Only the family knows the names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Frame(NamedTuple):
-    """Which part of its original an image shows: the original's size, the crop's corner, the crop's size; pixels."""
+    """The part of its original that an image shows: original size, crop corner and crop size, in pixels."""
 
     height: int
     width: int
@@ -26,7 +26,7 @@ class Conditioning:
     """The conditioning of N images.
 
     Attributes:
-        tensors: by name, (N, ...) each; at least one.
+        tensors: at least one, by name, (N, ...) each.
     """
 
     tensors: Mapping[str, Tensor]
@@ -38,7 +38,7 @@ class Conditioning:
         return Conditioning({name: tensor[rows] for name, tensor in self.tensors.items()})
 
     def to(self, device: torch.device | str) -> Conditioning:
-        """Move every tensor. The family casts, as some of them must stay exact."""
+        """Move every tensor. Casting is left to the family, as some tensors must stay exact."""
         return Conditioning({name: tensor.to(device) for name, tensor in self.tensors.items()})
 
     def twice(self) -> Conditioning:
@@ -46,7 +46,7 @@ class Conditioning:
         return cat([self, self])
 
     def adding(self, tensors: Mapping[str, Tensor]) -> Conditioning:
-        """With further tensors, on the device of the others."""
+        """With further tensors, moved to the device of the present ones."""
         device = next(iter(self.tensors.values())).device
         return Conditioning({**self.tensors, **{name: tensor.to(device) for name, tensor in tensors.items()}})
 

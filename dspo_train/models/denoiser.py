@@ -12,7 +12,7 @@ from .process import Process
 
 
 class Denoiser(Protocol):
-    """A model that predicts, with its adapters on (the policy) or in the reference state."""
+    """A model that predicts as the policy (its adapters on) or as the reference."""
 
     @property
     def process(self) -> Process: ...
@@ -22,9 +22,9 @@ class Denoiser(Protocol):
         ...
 
     def reference(self) -> AbstractContextManager[None]:
-        """Inside, `predict` answers as the frozen reference; restored on leaving, also by an exception."""
+        """Inside, `predict` answers as the reference; restored on leaving, also after an exception."""
         ...
 
     def origin(self) -> AbstractContextManager[None]:
-        """Inside, `predict` answers as the model before any training: the reference, unless that moves."""
+        """Inside, `predict` answers as the model before any training, which is the reference unless that is an EMA."""
         ...

@@ -1,4 +1,4 @@
-"""Pixels to VAE moments, latents to pixels, prompts to conditioning, exactly as diffusers' pipelines do it."""
+"""Pixels to VAE moments, latents to pixels and prompts to conditioning, exactly as in diffusers' pipelines."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class DiffusersEncoder:
         self._prompt_id: str | None = None
         self.scaling = float(vae.config["scaling_factor"])
         self.shift = float(vae.config.get("shift_factor") or 0.0)
-        self.factor: int = 2 ** (len(vae.config["block_out_channels"]) - 1)  # pixels a latent, each way
+        self.factor: int = 2 ** (len(vae.config["block_out_channels"]) - 1)  # pixels per latent pixel, each way
         for encoder, tokenizer in zip(text_encoders, tokenizers, strict=True):
             known = _config(encoder)["vocab_size"]
             if len(tokenizer) > known:
                 raise ModelError(
                     f"the tokenizer has {len(tokenizer)} tokens but the text encoder knows {known}; "
-                    "give the tokenizer that belongs to this model"
+                    "give this model's own tokenizer"
                 )
 
     @property
@@ -62,17 +62,17 @@ class DiffusersEncoder:
         """Identifies what `moments` computes: weights, config and precision of the VAE as first loaded."""
         if self._image_id is None:
             config = {name: self.vae.config.get(name) for name in VAE_CONFIG}
-            self._image_id = digest(self.vae.state_dict().items(), json.dumps(config))
+            self._image_id = tensor_digest(self.vae.state_dict().items(), json.dumps(config))
         return self._image_id
 
     @property
     def prompt_id(self) -> str:
-        """Identifies what `prompts` computes: weights, configs and precision of the text encoders, tokenizers."""
+        """Identifies what `prompts` computes: tokenizers, and weights, configs and precision of the text encoders."""
         if self._prompt_id is None:
             parts = []
             for encoder, tokenizer in zip(self.text_encoders, self.tokenizers, strict=True):
                 config = {name: _config(encoder).get(name) for name in TEXT_CONFIG}
-                parts.append(digest(encoder.state_dict().items(), json.dumps(config) + _vocabulary(tokenizer)))
+                parts.append(tensor_digest(encoder.state_dict().items(), json.dumps(config) + _vocabulary(tokenizer)))
             self._prompt_id = hashlib.sha256("".join(parts).encode()).hexdigest()
         return self._prompt_id
 
@@ -108,7 +108,7 @@ class DiffusersEncoder:
     def prompts(self, texts: Sequence[str]) -> Conditioning:
         """Encode N prompts as the family does, in the encoders' precision.
 
-        What does not fit into the context is dropped with a warning.
+        Tokens that do not fit into the context are dropped with a warning.
         """
         if not texts:
             raise ValueError("no prompts")
@@ -118,7 +118,7 @@ class DiffusersEncoder:
         return Conditioning(self.family.text([self._encode(n, texts) for n in range(len(self.text_encoders))]))
 
     def frame(self, frames: Sequence[Frame]) -> Mapping[str, Tensor]:
-        """What the model is told of the sizes of N images, by name; nothing where it is told none."""
+        """The size conditioning of N images, by name; empty if the model takes none."""
         return self.family.frame(frames)
 
     def release(self) -> None:
@@ -141,8 +141,8 @@ class DiffusersEncoder:
         if result.isfinite().all():
             return result
         if self.vae.dtype != torch.float32:
-            log.warning("the VAE overflows in %s while %s; using it in float32 from here on", self.vae.dtype, doing)
-            _ = self.image_id  # of the weights as loaded: the cache's key must not change half way
+            log.warning("the VAE overflows in %s while %s; using it in float32 from now on", self.vae.dtype, doing)
+            _ = self.image_id  # of the weights as loaded: the cache's key must not change halfway
             self.vae.float()
             result = run()
         if not result.isfinite().all():
@@ -154,7 +154,7 @@ class DiffusersEncoder:
 
 
 def _vocabulary(tokenizer: CLIPTokenizer) -> str:
-    """Tokens and merges as text, without the padding and truncation that the last call left in the backend."""
+    """Tokens and merges as text, without the padding and truncation state that the last call left in the backend."""
     words = json.dumps([tokenizer.get_vocab(), tokenizer.pad_token], sort_keys=True)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # a slow tokenizer
@@ -162,8 +162,8 @@ def _vocabulary(tokenizer: CLIPTokenizer) -> str:
     return words + json.dumps(json.loads(backend.to_str())["model"].get("merges"))
 
 
-def digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
-    """sha256 over names, shapes, types and values, whatever the order in which they come."""
+def tensor_digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
+    """sha256 over names, shapes, types and values, independent of their order."""
     total = hashlib.sha256(salt.encode())
     for name, tensor in sorted(tensors, key=lambda item: item[0]):
         total.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())

@@ -1,7 +1,7 @@
 """Everything that differs between model families: one frozen row of `FAMILIES` each.
 
-A new family is a row here, its published configs in `configs/NAME/`, and what recognises it. Nothing else asks which
-family a model is of.
+A new family is a row here with what recognises it, and its published configs in `configs/NAME/`. Nothing else asks
+which family a model belongs to.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ BlockNames = Literal["diffusers", "ldm"]
 Named = Mapping[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
 
-# As `modelspec.prediction_type` has it.
+# As written in `modelspec.prediction_type`.
 PREDICTION_NAMES: Mapping[Prediction, str] = {"epsilon": "epsilon", "v_prediction": "v", "flow": "flow"}
 
-UNET = "model.diffusion_model."  # prefix of the UNet's keys in an original checkpoint
+UNET_PREFIX = "model.diffusion_model."  # prefix of the UNet's keys in an original checkpoint
 TOKENS = 77  # CLIP's context
 END, ZERO = "<|endoftext|>", "!"  # "!" has id 0, with which open_clip pads
 
@@ -34,9 +34,9 @@ class TextPart:
 
     Attributes:
         config: its folder in a diffusers pipeline and in `configs/`.
-        prefixes: of its keys in a single file; the first that is found counts.
-        open_clip: whether the single file has open_clip's names.
-        pad: the token that fills short prompts, as the encoder was trained.
+        prefixes: of its keys in a single file; the first one found counts.
+        open_clip: whether the single file uses open_clip's names.
+        pad: the token that fills short prompts, as in the encoder's training.
         unused_layers: at its end; SD 2.x conditions on the penultimate layer.
     """
 
@@ -54,7 +54,7 @@ class TextPart:
 
 @dataclass(frozen=True)
 class LoraLabels:
-    """How LoRA files of a family are written, so that A1111, Forge and LoRA browsers know them.
+    """How LoRA files of a family are labelled, so that A1111, Forge and LoRA browsers recognise them.
 
     Attributes:
         blocks: the block names that kohya's own trainer writes; every reader accepts them.
@@ -69,27 +69,28 @@ class LoraLabels:
     architecture: Mapping[Prediction, str]
 
 
-@dataclass(frozen=True, eq=False)  # a row is itself alone, and can be a key
+@dataclass(frozen=True, eq=False)  # a row equals only itself, and can be a key
 class Family:
     """A model family that is trained through diffusers.
 
     Attributes:
         name: in settings, run folders and the names of `configs/`.
-        title: for people.
+        title: for display.
         in_file: whether a single file's shapes, by full key, are of this family; asked in the table's order.
-        in_folder: likewise of a diffusers UNet's config.
+        in_folder: the same for a diffusers UNet's config.
         text_parts: its text encoders.
-        text_width: width of the text embedding, which tells LoRAs of different families apart.
+        text_width: width of the text embedding, which distinguishes the families' LoRAs.
         resolution: of the published training, pixels.
         guidance: usual classifier-free guidance.
         text: from the outputs of its text encoders to named tensors.
-        frame: from the images' frames to named tensors; empty where the model is not told sizes.
-        shapes: of its named tensors for one image, without the images' axis, by the UNet's diffusers config.
+        frame: from the images' frames to named tensors; empty if the model takes no sizes.
+        shapes: of its named tensors for one image, without the batch axis, by the UNet's diffusers config.
         inputs: from named tensors to the UNet's keyword arguments, floating tensors in the given precision.
         lora: how its LoRA files are labelled.
         vae_in_float32: whether its VAE overflows in float16.
-        prediction_markers: whether its single files name a v prediction by the tensors `v_pred` and `ztsnr`.
-        prediction_of: what a single file predicts that does not say so itself, given a reader of tensors by prefix.
+        prediction_markers: whether its single files declare a v prediction by the tensors `v_pred` and `ztsnr`.
+        prediction_of: the prediction type of a single file that does not declare it, given a reader of tensors by
+            prefix.
     """
 
     name: str
@@ -116,7 +117,7 @@ def _last_layer(outputs: Sequence[Any]) -> Named:
 
 
 def _penultimate_layers(outputs: Sequence[Any]) -> Named:
-    """The last but one hidden state of both encoders side by side, and the second's pooled embedding."""
+    """The penultimate hidden states of both encoders side by side, and the second's pooled embedding."""
     context = torch.cat([output.hidden_states[-2] for output in outputs], dim=-1)
     return {"context": context, "pooled": outputs[-1].text_embeds}
 
@@ -126,7 +127,7 @@ def _no_sizes(frames: Sequence[Frame]) -> Named:
 
 
 def _micro_conditioning(frames: Sequence[Frame]) -> Named:
-    """SDXL's, in the order of the frame's fields (Podell et al. 2023, section 2.2): (N, 6) float32."""
+    """SDXL's size conditioning, in the order of `Frame`'s fields (Podell et al. 2023, section 2.2): (N, 6) float32."""
     return {"time_ids": torch.tensor(frames, dtype=torch.float32)}
 
 
@@ -144,23 +145,25 @@ def _text_alone(given: Named, dtype: torch.dtype) -> dict[str, Any]:
 
 
 def _text_and_sizes(given: Named, dtype: torch.dtype) -> dict[str, Any]:
-    """Sizes stay float32: they count pixels, which half precision rounds."""
+    """Sizes stay float32, because they count pixels, which half precision would round."""
     added = {"text_embeds": given["pooled"].to(dtype), "time_ids": given["time_ids"].float()}
     return {"encoder_hidden_states": given["context"].to(dtype), "added_cond_kwargs": added}
 
 
 def _sd2_prediction(tensors: Callable[[str], Named]) -> Prediction:
-    """The 512 (epsilon) and 768 (v) models have the same keys and shapes; told apart by the spread of one bias, as
-    ComfyUI does (`supported_models.SD20`), so that trainer and host agree.
+    """The 512 (epsilon) and 768 (v) models have the same keys and shapes, and are distinguished by the spread of one
+    bias, as in ComfyUI (`supported_models.SD20`), so that trainer and host agree.
     """
-    key = f"{UNET}output_blocks.11.1.transformer_blocks.0.norm1.bias"
+    key = f"{UNET_PREFIX}output_blocks.11.1.transformer_blocks.0.norm1.bias"
     bias = tensors(key).get(key)
     return "v_prediction" if bias is not None and bias.float().std(unbiased=False).item() > 0.09 else "epsilon"
 
 
 def _flat_projections(shapes: Shapes) -> bool:
-    """SD 2.x projects into its transformers by linear layers, SD 1.x by 1x1 convolutions."""
-    found = [len(shape) for key, shape in shapes.items() if key.endswith("proj_in.weight") and key.startswith(UNET)]
+    """SD 2.x projects into its transformers with linear layers, SD 1.x with 1x1 convolutions."""
+    found = [
+        len(shape) for key, shape in shapes.items() if key.endswith("proj_in.weight") and key.startswith(UNET_PREFIX)
+    ]
     return bool(found) and found[0] == 2
 
 
@@ -172,7 +175,7 @@ _ROWS = (
     Family(
         name="sdxl",
         title="SDXL",
-        in_file=lambda shapes: f"{UNET}label_emb.0.0.weight" in shapes,
+        in_file=lambda shapes: f"{UNET_PREFIX}label_emb.0.0.weight" in shapes,
         in_folder=lambda config: config.get("addition_embed_type") == "text_time",
         text_parts=(
             TextPart("text_encoder", ("conditioner.embedders.0.transformer.",), False, END),

@@ -1,8 +1,8 @@
-"""Read a model's architecture off the key names and shapes of an original (LDM / SGM) checkpoint.
+"""Infer a model's architecture from the key names and shapes of an original (LDM / SGM) checkpoint.
 
-Each function starts from a published config and replaces what the shapes show, so that reduced relatives (SSD-1B,
-Vega, KOALA, two-level test models) load without a config of their own. The way back, from diffusers' names to the
-original ones, is here too.
+Each function starts from a published config and replaces what the shapes show, so that reduced variants (SSD-1B, Vega,
+KOALA, two-level test models) load without a config of their own. The way back, from diffusers' names to the original
+ones, is here too. Shapes are by key, without the component's prefix.
 """
 
 from __future__ import annotations
@@ -11,16 +11,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..exceptions import ModelError
+from .families import Shapes
 from .unet_names import BlockLayout, ldm_path
-
-Shapes = Mapping[str, tuple[int, ...]]
-"""Tensor shapes by key, the component's prefix already taken off."""
 
 HEAD_WIDTH = 64  # of every attention in SD2, SDXL and CLIP; SD1.x fixes the number of heads instead
 
 
-def unet_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
-    """A diffusers UNet config: channels, residual blocks a level, transformer depths, input widths.
+def infer_unet_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
+    """A diffusers UNet config: channels, residual blocks per level, transformer depths, input widths.
 
     Raises:
         ModelError: an arrangement that diffusers' UNet cannot express.
@@ -55,8 +53,8 @@ def unet_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     return config
 
 
-def vae_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
-    """A diffusers AutoencoderKL config: channels, residual blocks a level, latent channels."""
+def infer_vae_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
+    """A diffusers AutoencoderKL config: channels, residual blocks per level, latent channels."""
     levels = _count(shapes, "encoder.down")
     return {
         **template,
@@ -68,7 +66,7 @@ def vae_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def clip_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
+def infer_clip_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     """A CLIP text config from transformers' names (without `text_model.`)."""
     vocabulary, hidden = shapes["embeddings.token_embedding.weight"]
     return {
@@ -82,7 +80,7 @@ def clip_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def open_clip_config(shapes: Shapes, template: Mapping[str, Any], *, unused_layers: int) -> dict[str, Any]:
+def infer_open_clip_config(shapes: Shapes, template: Mapping[str, Any], *, unused_layers: int) -> dict[str, Any]:
     """A CLIP text config from open_clip's names; SD2 leaves the last layer unused."""
     vocabulary, hidden = shapes["token_embedding.weight"]
     config = {
@@ -102,11 +100,11 @@ def open_clip_config(shapes: Shapes, template: Mapping[str, Any], *, unused_laye
 
 
 _NORMS = {"norm1": "in_layers.0", "norm2": "out_layers.0"}
-"""A residual block's norms; `ldm_path` knows the layers that a LoRA can sit on, which norms are not."""
+"""A residual block's norms; `ldm_path` knows only the layers that a LoRA can adapt, which excludes norms."""
 
 
 def original_names(keys: Iterable[str], config: Mapping[str, Any]) -> dict[str, str]:
-    """What an original checkpoint calls each of a diffusers UNet's tensors, without a prefix; by diffusers' name.
+    """The original checkpoint's name of each tensor of a diffusers UNet, without a prefix, by diffusers' name.
 
     >>> config = {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"], "layers_per_block": 2}
     >>> original_names(["down_blocks.0.resnets.1.norm2.bias"], config)
@@ -141,11 +139,11 @@ def _down_levels(shapes: Shapes) -> list[list[tuple[int, int]]]:
 
 
 def _depths(down: list[list[int]], up: list[list[int]], middle: int) -> dict[str, Any]:
-    """diffusers reads the middle block's depth from the last level's entry, attended or not."""
+    """diffusers reads the middle block's depth from the last level's entry, whether or not that level has attention."""
     last = [depth or max(middle, 1) for depth in down[-1]]
     if middle and last[0] != middle:
         raise ModelError(
-            f"the middle block has {middle} transformer layers and the level before it {last[0]}; "
+            f"the middle block has {middle} transformer layers but the level before it has {last[0]}; "
             "diffusers' UNet takes one number for both, so this model cannot be loaded"
         )
     per_level = [_plain([depth or 1 for depth in level]) for level in down[:-1]] + [_plain(last)]

@@ -1,4 +1,4 @@
-"""How data become noise, at which noise levels a model is trained, and what it is to predict there."""
+"""How data become noise, at which noise levels a model is trained, and what it should predict there."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .families import Prediction
 
 Density = Literal["uniform", "logit-normal"]
 
-MODEL_STEPS = 1000  # flow models are given their time times this
+MODEL_STEPS = 1000  # flow models take their time multiplied by this
 
 
 class Process(Protocol):
-    """A forward (noising) process. `t` are its own time steps, one for each image: counted or continuous.
+    """A forward (noising) process. `t` holds its own times, one per image: discrete steps or continuous.
 
     Positions on the schedule run from 0 (clean) to 1 (noise).
     """
@@ -31,11 +31,11 @@ class Process(Protocol):
         ...
 
     def draw(self, generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """A time to train at, from a part of the schedule. -> 0-d"""
+        """Draw a time to train at, from a part of the schedule. -> 0-d"""
         ...
 
     def draw_evenly(self, generator: torch.Generator, low: float, high: float) -> Tensor:
-        """A time to measure at: uniform over a part of the schedule, whatever is trained at. -> 0-d"""
+        """Draw a time to measure at: uniform over a part of the schedule, however training draws. -> 0-d"""
         ...
 
     def position(self, t: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Process(Protocol):
         ...
 
     def identity(self) -> dict[str, str]:
-        """What tells this process from another; recorded with a run."""
+        """What distinguishes this process from others; recorded with a run."""
         ...
 
 
@@ -76,12 +76,12 @@ class Ddpm:
         return self.alphas_cumprod.shape[0]
 
     def draw(self, generator: torch.Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Uniform over the part; at least one step of it. -> 0-d int64"""
+        """Uniform over the part, which has at least one step. -> 0-d int64"""
         first = int(low * self.steps)
         return torch.randint(first, max(int(high * self.steps), first + 1), (), generator=generator)
 
     def draw_evenly(self, generator: torch.Generator, low: float, high: float) -> Tensor:
-        """Of the steps whose `position` lies in [low, high). -> 0-d int64"""
+        """Uniform over the steps whose `position` lies in [low, high). -> 0-d int64"""
         return torch.randint(math.ceil(low * self.steps), math.ceil(high * self.steps), (), generator=generator)
 
     def position(self, t: Tensor) -> Tensor:
@@ -102,7 +102,7 @@ class Ddpm:
         return noisy, noise if self.prediction == "epsilon" else signal * noise - spread * clean
 
     def weight(self, t: Tensor, gamma: float) -> Tensor:
-        """min(snr, gamma) / snr, of v prediction min(snr, gamma) / (snr + 1); snr = (signal / spread)^2; eq. 6."""
+        """min(snr, gamma) / snr, or min(snr, gamma) / (snr + 1) for v; snr = (signal / spread)^2; eq. 6."""
         signal_squared = self.alphas_cumprod[t.cpu()]
         snr = signal_squared / (1 - signal_squared)
         other = snr + 1 if self.prediction == "v_prediction" else snr.clamp(min=1e-8)  # zero terminal SNR
@@ -122,8 +122,8 @@ class Flow:
 
     Attributes:
         shift: above 1 moves the schedule towards noise, as larger images need.
-        density: of the positions that are trained at: `uniform`, or `logit-normal` (Esser et al. 2024, eq. 19, with
-            mean 0 and standard deviation 1), which favours the middle.
+        density: of the positions to train at: `uniform`, or `logit-normal` (Esser et al. 2024, eq. 19, with mean 0 and
+            standard deviation 1), which favours the middle.
     """
 
     shift: float = 1.0
@@ -157,7 +157,7 @@ class Flow:
         return (1 - time) * clean + time * noise, noise - clean
 
     def weight(self, t: Tensor, gamma: float) -> Tensor:
-        """t^2 min(snr, gamma), snr = ((1 - t) / t)^2: an error of the velocity is one of x_0 times t."""
+        """t^2 min(snr, gamma), snr = ((1 - t) / t)^2: an error in x_0 is t times the error in the velocity."""
         time = t.double()
         return (time.square() * ((1 - time) / time).square().clamp(max=gamma)).float()
 
@@ -176,7 +176,7 @@ def _normal_share(position: float) -> float:
 
 
 def _inner(generator: torch.Generator) -> Tensor:
-    """Uniform in the open interval (0, 1): at either end a flow has no noise, or nothing else. -> 0-d float64"""
+    """Uniform inside (0, 1): at either end a flow has no noise, or nothing else. -> 0-d float64"""
     return torch.rand((), generator=generator, dtype=torch.float64) * (1 - 2e-4) + 1e-4
 
 
@@ -184,7 +184,7 @@ def from_scheduler_config(config: Mapping[str, Any]) -> Process:
     """Read the process from a diffusers `scheduler_config.json`.
 
     Raises:
-        ModelError: a schedule or prediction type that this library does not train.
+        ModelError: the schedule or prediction type is not supported.
     """
     if str(config.get("_class_name", "")).startswith("FlowMatch"):
         return _flow(config)

@@ -23,13 +23,13 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from ..exceptions import ModelError
 from . import ldm_layout
-from .families import FAMILIES, UNET, Family, Prediction, TextPart
+from .families import FAMILIES, UNET_PREFIX, Family, Prediction, Shapes, TextPart
 
 CONFIGS = Path(__file__).with_name("configs")
-VAE = "first_stage_model."
+VAE_PREFIX = "first_stage_model."
 
 
-FOREIGN = (  # a part of some key -> what the file is; the first match answers
+FOREIGN = (  # a part of some key -> what the file is; the first match counts
     (("lora_up.", "lora_down.", "lora_A.", "lora_B.", "lora.up.", "lora.down."), "a LoRA, not a base model"),
     (("hada_w1", "lokr_w"), "a LyCORIS adapter, not a base model"),
     (("joint_blocks.",), "a Stable Diffusion 3 model, which is not supported"),
@@ -56,7 +56,7 @@ NOT_SAFETENSORS = (".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 
 @dataclass(frozen=True)
 class SingleFile:
-    """A recognised checkpoint; tensors are read when asked for, and then stay on disk until touched."""
+    """A recognised checkpoint; tensors are read on request, and stay on disk until touched."""
 
     path: Path
     family: Family
@@ -65,7 +65,7 @@ class SingleFile:
     memory: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """Those in memory, and the others from disk."""
+        """The tensors under a prefix, from memory or else from disk."""
         wanted = [key for key in self.shapes if key.startswith(prefix)]
         with safe_open(str(self.path), framework="pt") as file:
             return {key: self.memory[key] if key in self.memory else file.get_tensor(key) for key in wanted}
@@ -78,7 +78,7 @@ def open_single_file(path: Path) -> SingleFile:
     """Read the header and recognise the family.
 
     Raises:
-        ModelError: not a safetensors file, damaged, or a kind of model that this library does not train.
+        ModelError: the file is damaged, not safetensors, or not a model that this library trains.
     """
     if path.suffix.lower() in NOT_SAFETENSORS:
         raise ModelError(
@@ -98,7 +98,7 @@ def open_single_file(path: Path) -> SingleFile:
 
 @dataclass(frozen=True)
 class UnetWeights:
-    """A UNet that is in memory, to take the place of the one in a checkpoint.
+    """A UNet in memory that replaces the one in a checkpoint.
 
     Attributes:
         tensors: under `model.diffusion_model.`, in the original layout, on the CPU, of any floating type.
@@ -111,22 +111,22 @@ class UnetWeights:
 
 
 def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
-    """The checkpoint with another UNet in it; its text encoders and its VAE stay.
+    """The checkpoint with its UNet replaced; its text encoders and its VAE stay.
 
     Raises:
-        ModelError: the UNet is of another family than the checkpoint, or of a kind that is not trained.
+        ModelError: the UNet is of another family than the checkpoint, or of an unsupported kind.
     """
-    unet = {key: value for key, value in weights.tensors.items() if key.startswith(UNET)}
+    unet = {key: value for key, value in weights.tensors.items() if key.startswith(UNET_PREFIX)}
     shapes = {key: tuple(value.shape) for key, value in unet.items()}
-    if f"{UNET}input_blocks.0.0.weight" not in shapes:
-        raise ModelError("the model to train is no Stable Diffusion 1.x, 2.x or XL model")
+    if f"{UNET_PREFIX}input_blocks.0.0.weight" not in shapes:
+        raise ModelError("the model to train is not a Stable Diffusion 1.x, 2.x or XL model; only these can be trained")
     family = _family(Path("the model to train"), shapes)
     if family is not file.family:
         raise ModelError(
             f"the model to train is of the {family.name} family, but the checkpoint {file.path.name} is "
             f"{file.family.name}; choose the checkpoint that the model was made from"
         )
-    others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET)}
+    others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET_PREFIX)}
     return replace(file, shapes={**others, **shapes}, memory=unet)
 
 
@@ -137,23 +137,33 @@ def template(family: Family, part: str) -> dict[str, Any]:
 
 
 def unet_config(file: SingleFile) -> dict[str, Any]:
-    """As diffusers writes it, from the shapes alone. Raises ModelError where parts of the UNet are missing."""
-    return _inferred(ldm_layout.unet_config, file, UNET, template(file.family, "unet"), f"{file.path}: UNet")
+    """The UNet's config as diffusers writes it, from the shapes alone.
+
+    Raises:
+        ModelError: parts of the UNet are missing.
+    """
+    return _inferred(
+        ldm_layout.infer_unet_config, file, UNET_PREFIX, template(file.family, "unet"), f"{file.path}: UNet"
+    )
 
 
 def vae_config(file: SingleFile) -> dict[str, Any]:
-    """As diffusers writes it, from the shapes alone. Raises ModelError where the VAE or parts of it are missing."""
+    """The VAE's config as diffusers writes it, from the shapes alone.
+
+    Raises:
+        ModelError: the VAE or parts of it are missing.
+    """
     where = f"{file.path}: VAE"
-    if not any(key.startswith(VAE) for key in file.shapes):
-        raise ModelError(f"{where} is missing (no {VAE}* keys); give a checkpoint with the VAE baked in")
-    return _inferred(ldm_layout.vae_config, file, VAE, template(file.family, "vae"), where)
+    if not any(key.startswith(VAE_PREFIX) for key in file.shapes):
+        raise ModelError(f"{where} is missing (no {VAE_PREFIX}* keys); give a checkpoint with the VAE baked in")
+    return _inferred(ldm_layout.infer_vae_config, file, VAE_PREFIX, template(file.family, "vae"), where)
 
 
 def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
     where, config = f"{file.path}: UNet", unet_config(file)
     with init_empty_weights():
         unet = UNet2DConditionModel.from_config(config)
-    state = convert_ldm_unet_checkpoint(file.tensors(UNET), config)
+    state = convert_ldm_unet_checkpoint(file.tensors(UNET_PREFIX), config)
     return _filled(unet, state, dtype, where)  # type: ignore[return-value]
 
 
@@ -161,7 +171,7 @@ def load_vae(file: SingleFile, dtype: torch.dtype) -> AutoencoderKL:
     where, config = f"{file.path}: VAE", vae_config(file)
     with init_empty_weights():
         vae = AutoencoderKL.from_config(config)
-    state = convert_ldm_vae_checkpoint(file.tensors(VAE), config)
+    state = convert_ldm_vae_checkpoint(file.tensors(VAE_PREFIX), config)
     return _filled(vae, state, dtype, where)  # type: ignore[return-value]
 
 
@@ -178,7 +188,7 @@ def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> 
     base = template(file.family, part.config)
     if part.open_clip:
         settings = _inferred(
-            lambda shapes, t: ldm_layout.open_clip_config(shapes, t, unused_layers=part.unused_layers),
+            lambda shapes, t: ldm_layout.infer_open_clip_config(shapes, t, unused_layers=part.unused_layers),
             *(file, prefix, base, where),
         )
         skipped = f"{prefix}transformer.resblocks.{settings['num_hidden_layers']}."
@@ -191,7 +201,7 @@ def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> 
     else:
         state = {k[len(prefix) :]: v for k, v in file.tensors(prefix).items()}
         bare = {k.removeprefix("text_model."): tuple(v.shape) for k, v in state.items()}
-        settings = _checked(ldm_layout.clip_config, bare, base, where)
+        settings = _checked(ldm_layout.infer_clip_config, bare, base, where)
         state.pop("text_projection.weight", None)
         state.pop("logit_scale", None)
     kind = CLIPTextModelWithProjection if part.config == "text_encoder_2" else CLIPTextModel
@@ -201,19 +211,19 @@ def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> 
 
 
 def scheduler_config(file: SingleFile) -> dict[str, Any]:
-    """The published schedule, with what the file says of its prediction type.
+    """The published schedule with the file's prediction type.
 
-    Asked in turn: the marker tensors `v_pred` and `ztsnr` of SDXL checkpoints; `modelspec.prediction_type` in the
-    metadata; the family's own guess.
+    The type is taken from the marker tensors `v_pred` and `ztsnr` of SDXL checkpoints, else from
+    `modelspec.prediction_type` in the metadata, else from the family's own guess.
     """
     config = template(file.family, "scheduler")
-    told = PREDICTIONS.get(file.metadata.get("modelspec.prediction_type", "").lower())
+    declared = PREDICTIONS.get(file.metadata.get("modelspec.prediction_type", "").lower())
     if "v_pred" in file.shapes:
         config["prediction_type"] = "v_prediction"
         config["rescale_betas_zero_snr"] = "ztsnr" in file.shapes
-    elif told is not None:
-        config["prediction_type"] = told
-        config["rescale_betas_zero_snr"] = told == "v_prediction" and "ztsnr" in file.shapes
+    elif declared is not None:
+        config["prediction_type"] = declared
+        config["rescale_betas_zero_snr"] = declared == "v_prediction" and "ztsnr" in file.shapes
     else:
         config["prediction_type"] = file.family.prediction_of(file.tensors)
     return config
@@ -221,23 +231,23 @@ def scheduler_config(file: SingleFile) -> dict[str, Any]:
 
 def _refuse_foreign(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     adapters = FOREIGN[:2]
-    complete = f"{UNET}input_blocks.0.0.weight" in shapes
+    complete = f"{UNET_PREFIX}input_blocks.0.0.weight" in shapes
     for parts, what in adapters if complete else FOREIGN:
         if any(part in key for key in shapes for part in parts):
             raise ModelError(f"{path} is {what}; a Stable Diffusion 1.x, 2.x or XL checkpoint is needed")
     if not complete:
         example = next(iter(shapes), "nothing")
         raise ModelError(
-            f"{path} holds no Stable Diffusion UNet (no {UNET}input_blocks.0.0.weight; it holds {example!r}, ...); "
-            "a Stable Diffusion 1.x, 2.x or XL checkpoint is needed"
+            f"{path} holds no Stable Diffusion UNet: no {UNET_PREFIX}input_blocks.0.0.weight among its tensors "
+            f"({example!r}, ...); a Stable Diffusion 1.x, 2.x or XL checkpoint is needed"
         )
 
 
 def _family(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Family:
-    refuse_input_channels(str(path), shapes[f"{UNET}input_blocks.0.0.weight"][1])
+    refuse_input_channels(str(path), shapes[f"{UNET_PREFIX}input_blocks.0.0.weight"][1])
     if "edm_mean" in shapes or "edm_vpred.sigma_max" in shapes:
         raise ModelError(f"{path} is an EDM model (Playground 2.5, CosXL), whose noise process is not supported")
-    sized = f"{UNET}label_emb.0.0.weight" in shapes  # SDXL's micro-conditioning
+    sized = f"{UNET_PREFIX}label_emb.0.0.weight" in shapes  # SDXL's micro-conditioning
     if sized and any(key.startswith("conditioner.embedders.0.model.") for key in shapes):
         raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")
     if sized and any(key.startswith("cond_stage_model.") for key in shapes):
@@ -246,18 +256,18 @@ def _family(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Family:
 
 
 def refuse_input_channels(where: str, channels: int) -> None:
-    """Raise ModelError unless a UNet takes the four channels of a latent and nothing else."""
+    """Raise a ModelError unless a UNet takes just the four channels of a latent."""
     if channels != 4:
         kinds = {9: "an inpainting model", 8: "an instruct-pix2pix model", 5: "a depth-conditioned model"}
         kind = kinds.get(channels, "a model of an unknown kind")
-        raise ModelError(f"{where} is {kind} ({channels} input channels); a text-to-image model with 4 is needed")
+        raise ModelError(f"{where} is {kind} ({channels} input channels); give a text-to-image model, which has 4")
 
 
 def _inferred(infer: Any, file: SingleFile, prefix: str, base: dict[str, Any], where: str) -> dict[str, Any]:
     return _checked(infer, file.shapes_under(prefix), base, where)
 
 
-def _checked(infer: Any, shapes: ldm_layout.Shapes, base: dict[str, Any], where: str) -> dict[str, Any]:
+def _checked(infer: Any, shapes: Shapes, base: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         return infer(shapes, base)
     except ModelError as error:
@@ -267,13 +277,15 @@ def _checked(infer: Any, shapes: ldm_layout.Shapes, base: dict[str, Any], where:
 
 
 def _filled(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, where: str) -> nn.Module:
-    """Put weights into an empty model without a second copy: a tensor of the right type stays mapped from disk."""
+    """Put weights into an empty model without a second copy; a tensor of the right type stays mapped from disk."""
     wanted = model.state_dict().keys()
     state = {key: value for key, value in state.items() if not key.endswith("position_ids")}
     missing, unexpected = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
     if missing or unexpected:
         kind, names = ("lacks", missing) if missing else ("has unknown", unexpected)
-        raise ModelError(f"{where} {kind} {len(names)} tensors, such as {names[0]!r}; the file is of another kind")
+        raise ModelError(
+            f"{where} {kind} {len(names)} tensors, such as {names[0]!r}; it is not the expected kind of model"
+        )
     for key in state:
         state[key] = state[key].to(dtype)
     try:
@@ -284,7 +296,7 @@ def _filled(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, wher
 
 
 def _named_like(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """CLIP's `text_model.` prefix comes and goes with the version of transformers, and with old merges."""
+    """Give CLIP's keys the model's prefix: `text_model.` depends on the version of transformers, and on old merges."""
     wanted = model.state_dict().keys()
     bare = {key.removeprefix("text_model."): value for key, value in state.items()}
     return {f"text_model.{key}" if f"text_model.{key}" in wanted else key: v for key, v in bare.items()}

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: the model's own where it has one, else the one that ships with this package."""
+"""CLIP's tokenizer: the model's own if it has one, else the one that ships with this package."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ FILES = ("vocab.json", "merges.txt")
 
 
 def load_tokenizers(family: Family, model: Path, given: Path | None) -> list[CLIPTokenizer]:
-    """One tokenizer for each text encoder of the family, each padding as its encoder was trained.
+    """One tokenizer per text encoder of the family, each padding as in its encoder's training.
 
-    Looked for in `given`, and then nowhere else; in the model's folder, and in `tokenizer/` beside or in it; CLIP's own
-    otherwise.
+    Read from `given` if there is one; otherwise from the model's folder, or a `tokenizer/` in or beside it; otherwise
+    the one that ships with this package.
 
     Raises:
-        ModelError: `given` has none, or one is damaged.
+        ModelError: `given` holds no tokenizer, or a tokenizer is damaged.
     """
     if given is None:
         places = [model] if model.is_dir() else [model.with_suffix(""), model.parent]
         folder = next((found for place in places if (found := _in_folder(place))), CLIP)
     elif (folder := _in_folder(given)) is None:
-        raise ModelError(f"{given}: no tokenizer there (vocab.json and merges.txt, in it or in its tokenizer/)")
+        raise ModelError(
+            f"{given}: no tokenizer found; give a folder with vocab.json and merges.txt in it or in its tokenizer/"
+        )
     return [read_tokenizer(folder, pad_token=part.pad) for part in family.text_parts]
 
 
 def read_tokenizer(folder: Path, pad_token: str | None = None) -> CLIPTokenizer:
-    """Read one tokenizer folder; `pad_token` overrides what the folder says."""
+    """Read one tokenizer folder; `pad_token` overrides the folder's."""
     settings: dict[str, Any] = {} if pad_token is None else {"pad_token": pad_token}
     try:
         return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True, **settings)
     except Exception as error:  # transformers and tokenizers raise bare Exceptions on damaged files
-        raise ModelError(f"{folder}: the tokenizer cannot be read ({error})") from error
+        raise ModelError(f"{folder}: the tokenizer cannot be read ({error}); download it again") from error
 
 
 def _in_folder(place: Path) -> Path | None:

@@ -21,14 +21,14 @@ def predict(
     Raises:
         ModelError: the conditioning lacks a tensor that this family needs.
     """
-    # The first parameter is a base weight: an adapter's own are float32 whatever the base is.
+    # The first parameter is a base weight; an adapter's own are float32, whatever the base's type.
     base = next(unet.parameters())
     given = conditioning.to(base.device)
     try:
         inputs = family.inputs(given.tensors, base.dtype)
     except KeyError as error:
         raise ModelError(
-            f"a UNet of {family.title} needs the conditioning {error}; it was given {', '.join(given.tensors)}"
+            f"a UNet of {family.title} needs the conditioning {error}; found only {', '.join(given.tensors)}"
         ) from error
     return unet(
         noisy.to(base.device, base.dtype),

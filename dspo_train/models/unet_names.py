@@ -1,4 +1,4 @@
-"""What the original code (LDM, SGM) calls the layers of a diffusers UNet. Pure functions on strings.
+"""The original code's (LDM's, SGM's) names of a diffusers UNet's layers. Pure functions on strings.
 
 diffusers  down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q
 LDM        input_blocks.4.1.transformer_blocks.0.attn1.to_q
@@ -34,7 +34,7 @@ _BLOCK = re.compile(
 
 @dataclass(frozen=True)
 class BlockLayout:
-    """What of a UNet's config decides the LDM block numbers.
+    """The parts of a UNet's config that determine the LDM block numbers.
 
     Attributes:
         layers: residual layers of each down block, outermost first; an up block has one more.
@@ -53,7 +53,7 @@ class BlockLayout:
 
 
 def ldm_path(path: str, layout: BlockLayout) -> str:
-    """The original code's path of a linear or convolution layer that diffusers calls `path`.
+    """The original code's path of the linear or convolution layer that diffusers calls `path`.
 
     >>> sdxl = BlockLayout((2, 2, 2), (True, True, False))
     >>> ldm_path("down_blocks.1.attentions.0.proj_in", sdxl)
@@ -71,7 +71,7 @@ def ldm_path(path: str, layout: BlockLayout) -> str:
     if kind == "resnets":
         rest = _RESNET.get(rest, rest)
     if mid:
-        # One transformer between two residual layers: 0, 1, 2.
+        # residual layer 0, transformer 1, residual layer 2
         return f"middle_block.{2 * int(place) + (kind == 'attentions')}.{rest}"
     if side == "down_blocks":
         return _down(layout, int(block), kind, int(place), rest)

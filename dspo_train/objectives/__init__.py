@@ -10,7 +10,18 @@ by their convention: sharpness = beta / 2 for Wallace et al. and diffusers' SDXL
 """
 
 from .options import Loss, combine
-from .table import OBJECTIVES, Argument, ObjectiveInfo, arguments_in, arguments_of, bind, check, find, loss_of, warnings
+from .table import (
+    OBJECTIVES,
+    Argument,
+    ObjectiveInfo,
+    arguments_in,
+    arguments_of,
+    bind,
+    check_objective,
+    find_objective,
+    loss_of,
+    warnings,
+)
 
 __all__ = [
     "OBJECTIVES",
@@ -20,9 +31,9 @@ __all__ = [
     "arguments_in",
     "arguments_of",
     "bind",
-    "check",
+    "check_objective",
     "combine",
-    "find",
+    "find_objective",
     "loss_of",
     "warnings",
 ]

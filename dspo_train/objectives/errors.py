@@ -17,8 +17,8 @@ class PairErrors:
         policy_w, policy_l: E, of the policy's prediction against the target.
         reference_w, reference_l: R, of the frozen reference's prediction against the target.
         drift_w, drift_l: q, of the policy's prediction against the reference's.
-        cross: mean product of the policy's errors on winner and loser, without gradient: whether a step away from
-            the loser is also one away from the winner.
+        cross: mean product of the policy's errors on winner and loser, without gradient; positive if a step away from
+            the loser is also a step away from the winner.
     """
 
     policy_w: Tensor
@@ -30,7 +30,7 @@ class PairErrors:
     cross: Tensor
 
     def swapped(self) -> PairErrors:
-        """The same pairs with the labels the other way round."""
+        """The same pairs with winner and loser swapped."""
         return PairErrors(
             self.policy_l,
             self.policy_w,
@@ -42,7 +42,7 @@ class PairErrors:
         )
 
     def map(self, change: Callable[[Tensor], Tensor]) -> PairErrors:
-        """Every one of the numbers, changed alike."""
+        """Apply one function to every field."""
         return PairErrors(*(change(getattr(self, field.name)) for field in fields(self)))
 
     @property
@@ -56,8 +56,8 @@ class PairErrors:
         return -self.regret
 
     def unlearned(self, sharpness: float) -> Tensor:
-        """2 sigmoid(-sharpness margin), held constant: 1 where the policy ranks a pair as the reference does, towards
-        0 where the pair is learned, up to 2 where it got worse. (B,)
+        """2 sigmoid(-sharpness margin), held constant: 1 if the policy ranks a pair as the reference does, towards 0 as
+        the pair is learned, up to 2 as it gets worse. (B,)
         """
         return 2 * torch.sigmoid(-sharpness * self.margin.detach())
 

@@ -1,4 +1,4 @@
-"""What can be combined with any objective that has a loser: each a function of a batch's errors."""
+"""Options that combine with any objective that has a loser; each is a function of a batch's errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Loss = Callable[[PairErrors], Tensor]
 
 
 def combine(loss: Loss, spec: LossSpec, *, sharpness: float | None = None) -> Loss:
-    """An objective with the options of a run around it.
+    """Wrap an objective in a run's options.
 
     Args:
         sharpness: multiplies each pair's loss by `PairErrors.unlearned`, for objectives that have no sharpness of
@@ -40,7 +40,7 @@ def combine(loss: Loss, spec: LossSpec, *, sharpness: float | None = None) -> Lo
 
 
 def smoothed(loss: Loss, errors: PairErrors, share: float) -> Tensor:
-    """The expected loss where a share of the labels is wrong: (1 - s) L(w, l) + s L(l, w). -> (B,)
+    """The expected loss if a share of the labels is wrong: (1 - s) L(w, l) + s L(l, w). -> (B,)
 
     For Diffusion-DPO this is conservative DPO (Mitchell 2023).
     """
@@ -48,20 +48,20 @@ def smoothed(loss: Loss, errors: PairErrors, share: float) -> Tensor:
 
 
 def capped(errors: PairErrors, cap: float) -> PairErrors:
-    """Without gradient where the margin is beyond the cap; for Diffusion-DPO the same as clamping the margin there."""
+    """Stop the gradients of pairs beyond the cap; for Diffusion-DPO this is the same as clamping the margin there."""
     beyond = errors.margin.detach() > cap
     return errors.map(lambda x: torch.where(beyond, x.detach(), x))
 
 
 def safeguarded(loss: Loss, errors: PairErrors, mu: float) -> PairErrors:
-    """The loser's gradient scaled so far down that, to first order, a step does not raise the winner's error.
+    """Scale the loser's gradient down until, to first order, a step does not raise the winner's error.
 
-    The safeguard of Diffusion-SDPO (Fu et al. 2025): with the gradients g_w and g_l of the two errors by the
-    prediction, the factor is min(1, (1 - mu) |g_w|^2 / <g_w, g_l>) where <g_w, g_l> > 0 and else 1. They take one
-    factor for a batch; here each pair has its own, so that the packing into passes does not matter. Theirs is for a
-    loss with equal slopes of both errors; where an objective's differ, their ratio joins the factor, and a loser that
-    is pulled back instead of pushed away is left alone. The guarantee is for losses of the two errors alone; an
-    objective's drift terms have their loser's part scaled by the same factor.
+    The safeguard of Diffusion-SDPO (Fu et al. 2025): with g_w and g_l the gradients of the two errors with respect to
+    the prediction, the factor is min(1, (1 - mu) |g_w|^2 / <g_w, g_l>) if <g_w, g_l> > 0 and 1 otherwise. The authors
+    use one factor per batch; here each pair has its own, so that the packing into passes does not matter. Theirs is for
+    a loss with equal slopes in both errors; if an objective's differ, their ratio enters the factor, and a loser that
+    is pulled back instead of pushed away is left alone. The guarantee holds for losses of the two errors alone; the
+    loser's part of an objective's drift terms is scaled by the same factor.
     """
     winner, loser = _slopes(loss, errors)
     pushed = (errors.cross > 0) & (winner > 0) & (loser < 0)
@@ -76,7 +76,7 @@ def safeguarded(loss: Loss, errors: PairErrors, mu: float) -> PairErrors:
 
 @torch.enable_grad()
 def _slopes(loss: Loss, errors: PairErrors) -> tuple[Tensor, Tensor]:
-    """The derivatives of each pair's loss by its winner's and by its loser's error. -> (B,), (B,)"""
+    """The derivatives of each pair's loss with respect to its winner's and its loser's error. -> (B,), (B,)"""
     alone = errors.map(Tensor.detach)
     alone = replace(alone, policy_w=alone.policy_w.requires_grad_(), policy_l=alone.policy_l.requires_grad_())
     slopes = torch.autograd.grad(loss(alone).sum(), (alone.policy_w, alone.policy_l), materialize_grads=True)

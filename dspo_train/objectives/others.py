@@ -32,16 +32,16 @@ def ipo(e: PairErrors, *, tau: float) -> Tensor:
 
 
 def diffusion_kto(e: PairErrors, *, sharpness: float, liked: float) -> Tensor:
-    """Diffusion-KTO (Li et al., NeurIPS 2024): every picture for itself, liked or disliked. -> (B,)
+    """Diffusion-KTO (Li et al., NeurIPS 2024): every image on its own, liked or disliked. -> (B,)
 
-    With g = R - E of each picture and z = max(0, mean of g over the forward pass), held constant, the loss is
-    1 - sigmoid(sharpness (g - z)) for a liked and 1 - sigmoid(sharpness (z - g)) for a disliked picture. Needs no
-    pairs: winner and loser may be different prompts at different noise. z is a statistic of the pass: the same
-    pictures in other passes may give another loss. A pair's loss is the sum over its two pictures.
+    With g = R - E of each image and z = max(0, mean of g over the forward pass), held constant, the loss is
+    1 - sigmoid(sharpness (g - z)) for a liked and 1 - sigmoid(sharpness (z - g)) for a disliked image. It needs no
+    pairs: winner and loser may have different prompts and noise. z is a statistic of the pass, so an image's loss
+    depends on the others in its pass. A pair's loss is the sum over its two images.
 
     Args:
-        sharpness: the authors' beta, which has no half in it.
-        liked: share of the liked images in the weight. The authors draw 0.8 of their images from the liked ones.
+        sharpness: the authors' beta, without a factor of one half.
+        liked: share of the weight that the liked images have. The authors draw 0.8 of their images from the liked ones.
     """
     won, lost = e.reference_w - e.policy_w, e.reference_l - e.policy_l
     zero = (liked * won + (1 - liked) * lost).mean().clamp(min=0).detach()
@@ -51,7 +51,7 @@ def diffusion_kto(e: PairErrors, *, sharpness: float, liked: float) -> Tensor:
 
 
 def mapo(e: PairErrors, *, beta: float) -> Tensor:
-    """Margin-aware preference optimization (Hong et al. 2024): no reference. -> (B,)
+    """Margin-aware preference optimization (Hong et al. 2024), without a reference. -> (B,)
 
     E_w - beta log sigmoid(T (phi(E_w) - phi(E_l))), phi(E) = a E / (exp(a E) - 1), T = 1000, a = 1/2.
     """
@@ -61,7 +61,7 @@ def mapo(e: PairErrors, *, beta: float) -> Tensor:
 
 def _phi(error: Tensor) -> Tensor:
     x = MAPO_SLOPE * error
-    small = x < 1e-2  # there the quotient's gradient is a difference of nearly equal numbers
-    away = torch.where(small, torch.ones_like(x), x)  # before the division: a NaN not taken still has a gradient
+    small = x < 1e-2  # where the quotient's gradient is a difference of nearly equal numbers
+    away = torch.where(small, torch.ones_like(x), x)  # before the division: even an unselected NaN has a gradient
     series = 1 - x / 2 + x**2 / 12 - x**4 / 720
     return torch.where(small, series, away * torch.exp(-away) / -torch.expm1(-away))

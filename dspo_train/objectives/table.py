@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Argument:
-    """A number that an objective takes; `help` is one sentence for its user."""
+    """A number that an objective takes; `help` is one sentence for users."""
 
     default: float
     low: float
@@ -35,9 +35,9 @@ class ObjectiveInfo:
         has_loser: whether the loser's own gradient matters; otherwise it is measured without one.
         arguments: by name; the first is the one that a form with a single number offers.
         unpaired: whether winner and loser may be unrelated images.
-        smallest_batch: pairs per forward pass from which on their mean is a usable baseline for each of them.
+        smallest_batch: fewest pairs per forward pass whose mean is a usable baseline for each of them.
         zero_gradient_at_reference: whether loss and gradient are zero at the reference, where every run begins.
-        options_without_loser: options that need a loser otherwise, and that this objective takes without.
+        options_without_loser: options that otherwise need a loser but not with this objective.
     """
 
     function: Callable[..., Tensor]
@@ -66,7 +66,9 @@ OBJECTIVES: dict[str, ObjectiveInfo] = {
             "strength": Argument(
                 100.0, 1e-3, 1e4, "how far past the reference the difference is carried: about 10 gentle, 100 strong"
             ),
-            "loser_drift": Argument(0.25, 0.0, 10.0, "share of the loser's drift, which holds where only losers are"),
+            "loser_drift": Argument(
+                0.25, 0.0, 10.0, "share of the loser's drift, which holds the model where there are only losers"
+            ),
             "sharpness": Argument(
                 4.0, 0.0, _MOST, "how soon a pair counts as learned: 4 halves its weight at a margin of 0.27; 0 never"
             ),
@@ -117,11 +119,11 @@ OBJECTIVES: dict[str, ObjectiveInfo] = {
 }
 
 
-def find(name: str) -> ObjectiveInfo:
-    """Look an objective up.
+def find_objective(name: str) -> ObjectiveInfo:
+    """Look up an objective.
 
     Raises:
-        ConfigError: no such objective; the known ones are named.
+        ConfigError: there is none of that name; the known ones are listed.
     """
     if name not in OBJECTIVES:
         raise ConfigError(f"unknown objective {name!r}; known: {', '.join(OBJECTIVES)}")
@@ -129,12 +131,12 @@ def find(name: str) -> ObjectiveInfo:
 
 
 def bind(name: str, arguments: Mapping[str, float]) -> Loss:
-    """An objective with its arguments set, the others at their defaults, ready to be applied to a batch.
+    """An objective with the given arguments, the others at their defaults, ready to be applied to a batch.
 
     Raises:
         ConfigError: an unknown objective or argument, or a value out of its range.
     """
-    info = find(name)
+    info = find_objective(name)
     for key, value in arguments.items():
         if key not in info.arguments:
             known = ", ".join(info.arguments) or "none"
@@ -145,17 +147,17 @@ def bind(name: str, arguments: Mapping[str, float]) -> Loss:
 
 
 def _bound(name: str, arguments: Mapping[str, float]) -> Loss:
-    function, all_of_them = find(name).function, arguments_of(name, arguments)
+    function, all_of_them = find_objective(name).function, arguments_of(name, arguments)
     return lambda errors: function(errors, **all_of_them)
 
 
 def arguments_of(name: str, given: Mapping[str, float]) -> dict[str, float]:
-    """All arguments with the values that will be used, defaults included: what a run records."""
-    return {**{key: argument.default for key, argument in find(name).arguments.items()}, **given}
+    """All arguments with the values in use, defaults included, as a run records them."""
+    return {**{key: argument.default for key, argument in find_objective(name).arguments.items()}, **given}
 
 
 def arguments_in(config: TrainConfig) -> dict[str, float]:
-    """`arguments_of` a run, with `loss.sharpness` in the place of the objective's own; none where that is `auto`."""
+    """`arguments_of` a run, with `loss.sharpness` in place of the objective's own; none if it is `auto`."""
     found, given = arguments_of(config.objective, config.objective_args), config.loss.sharpness
     if "sharpness" not in found or given is None:
         return found
@@ -163,14 +165,14 @@ def arguments_in(config: TrainConfig) -> dict[str, float]:
     return found if given == "auto" else {**found, "sharpness": given}
 
 
-def check(config: TrainConfig, *, unpaired: bool = False) -> None:
-    """Do the objective, its arguments and the options of a run go together?
+def check_objective(config: TrainConfig, *, unpaired: bool = False) -> None:
+    """Check that a run's objective, its arguments and its options go together.
 
     Raises:
-        ConfigError: they do not; which and what to change.
+        ConfigError: they do not; the message says which and what to change.
     """
     bind(config.objective, config.objective_args)
-    info = find(config.objective)
+    info = find_objective(config.objective)
     options = config.loss.options_needing_loser
     if not info.has_loser and (refused := [name for name in options if name not in info.options_without_loser]):
         raise ConfigError(
@@ -183,7 +185,7 @@ def check(config: TrainConfig, *, unpaired: bool = False) -> None:
             "full would change nothing, and there would be no LoRA to extract; choose another, such as dspo"
         )
     if config.loss.sharpness is not None and "sharpness" in config.objective_args:
-        raise ConfigError("sharpness is given twice, as the objective's own and as `loss.sharpness`; give one")
+        raise ConfigError("sharpness is given twice, as `objective_args.sharpness` and as `loss.sharpness`; give one")
     if unpaired:
         _check_unpaired(config, info)
 
@@ -192,48 +194,48 @@ def _check_unpaired(config: TrainConfig, info: ObjectiveInfo) -> None:
     if not info.unpaired:
         known = ", ".join(name for name, other in OBJECTIVES.items() if other.unpaired)
         raise ConfigError(
-            f"`objective` {config.objective!r} compares the two images of a pair, and this folder holds liked and "
-            f"disliked images without pairs; use one of {known}"
+            f"`objective` {config.objective!r} compares the two images of a pair, but this folder holds unpaired liked "
+            f"and disliked images; use one of {known}"
         )
     options = config.loss.options_needing_loser
     if refused := [name for name in options if name != "sharpness" or "sharpness" not in info.arguments]:
         raise ConfigError(f"`loss.{refused[0]}` compares the two images of a pair; leave it out for unpaired images")
     if config.loss.sharpness == "auto":
-        raise ConfigError("`loss.sharpness` auto follows the margins of pairs, and there are none; give a number")
+        raise ConfigError("`loss.sharpness` auto follows the margins of pairs, but there are none; give a number")
     if config.loss.min_snr is not None:
         raise ConfigError("`loss.min_snr` weights by the timestep that a pair shares; leave it out for unpaired images")
 
 
 def warnings(config: TrainConfig) -> Iterator[str]:
-    """What its owner should know of a run that nothing forbids, before it begins."""
-    info = find(config.objective)
+    """What the user should know before a run that is possible but doubtful."""
+    info = find_objective(config.objective)
     if _changes_nothing(config):
         yield (
             f"objective {config.objective!r} has no loss and no gradient at the reference, where every run begins, so "
-            "this training changes nothing; choose another objective, such as dspo, or mix in `loss.sft_mix`"
+            "this training changes nothing; choose another objective, such as dspo, or set `loss.sft_mix`"
         )
     if config.batch_size < info.smallest_batch:
         yield (
             f"objective {config.objective!r} compares every image with the mean of its forward pass, which is a poor "
-            f"baseline with a `batch_size` of {config.batch_size}; {info.smallest_batch} or more are better"
+            f"baseline at a `batch_size` of {config.batch_size}; use {info.smallest_batch} or more"
         )
 
 
 def _changes_nothing(config: TrainConfig) -> bool:
-    return find(config.objective).zero_gradient_at_reference and not config.loss.sft_mix
+    return find_objective(config.objective).zero_gradient_at_reference and not config.loss.sft_mix
 
 
 def loss_of(config: TrainConfig) -> Callable[[float | None], Loss]:
     """A run's loss, checked once.
 
     Returns:
-        The loss of a step by what `loss.sharpness` amounts to at that step, None where it was not given.
+        From the value of `loss.sharpness` at a step, None if it is not set, to that step's loss.
 
     Raises:
         ConfigError: see `bind`.
     """
     bind(config.objective, config.objective_args)
-    own = "sharpness" in find(config.objective).arguments
+    own = "sharpness" in find_objective(config.objective).arguments
 
     def at(sharpness: float | None) -> Loss:
         given = {} if sharpness is None or not own else {"sharpness": sharpness}

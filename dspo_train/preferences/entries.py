@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeGuard, get_args
 
 from ..exceptions import DatasetError
 
-VERSION = 1
+LOG_VERSION = 1
 MAX_IMAGES = 64
 """All pairs of 64 images are 2,016 questions, more than anyone answers about one prompt."""
 MAX_PROMPT = 16_384
@@ -152,7 +152,7 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def encode(kind: str, **values: Any) -> bytes:
+def encode_entry(kind: str, **values: Any) -> bytes:
     """A line with its newline, without the values that are None; stamped with the time and, if need be, an id.
 
     Raises:
@@ -191,12 +191,13 @@ def parse(line: bytes) -> Entry:
 
 def _header(row: Mapping[str, Any]) -> Header:
     version = row.get("version")
-    if isinstance(version, int) and version > VERSION:
+    if isinstance(version, int) and version > LOG_VERSION:
         raise DatasetError(
-            f"preferences.jsonl has format version {version}, this program reads up to {VERSION}; update the program"
+            f"preferences.jsonl has format version {version}, and this program reads up to {LOG_VERSION}; "
+            "update the program"
         )
-    if version != VERSION:
-        raise _wrong(row, "version", str(VERSION))
+    if version != LOG_VERSION:
+        raise _wrong(row, "version", str(LOG_VERSION))
     return Header(_id(row, "id"), _text(row, "time"), _text(row, "seed"))
 
 

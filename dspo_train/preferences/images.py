@@ -10,7 +10,7 @@ from PIL import Image
 
 from .. import files
 from ..exceptions import DatasetError, DspoError
-from ..images.formats import FORMATS, KINDS, MAX_PIXELS, ORIENTATION, kind_of
+from ..images.formats import FORMATS, IMAGE_KINDS, MAX_PIXELS, ORIENTATION, kind_of
 from .entries import digits
 
 
@@ -39,7 +39,7 @@ def store_image(folder: Path, data: bytes) -> str:
         RunError: the disk is full, or the folder cannot be written.
     """
     name = image_name(data)
-    names = [name, *(f"images/{digits(name)}.{kind}" for kind in KINDS)]
+    names = [name, *(f"images/{digits(name)}.{kind}" for kind in IMAGE_KINDS)]
     stored = next((each for each in names if _there(folder, each, data)), None)
     if stored is not None:
         return stored

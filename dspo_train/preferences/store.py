@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from ..exceptions import DatasetError
 from .entries import (
+    LOG_VERSION,
     MAX_PROMPT,
-    VERSION,
     EntryError,
     Group,
     ImagePair,
@@ -28,7 +28,7 @@ from .entries import (
     Removal,
     Vote,
     canonical,
-    encode,
+    encode_entry,
     new_id,
     pair_id,
     parse,
@@ -268,7 +268,7 @@ class PreferenceStore:
                 if self._log.changed():
                     self._read()
                 if self._state.header is None:
-                    self._write("set", version=VERSION, seed=secrets.token_hex(16))
+                    self._write("set", version=LOG_VERSION, seed=secrets.token_hex(16))
                 self._state.settle()
                 yield
 
@@ -280,7 +280,7 @@ class PreferenceStore:
 
     def _write(self, kind: Literal["set", "group", "vote", "undo", "remove", "restore"], **values: Any) -> None:
         """Append one line and read it back as written, so that memory and disk cannot differ."""
-        line = encode(kind, **values)
+        line = encode_entry(kind, **values)
         try:
             parse(line)
         except EntryError as error:

@@ -1,1 +1,1 @@
-"""A run from start to finish: its settings, its folder, what is measured on the way and what is written."""
+"""A run from start to finish: its settings, its folder, its measurements and its results."""

@@ -1,4 +1,4 @@
-"""What to change in a run that needs more memory than there is."""
+"""What to change in a run that needs more memory than is available."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ WORTH = 0.02  # share of the peak: a smaller saving is not worth a suggestion
 
 
 def advice(need: MemoryNeed, available: int, *, accumulate: int = 1, fixed: Collection[str] = ()) -> list[str]:
-    """What to change, mildest first, so that the run needs at most `available` bytes; nothing if it does already.
+    """What to change, mildest first, so that the run needs at most `available` bytes; empty if it already does.
 
-    Each line stands alone and gives the peak if only that is changed. Where no line is enough, the last one gives the
-    peak if all are followed.
+    Each line stands alone and gives the peak with only that change. If no line is enough, the last one gives the peak
+    with all of them.
 
     Args:
-        fixed: settings that cannot be changed where the run is started, such as `optim.name`.
+        fixed: settings that the front end does not offer, such as `optim.name`.
     """
     if need.peak <= available:
         return []
@@ -39,7 +39,7 @@ _Change = tuple[str, str, dict[str, object]]
 
 
 def _changes(setup: Setup, available: int, accumulate: int) -> Iterator[_Change]:
-    """Setting, advice and change, mildest first: what alters the speed alone before what alters the result."""
+    """Setting, advice and change, mildest first: what affects only speed before what affects the result."""
     if setup.previews:
         yield "previews", "set `previews` to 0", {"previews": False}
     if not setup.checkpointing:
@@ -51,7 +51,7 @@ def _changes(setup: Setup, available: int, accumulate: int) -> Iterator[_Change]
     if smaller:
         batch = _first_that_fits(setup, available, "batch_size", smaller)
         passes = accumulate * setup.batch_size // batch
-        text = f"lower `batch_size` to {batch} and raise `accumulate` to {passes}, which trains the same"
+        text = f"lower `batch_size` to {batch} and raise `accumulate` to {passes}, which gives the same training"
         yield "batch_size", text, {"batch_size": batch}
     if setup.optimizer == "adamw" and not setup.shared:  # bitsandbytes is for graphics cards
         yield "optim.name", "set `optim.name` to adamw8bit", {"optimizer": "adamw8bit"}
@@ -71,11 +71,11 @@ def _changes(setup: Setup, available: int, accumulate: int) -> Iterator[_Change]
 
 
 def _first_that_fits(setup: Setup, available: int, name: str, values: list[int]) -> int:
-    """The first value with which the run fits; the last if none does."""
+    """The first value at which the run fits; the last if none does."""
     return next((v for v in values if _changed(setup, setup, **{name: v}).peak <= available), values[-1])
 
 
 def _changed(original: Setup, setup: Setup, **changes: object) -> MemoryNeed:
-    """Of a setup whose resolution and rank are at most the original's; no count is made for these two."""
+    """The need of a setup whose resolution and rank are at most the original's; the count is scaled for these two."""
     changed = replace(setup, **changes)
     return need_of(changed, like=replace(changed, resolution=original.resolution, rank=original.rank))

@@ -1,7 +1,7 @@
-"""The alarm of a run: winning by getting worse, said in one sentence.
+"""A run's alarm: one sentence if the model wins by getting worse.
 
 Preference losses only ask that the loser's error exceed the winner's. A model can do that by predicting both worse: the
-margin grows, the accuracy often nears 1, and the pictures fall apart.
+margin grows, the accuracy often approaches 1, and the images fall apart.
 """
 
 from __future__ import annotations
@@ -11,24 +11,25 @@ from typing import Any
 
 from .reports import LATEST, spoils, winning_by_getting_worse
 
-_IN_A_ROW = 2  # measurements on a fixed bank differ by the weights alone, so few are enough
+_IN_A_ROW = 2  # measurements on a fixed bank differ only by the weights, so few are enough
 
-_ADVICE = "lower the learning rate, stop earlier, or turn on loss.sft_mix (0.25)"  # what docs/taste.md bears out
+_ADVICE = "lower `optim.lr`, stop earlier, or set `loss.sft_mix` to 0.25"  # as docs/taste.md found
 HELD_OUT = (
-    "On pairs it was not trained on, the model tells winners from losers by predicting both worse, and pictures will "
-    f"suffer: {_ADVICE}."
+    "On pairs that it was not trained on, the model separates winners from losers by predicting both worse, and image "
+    f"quality will suffer: {_ADVICE}."
 )
 TRAINING = (
-    "The model tells winners from losers by predicting both worse, and pictures will suffer: the error on winners is "
-    f"above that of the start with an accuracy near 100%, or far above it; {_ADVICE}."
+    "The model separates winners from losers by predicting both worse, and image quality will suffer: the error on "
+    "winners is above its value at the start with an accuracy near 100%, or far above it at any accuracy; "
+    f"{_ADVICE}."
 )
 
 
 def alarm(reports: Sequence[Mapping[str, Any]]) -> str | None:
-    """What to tell the user, or None. Held-out pairs speak first: a step's own few pairs are noisy.
+    """A warning for the user, or None. Held-out pairs take precedence, because a step's own few pairs are noisy.
 
     Args:
-        reports: the latest of a run, in order, with and without measurements; `reports_needed` of them are enough.
+        reports: a run's latest, in order, with and without measurements; `reports_needed` of them are enough.
     """
     if held_out_getting_worse(reports):
         return HELD_OUT
@@ -36,14 +37,14 @@ def alarm(reports: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def reports_needed(every: int) -> int:
-    """How many of the latest reports `alarm` looks at, where every so many steps have a measurement."""
+    """How many of the latest reports `alarm` considers, if there is a measurement every `every` steps."""
     return max(LATEST, _IN_A_ROW * every)
 
 
 def held_out_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
-    """Does each of the last two measurements say so?
+    """Do the last two measurements both show it?
 
-    Either accuracy will do: that of draws stays lower, as at some timesteps winner and loser look alike.
+    Either accuracy counts: that of draws stays lower, because at some timesteps winner and loser look alike.
     """
     measured = [report for report in reports if report.get("held_out_winner_change") is not None][-_IN_A_ROW:]
     return len(measured) == _IN_A_ROW and all(

@@ -1,4 +1,4 @@
-"""Which of the measured steps of a run is the best, and when to stop looking for a better one."""
+"""Which of a run's measured steps is the best, and when to stop looking for a better one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..training.held_out import HeldOut, from_report
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What choosing among the steps of a run needs to know of each; as in `HeldOut`."""
+    """The figures of a measured step that decide the choice; as in `HeldOut`."""
 
     step: int
     accuracy: float
@@ -25,23 +25,23 @@ class Evaluation:
 
 
 def evaluations(reports: Iterable[Mapping[str, Any]]) -> tuple[Evaluation, ...]:
-    """The measurements among a run's reports, by step; of several of one step, as after a resume, the last."""
+    """The measurements among a run's reports, ordered by step; of several for one step, as after a resume, the last."""
     found = {report["step"]: held for report in reports if (held := from_report(report)) is not None}
     return tuple(Evaluation.of(step, held) for step, held in sorted(found.items()))
 
 
 def best(history: Sequence[Evaluation]) -> Evaluation | None:
-    """The step to keep: within one standard error of the highest accuracy, with the lowest winner's error; None
-    without any that is finite.
+    """The step to keep: the lowest winner's error within one standard error of the highest accuracy; None if no
+    measurement is finite.
 
-    Accuracy asks for the direction of what was learned, not for how much: it is there after a few steps, and from then
-    on its highest value is chance. What tells equal rankings apart is whether winners are still predicted better. The
-    margin has no say: it also grows where the loser's error merely rises faster than the winner's.
+    Accuracy measures the direction of what was learned, not the amount: it is reached after a few steps, and which
+    later step is highest is chance. Among equal rankings, the winner's error decides. The margin does not count,
+    because it also grows if the loser's error merely rises faster than the winner's.
 
-    Only the newest step ever takes the place of the one that was kept, so a run need store no other weights.
+    Only the newest step ever replaces the one that was kept, so a run need not store any other weights.
 
     Args:
-        history: by step.
+        history: ordered by step.
     """
     highest = kept = None
     for new in history:
@@ -56,10 +56,10 @@ def best(history: Sequence[Evaluation]) -> Evaluation | None:
 
 
 def should_stop(history: Sequence[Evaluation], patience: int) -> bool:
-    """Does `best` lie `patience` measurements back, or more? Never for a patience of 0.
+    """Is `best` at least `patience` measurements back? Never true for a patience of 0.
 
     Args:
-        history: by step.
+        history: ordered by step.
     """
     chosen = best(history)
     return patience > 0 and chosen is not None and len(history) - 1 - history.index(chosen) >= patience

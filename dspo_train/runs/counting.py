@@ -1,11 +1,11 @@
-"""What a training step holds in memory, counted on a model without weights, of any family.
+"""Count what a training step holds in memory, on a model of any family without weights.
 
 Tensors on the meta device have shapes and lifetimes but no values: one forward pass of one image through a full-size
-model takes a second or two and shows every tensor that autograd keeps. The backward pass is not run: the gradients in
-flight at any moment are taken to be as large as the activations that are in flight there on the way forward.
+model takes a second or two and shows every tensor that autograd keeps. The backward pass is not run: its gradients in
+flight are assumed to be as large as the activations in flight at the same place of the forward pass.
 
-Mixed precision is CUDA's autocast, spelt out below, as torch has none for the meta device. Attention is one operation
-that keeps no matrix, as flash and memory-efficient attention on CUDA and torch's own on the CPU.
+Mixed precision is CUDA's autocast, reproduced below because torch has none for the meta device. Attention is one
+operation that does not keep its matrix, like flash and memory-efficient attention on CUDA and torch's own on the CPU.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ RAISED = frozenset({F.group_norm, F.layer_norm, F.softmax, torch.softmax})
 
 @dataclass(frozen=True)
 class StepCount:
-    """Bytes per image in one training step, weights and adapters left out.
+    """Bytes per image in one training step, without weights and adapters.
 
     Attributes:
         kept: by the graph, for the backward pass.
-        flowing: the most that comes and goes beside it: in the forward pass, or in a checkpointed block that is
-            computed again.
+        flowing: peak of the temporary tensors beside it: in the forward pass, or in a checkpointed block that is
+            recomputed.
     """
 
     kept: int
@@ -60,8 +60,8 @@ def count_step(
     Args:
         model: on the meta device, without gradients; left as found.
         run: the pass over one image, through `model`, on inputs on the meta device.
-        trained: linear and convolution layers that carry a LoRA of `rank`; None where every weight is trained.
-        dtype: of weights and autocast; float32 is without autocast.
+        trained: linear and convolution layers that carry a LoRA of `rank`; None if every weight is trained.
+        dtype: of weights and autocast; float32 runs without autocast.
         checkpointing: by the model's own `enable_gradient_checkpointing`.
     """
     with contextlib.ExitStack() as stack:
@@ -82,7 +82,7 @@ def count_step(
 
 
 def most_alive(model: nn.Module, run: Callable[[], object], dtype: torch.dtype) -> int:
-    """Bytes that are alive at the height of a pass without gradients, weights left out."""
+    """Peak of the bytes alive in a pass without gradients, without the weights."""
     with _as_type(model, dtype):
         live = LiveBytes({weight.untyped_storage()._cdata for weight in model.parameters()})
         with torch.device("meta"), torch.no_grad(), _Autocast(torch.float32), live:
@@ -91,10 +91,10 @@ def most_alive(model: nn.Module, run: Callable[[], object], dtype: torch.dtype) 
 
 
 class LiveBytes(TorchDispatchMode):
-    """Counts every storage that an operation makes, from its making to its end.
+    """Counts every storage that an operation allocates, as long as it lives.
 
     Args:
-        known: storages that are not counted, by `_cdata`.
+        known: storages not to count, by `_cdata`.
     """
 
     def __init__(self, known: Iterable[int] = ()) -> None:
@@ -124,7 +124,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 class _Saves:
-    """Adds up what autograd saves, each storage once, and lets go of it, so that what flows is all that is alive."""
+    """Adds up what autograd saves, each storage once, and releases it, so that only temporary tensors stay alive."""
 
     def __init__(self, known: Iterable[int]) -> None:
         self.total = 0
@@ -136,7 +136,7 @@ class _Saves:
         key = storage._cdata
         if key not in self._seen:
             self.total += storage.nbytes()
-            # Its address may be another storage's later.
+            # another storage may get its address later
             self._seen[key] = weakref.ref(storage, lambda _: self._seen.pop(key, None))
 
     def hooks(self) -> torch.autograd.graph.saved_tensors_hooks:
@@ -147,8 +147,8 @@ class _Saves:
 
 
 def _counted_checkpoint(outer: _Saves, live: LiveBytes, blocks: list[int]) -> Callable[..., Any]:
-    """Stands in for `torch.utils.checkpoint.checkpoint`: the graph keeps a block's inputs alone; what the block keeps
-    while it is computed again goes to `blocks`, with what is in flight around it.
+    """Replaces `torch.utils.checkpoint.checkpoint`: the graph keeps only a block's inputs; what the block keeps while
+    it is recomputed goes to `blocks`, together with what is in flight around it.
     """
 
     def checkpoint(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
@@ -205,7 +205,7 @@ class _Attention(torch.autograd.Function):
 def _trained(
     model: nn.Module, layers: Iterable[nn.Module] | None, rank: int, dtype: torch.dtype
 ) -> Iterator[list[Tensor]]:
-    """Inside, the model is as in training. -> its weights and the adapters'"""
+    """Inside, the model is set up as in training. -> its weights and the adapters'"""
     with _as_type(model, dtype), contextlib.ExitStack() as stack:
         weights: list[Tensor] = list(model.parameters())
         if layers is None:
@@ -220,7 +220,7 @@ def _trained(
 
 def _adapted(down: Tensor, up: Tensor) -> Callable[..., Tensor]:
     def hook(layer: Any, args: tuple[Tensor, ...], result: Tensor) -> Tensor:
-        given = args[0].float()  # as peft does where its weights are float32
+        given = args[0].float()  # as peft does if its weights are float32
         if isinstance(layer, nn.Conv2d):
             return result + F.conv2d(F.conv2d(given, down, None, layer.stride, layer.padding), up)  # type: ignore[arg-type]
         return result + F.linear(F.linear(given, down), up)

@@ -1,10 +1,9 @@
-"""The training curve: whether a run is getting anywhere."""
+"""The training curve, which shows whether a run makes progress."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,8 +14,7 @@ from ..drawing.series import Array
 from ..drawing.themes import LIGHT, Colour, Theme
 from ..exceptions import ConfigError
 from . import alarm
-
-Report = Mapping[str, Any]
+from .reports import Report
 
 _ALARM = "the error on winners is too high: image quality will suffer"
 _HELD_OUT = "held_out_"
@@ -28,9 +26,9 @@ def training_curve(
 ) -> Image.Image:
     """Margin, accuracy and error changes over the steps of a run. RGB.
 
-    The loss is left out: it does not distinguish a good run from a bad one. Where pairs were held out, their lines are
-    the strong ones and those of training are tinted: a step's own pairs are noisy and flatter the model. Of several
-    reports of one step, as a resumed run leaves them, the last counts.
+    The loss is left out, because it does not distinguish a good run from a bad one. If pairs were held out, their lines
+    are strong and those of training are tinted: a step's own pairs are noisy and flatter the model. Of several reports
+    for one step, as after a resume, the last counts.
 
     Args:
         reports: one mapping per step with `step` and any of `margin`, `accuracy`, `winner_change`, `loser_change`,
@@ -38,14 +36,14 @@ def training_curve(
             have the same names after `held_out_`; steps without them are not marked.
 
     Raises:
-        ConfigError: a report without a usable `step`, or an image too small to read.
+        ConfigError: a report has no usable `step`, or the image would be too small to read.
     """
     by_step = {_step(report, number): report for number, report in enumerate(reports)}
     ordered = [by_step[step] for step in sorted(by_step)]
     measured = [report for report in ordered if report.get(_HELD_OUT + "margin") is not None]
 
     def lines(*drawn: tuple[str, str, int]) -> tuple[Line, ...]:
-        """Of (name, key, colour) each; held-out lines last, on top."""
+        """Lines from (name, key, colour) each; held-out lines last, on top."""
         plain = [
             _line(name, ordered, key, _tint(theme.series[colour], theme) if measured else theme.series[colour])
             for name, key, colour in drawn
@@ -95,12 +93,12 @@ def _tint(colour: Colour, theme: Theme) -> Colour:
 def _step(report: Report, number: int) -> float:
     step = report.get("step")
     if not isinstance(step, (int, float)) or not math.isfinite(step):
-        raise ConfigError(f"report {number} has no usable step, found {step!r}; every report needs its step number")
+        raise ConfigError(f"report {number} has no usable `step`: found {step!r}; every report needs its step number")
     return float(step)
 
 
 def _values(reports: Sequence[Report], key: str) -> Array:
-    """One number per report; NaN for what is missing. A JSON file writes NaN as null. -> (n,)"""
+    """One number per report; NaN if it is missing or, as NaN is written in JSON, null. -> (n,)"""
     found = (report.get(key) for report in reports)
     return np.array([math.nan if value is None else float(value) for value in found], dtype=np.float64)
 

@@ -1,13 +1,13 @@
-"""The run folder: what was asked, what was reported, the checkpoints and the result.
+"""The run folder: settings, reports, checkpoints and the result.
 
     run.json                      settings, what they were applied to, and the version
     reports.jsonl                 one line per step
-    reference.safetensors         the frozen reference, where an existing LoRA is refined
-    checkpoints/step-000050/      state.safetensors (resume from it) and lora.safetensors (use it)
-    previews/step-000050.png      base beside LoRA, where previews were asked for
-    best-000150.safetensors       weights of the best step on held-out pairs, where they are to be kept
+    reference.safetensors         the frozen reference, if an existing LoRA is refined
+    checkpoints/step-000050/      state.safetensors (to resume from) and lora.safetensors (to use)
+    previews/step-000050.png      base beside LoRA, if previews were requested
+    best-000150.safetensors       weights of the best step on held-out pairs, if they may become the result
     NAME.safetensors, curve.png   the result, once the last step is done
-    NAME-checkpoint.safetensors   the whole UNet, where all of it is trained
+    NAME-checkpoint.safetensors   the whole UNet, if all of it is trained
 
 Every file and every checkpoint folder appears whole under its name or not at all.
 """
@@ -37,24 +37,24 @@ from ..exceptions import RunError
 if TYPE_CHECKING:  # that module loads accelerate
     from ..training.trainer import StepReport
 
-FREE_SETTINGS = ("save_every", "keep_checkpoints")  # may change between the parts of a run: the weights stay the same
+FREE_SETTINGS = ("save_every", "keep_checkpoints")  # may change when a run is resumed: they do not affect the weights
 _STEP = re.compile(r"step-(\d{6,})")
 _BEST = re.compile(r"best-(\d{6,})\.safetensors")
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep a second process out of a run folder; the system drops the lock when this process dies.
+    """Keep other processes out of a run folder; the system releases the lock if this process dies.
 
     Raises:
-        RunError: another process is training into this folder, or it cannot be made.
+        RunError: another process is training in this folder, or it cannot be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock", timeout=0)
         lock.acquire()
     except Timeout as error:
-        raise RunError(f"another process is training into {folder}; wait for it, or choose another folder") from error
+        raise RunError(f"another process is training in {folder}; wait for it, or choose another folder") from error
     except OSError as error:
         raise files.cannot_write(folder, error) from error
     try:
@@ -114,7 +114,7 @@ class RunFolder:
         return self.identity.exists()
 
     def start(self, identity: Mapping[str, Any], refine: Path | None = None) -> None:
-        """Record what this run is and copy the LoRA it refines, or check that it is still the same run.
+        """Record what this run is and copy the LoRA that it refines, or check that it is still the same run.
 
         Raises:
             RunError: see `check`.
@@ -126,16 +126,16 @@ class RunFolder:
         self._sweep()
 
     def check(self, identity: Mapping[str, Any]) -> None:
-        """Is the folder free, or does it hold the run that `identity` (the whole or some of its keys) describes?
+        """Check that the folder is free, or holds the run that `identity` (all or some of its keys) describes.
 
         Raises:
-            RunError: the folder holds another run (what differs is named), or files that are not a run's.
+            RunError: the folder holds another run (the message says what differs), or other files.
         """
         if self.begun:
             self._check_same(json.loads(json.dumps(identity)))
         elif foreign := self._foreign():
             raise RunError(
-                f"{self.folder} is not empty and holds no run.json (it holds {sorted(foreign)[0]!r}); "
+                f"{self.folder} is not empty but has no run.json (it holds {sorted(foreign)[0]!r}); "
                 "choose a new folder for the run"
             )
 
@@ -160,7 +160,7 @@ class RunFolder:
         if changed:
             raise RunError(
                 f"{self.folder} holds another run: {'; '.join(changed[:5])}. "
-                "Give the same settings to go on with it, or choose another folder for a new run"
+                "Give the same settings to continue it, or choose another folder for a new run"
             )
 
     # Checkpoints
@@ -172,7 +172,7 @@ class RunFolder:
         return sorted((int(match[1]), path) for match, path in found)
 
     def latest(self) -> dict[str, Tensor] | None:
-        """The newest readable state; a damaged one is passed over for the one before."""
+        """The newest readable state; damaged ones are skipped."""
         states = (_read_state(path) for _, path in reversed(self.checkpoints()))
         return next((state for state in states if state is not None), None)
 
@@ -190,7 +190,7 @@ class RunFolder:
             return
         temporary: Path | None = None
         try:
-            shutil.rmtree(target, ignore_errors=True)  # damaged, and the training has passed it again
+            shutil.rmtree(target, ignore_errors=True)  # damaged, and training has reached it again
             parent.mkdir(exist_ok=True)
             temporary = parent / f".step-{uuid.uuid4().hex}"
             temporary.mkdir()
@@ -207,7 +207,7 @@ class RunFolder:
             shutil.rmtree(old, ignore_errors=True)
 
     def save_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Keep the weights of the best step so far; earlier ones as long as a resume may go back to them.
+        """Keep the weights of the best step so far, and earlier ones as long as a resume may return to them.
 
         Raises:
             RunError: the disk is full; the earlier best is untouched.
@@ -219,7 +219,7 @@ class RunFolder:
             self._best(old).unlink(missing_ok=True)
 
     def best(self, step: int) -> dict[str, Tensor] | None:
-        """What `save_best` kept of a step; None where it is gone or damaged."""
+        """The weights that `save_best` kept for a step; None if they are missing or damaged."""
         try:
             return from_bytes(self._best(step).read_bytes())
         except (OSError, SafetensorError):
@@ -244,7 +244,7 @@ class RunFolder:
     # Reports
 
     def append(self, report: StepReport) -> None:
-        """Add a line and hand it to the system at once."""
+        """Add a line and flush it to the system at once."""
         try:
             with self.reports_file.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(report.flat()) + "\n")
@@ -255,12 +255,12 @@ class RunFolder:
         return list(files.read_json_lines(self.reports_file))
 
     def completed(self, steps: int) -> bool:
-        """Is the result there, and were all its steps reported, or an early stop?"""
+        """Is the result written, and do the reports end with the last step or an early stop?"""
         reports = self.reports()
         return self.result.exists() and bool(reports) and (reports[-1]["step"] >= steps or "stopped" in reports[-1])
 
     def rewind(self, step: int) -> None:
-        """Forget reports and best weights of steps after a checkpoint: they will be made again."""
+        """Remove the reports and best weights of steps after a checkpoint, which will be repeated."""
         for later in (kept for kept in self._kept() if kept > step):
             self._best(later).unlink(missing_ok=True)
         kept = [r for r in self.reports() if r["step"] <= step]
@@ -275,7 +275,7 @@ def _read_state(checkpoint: Path) -> dict[str, Tensor] | None:
 
 
 def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Where two nested mappings differ: each dotted key with both values, None for a missing one."""
+    """The differences of two nested mappings: dotted key and both values, None for a missing one."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*before, *(n for n in now if n not in before)]:
             yield from differences(before.get(name), now.get(name), f"{key}.{name}" if key else name)

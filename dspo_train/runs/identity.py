@@ -1,4 +1,4 @@
-"""What a run is: what its weights depend on, and what its LoRA file says of it."""
+"""The identity of a run: what its weights depend on, and what its LoRA file records."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .folder import RunFolder, differences
 
 
 def run_identity(base: Base, data: Opened, accelerator: Accelerator, precision: str) -> dict[str, Any]:
-    """What the resulting weights depend on besides the settings, and the version that wrote it."""
+    """What the resulting weights depend on besides the settings, and this library's version."""
     return {
         "version": VERSION,
         "precision": precision,
@@ -39,7 +39,7 @@ def run_identity(base: Base, data: Opened, accelerator: Accelerator, precision: 
 
 
 def refined_identity(refine: Path | None, folder: RunFolder) -> dict[str, str] | None:
-    """The LoRA to refine; where the original is gone, a begun run's own copy answers for it."""
+    """The LoRA to refine; if the original is gone, a begun run's own copy is used."""
     if refine is None:
         return None
     source = folder.reference if folder.begun and not refine.exists() else refine
@@ -50,7 +50,7 @@ def refined_identity(refine: Path | None, folder: RunFolder) -> dict[str, str] |
 
 
 def lora_facts(name: str, config: TrainConfig, base: Base, data: Opened, scan: Scan, precision: str) -> LoraFacts:
-    """What the file of the result tells."""
+    """What the file of the result records."""
     words = _words(scan).most_common(50)
     return LoraFacts(
         family=base.family.name,
@@ -78,14 +78,14 @@ def lora_facts(name: str, config: TrainConfig, base: Base, data: Opened, scan: S
 
 
 def _words(scan: Scan) -> Counter[str]:
-    """How often each word stands in the prompts."""
+    """How often each word occurs in the prompts."""
     return Counter(word for prompt in scan.prompts for word in prompt.replace(",", " ").split())
 
 
-_TOLD = ("ema", "moving_reference", "method", "keep", "loss", "held_out", "data")
+_RECORDED = ("ema", "moving_reference", "method", "keep", "loss", "held_out", "data")
 
 
 def _options(config: TrainConfig) -> dict[str, Any]:
-    """What differs from the defaults in these settings, by its dotted name."""
-    usual, given = ({name: spec.to_dict()[name] for name in _TOLD} for spec in (TrainConfig(), config))
+    """The recorded settings that are not at their defaults, by dotted name."""
+    usual, given = ({name: spec.to_dict()[name] for name in _RECORDED} for spec in (TrainConfig(), config))
     return {key: now for key, _, now in differences(usual, given)}

@@ -1,4 +1,4 @@
-"""What one training reads, where it writes and how it goes."""
+"""What one run reads, where it writes, and its settings."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ..pairs import Scan
 
 @dataclass(frozen=True)
 class Job:
-    """One training.
+    """The inputs of one run.
 
     Attributes:
         base: diffusers folder or single `.safetensors` checkpoint.
         pairs: folder of labelled pairs, or of liked and disliked images.
         out: the run folder.
-        refine: a LoRA to go on from; frozen, it is then the reference.
-        tokenizer: folder with CLIP's vocabulary, where the base's own is another.
-        prediction: overrides what the base says of itself.
-        cache: folder for encodings; default `.dspo_cache` in the pair folder.
-        unet: gives, when the base is loaded, a UNet to train in place of the one in the checkpoint.
-        scan: what `pairs` holds, where that is known already.
+        refine: a LoRA to continue from; a frozen copy of it is the reference.
+        tokenizer: folder with the base's vocabulary, if that is not CLIP's.
+        prediction: overrides the prediction type that the base declares.
+        cache: folder for encodings; by default `.dspo_cache` in the pair folder.
+        unet: called when the base is loaded; returns a UNet to train in place of the checkpoint's.
+        scan: of `pairs`, if it has been scanned already.
     """
 
     base: Path

@@ -1,4 +1,4 @@
-"""How much memory the device of a run has: the graphics card's, or the host's."""
+"""The memory of a run's device: the graphics card's, or the host's."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Machine:
 
 
 def this_machine(asked: Device) -> Machine:
-    """The device that `devices.accelerator` will choose for this process, of several on one host each its own."""
+    """The device that `devices.accelerator` will choose for this process; several on one host each have their own."""
     local = int(os.environ.get("LOCAL_RANK", 0))
     if asked != "cpu" and has_accelerator():
         if torch.cuda.is_available():
@@ -57,9 +57,9 @@ def host_memory() -> tuple[int, int]:
 
 
 def _container_limits(groups: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> list[int]:
-    """Limits of the control groups that hold this process, as far as they can be read (Linux alone has them).
+    """Memory limits of this process's control groups, as far as they can be read (on Linux only).
 
-    Of a container that does not see its own path on the host the limit stands at the root.
+    In a container that does not see its own path on the host, the limit is at the root.
     """
     try:
         lines = groups.read_text(encoding="utf-8").splitlines()
@@ -85,4 +85,4 @@ def _limit(file: Path) -> int | None:
         text = file.read_text(encoding="ascii").strip()
     except OSError:
         return None
-    return int(text) if text.isdigit() else None  # `max` is none
+    return int(text) if text.isdigit() else None  # `max`: no limit

@@ -1,9 +1,9 @@
-"""What a run will need of a device's memory, known before the device is touched.
+"""The memory that a run will need, computed before the device is touched.
 
 A step holds the model, the adapter with its gradients and moments, the graph of one forward pass over winners and
-losers, and what comes and goes beside it. The text encoders and the VAE are on the device before that, without the
-model; where the device's memory is the host's, everything stays in it all the time. Activations are counted on the
-model that is to be trained, see `counting`; they grow in proportion to the images of a pass.
+losers, and temporary tensors beside it. The text encoders and the VAE are on the device before that, without the model;
+if the device's memory is the host's, everything stays in it throughout. Activations are counted on the model to be
+trained, see `counting`; they are proportional to the images in a pass.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Setup:
         model: what is trained, without its weights.
         resolution: side of the square whose area no bucket exceeds, pixels.
         batch_size: pairs in a forward pass; each is two images.
-        precision: `fp32`, `bf16` or `fp16`: what `auto` came to.
-        refine: is there a frozen LoRA to go on from? Its rank and targets are the ones that count.
-        previews: are images drawn while it trains?
-        copies: further float32 copies of what is trained: its average, a reference that moves.
-        shared: is the device's memory the host's, as on a CPU?
+        precision: `fp32`, `bf16` or `fp16`; `auto` is resolved before.
+        refine: whether a frozen LoRA is the reference; its rank and targets are the ones that count.
+        previews: whether previews are drawn during training.
+        copies: further float32 copies of what is trained: its average, a reference EMA.
+        shared: whether the device's memory is the host's, as on a CPU.
     """
 
     model: Blueprint
@@ -67,24 +67,24 @@ class Setup:
 
     @property
     def frozen_bytes(self) -> int:
-        """Bytes per weight of the base: all weights are trained beside a float32 one."""
+        """Bytes per weight of the base; full training needs a float32 base."""
         return 4 if self.method == "full" else DTYPES[self.precision].itemsize
 
     @property
     def latent_pixels(self) -> int:
-        """Of one image."""
+        """Latent pixels of one image."""
         return math.ceil(self.resolution**2 / self.model.pixels_per_latent**2)
 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes at the height of a training step, of the encoding before it and of the previews between.
+    """Peak bytes of a training step, of encoding beforehand and of previews in between.
 
     Attributes:
-        weights: of the frozen model, and of its encoders where they share the memory.
+        weights: of the frozen model, and of its encoders if they share the memory.
         adapter: what is trained, with its gradients, AdamW's moments and autocast's copy of it in half precision.
         activations: what the graph keeps for the backward pass.
-        workspace: what comes and goes in a forward or backward pass, and `ALLOWANCE`.
+        workspace: temporary tensors of a forward or backward pass, and `ALLOWANCE`.
         encoding: VAE and text encoders together, encoding one image, and `ALLOWANCE`.
         preview: model and adapter beside the text encoders, or beside the VAE decoding one image, and `ALLOWANCE`.
     """
@@ -99,25 +99,25 @@ class MemoryNeed:
 
     @property
     def total(self) -> int:
-        """Of a training step."""
+        """The peak of a training step."""
         return self.weights + self.adapter + self.activations + self.workspace
 
     @property
     def peak(self) -> int:
-        """Of the whole run."""
+        """The peak of the whole run."""
         return max(self.total, self.encoding, self.preview)
 
 
 def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
-    """What a run needs of one device.
+    """The memory that a run needs on one device.
 
     Args:
-        like: counted already. Where only the resolution or the rank differs, its activations stand in for a count:
-            in proportion to the pixels, and at its rank. That is within 3% of a count on the published models where
-            both are lowered to no less than half, and spares one.
+        like: a setup counted already that differs only in resolution or rank. Its activations, scaled by the pixels and
+            at its own rank, replace a new count; on the published models that is within 3% of one if both are lowered
+            to no less than half.
 
     Raises:
-        ConfigError: an unknown precision, targets, optimiser or objective.
+        ConfigError: the precision, targets, optimiser or objective is unknown.
     """
     _check(setup)
     counted = setup if like is None else like
@@ -131,7 +131,7 @@ def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
     )
     larger = setup.latent_pixels / counted.latent_pixels
     images = 2 * setup.batch_size
-    with_graph = images if objectives.find(setup.objective).has_loser else setup.batch_size
+    with_graph = images if objectives.find_objective(setup.objective).has_loser else setup.batch_size
     text, vae = setup.model.text_parameters * setup.frozen_bytes, _vae_bytes(setup)
     model = _parameters(setup.model) * setup.frozen_bytes
     resident = model + text + vae if setup.shared else 0
@@ -150,21 +150,21 @@ def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
 
 
 def trained_parameters(setup: Setup) -> int:
-    """Of the LoRA, or of the whole model."""
+    """Number of parameters of the LoRA, or of the whole model."""
     if setup.method == "full":
         return _parameters(setup.model)
     return setup.rank * _width(setup.model, setup.targets)
 
 
 def adapter_bytes(parameters: int, setup: Setup) -> int:
-    """Bytes of so many trained parameters: themselves, gradients, moments, copies, autocast's, a frozen LoRA."""
+    """Bytes for so many trained parameters: themselves, gradients, moments, copies, autocast's, a frozen LoRA."""
     own = 4 + 4 + MOMENTS[setup.optimizer] + 4 * (setup.refine + setup.copies)
     cast = 0 if setup.precision == "fp32" else DTYPES[setup.precision].itemsize
     return math.ceil((own + cast) * parameters)
 
 
 def fits(need: MemoryNeed, total_memory: int) -> bool:
-    """Does the run fit into a device of `total_memory` bytes, with `MARGIN` to spare?"""
+    """Does the run fit on a device with `total_memory` bytes, with `MARGIN` to spare?"""
     return need.peak <= (1 - MARGIN) * total_memory
 
 
@@ -177,7 +177,7 @@ def gib(size: int) -> str:
 def _count(
     model: Blueprint, side: int, targets: Targets | None, rank: int, dtype: torch.dtype, checkpointing: bool
 ) -> counting.StepCount:
-    """One image of `side` x `side` latent pixels."""
+    """Count one image of `side` x `side` latent pixels."""
     trained = None if targets is None else target_layers(model.unet, LoraSpec(targets=targets)).values()
     return counting.count_step(
         model.unet,
@@ -190,7 +190,7 @@ def _count(
 
 
 def _counted_as(dtype: torch.dtype) -> torch.dtype:
-    """float16 and bfloat16 take the same bytes: one count is enough for both."""
+    """float16 and bfloat16 have the same size, so one count is enough for both."""
     return torch.bfloat16 if dtype == torch.float16 else dtype
 
 
@@ -206,7 +206,7 @@ def _width(model: Blueprint, targets: Targets) -> int:
 
 
 def _vae_dtype(setup: Setup) -> torch.dtype:
-    """As `load_base` chooses it."""
+    """The VAE's type, as `load_base` chooses it."""
     if setup.method == "full" or (setup.precision == "fp16" and setup.model.overflows_in_fp16):
         return torch.float32
     return DTYPES[setup.precision]
@@ -217,7 +217,7 @@ def _vae_bytes(setup: Setup) -> int:
 
 
 def _vae_passes(setup: Setup) -> tuple[float, float]:
-    """Bytes per latent pixel at the height of encoding and of decoding one image."""
+    """Peak bytes per latent pixel of encoding and of decoding one image."""
     return _count_vae(setup.model, _counted_as(_vae_dtype(setup)))
 
 

@@ -1,4 +1,4 @@
-"""What is measured while a run trains, and what follows from it: the best step, an early stop, an alarm."""
+"""The measurements during a run, and what follows from them: the best step, an early stop, an alarm."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Monitor:
     """The measurements of one run.
 
     Attributes:
-        bank: of the held-out pairs, where some are.
+        bank: of the held-out pairs, if there are any.
         note: called with each warning.
     """
 
@@ -42,23 +42,23 @@ class Monitor:
     _alarmed: bool = False
 
     def resume(self) -> None:
-        """Take in what an earlier part of the run measured."""
+        """Load what an earlier part of the run measured."""
         self._seen = self.folder.reports()
         self._history = list(choosing.evaluations(self._seen))
 
     @property
     def over(self) -> bool:
-        """Has the run stopped before its last step?"""
+        """Should the run stop before its last step?"""
         return choosing.should_stop(self._history, self.config.held_out.patience)
 
     @property
     def best(self) -> Evaluation | None:
-        """The step whose weights become the result, where that is not the last one's."""
+        """The step whose weights become the result; None for the last step."""
         wanted = self.config.keep == "best" or self.over
         return choosing.best(self._history) if wanted else None
 
     def measured(self, report: StepReport, denoiser: Denoiser) -> StepReport:
-        """The report with what the held-out pairs show, where their turn has come; keeps the best weights."""
+        """Add a measurement on held-out pairs to the report if one is due, and keep the best weights."""
         config, bank = self.config, self.bank
         if bank is None or (report.step % config.held_out.every and report.step != config.steps):
             return report
@@ -81,7 +81,7 @@ class Monitor:
         return found
 
     def watch(self, report: StepReport) -> None:
-        """Say once that the model wins by getting worse."""
+        """Warn, once, if the model wins by getting worse."""
         self._seen.append(report.flat())
         needed = alarm.reports_needed(self.config.held_out.every)
         if not self._alarmed and (text := alarm.alarm(self._seen[-needed:])):

@@ -1,4 +1,4 @@
-"""Which folder a run belongs to, where a person gives a name and changes settings between one run and the next."""
+"""The folder of a run, for users who give a name and change settings between runs."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .folder import RunFolder
 WHAT = "the LoRA's name"
 
 
-def find(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | None:
-    """The run that was asked for in the same words before, if there is one.
+def find_run(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | None:
+    """The run that was requested before with equal values, if there is one.
 
     Args:
-        request: plain values that settle what the run will be, known without loading a model; its `settings` are
-            compared with those that an earlier version did not have at their defaults.
+        request: plain values that determine the run and are known without loading a model; settings that an earlier
+            version did not have are compared at their defaults.
 
     Raises:
-        ConfigError: `name` is no plain name.
+        ConfigError: `name` is not a plain name.
     """
     wanted = _completed(json.loads(json.dumps(request)))
     runs = _numbered(parent, file_name(name, WHAT))
@@ -32,16 +32,15 @@ def find(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | Non
 
 
 def claim(parent: Path, name: str, request: Mapping[str, Any], results: Path) -> RunFolder:
-    """A new run: `name-01`, `name-02`, ...
+    """Make the folder of a new run: `name-01`, `name-02`, ...
 
-    Settings that were changed make another run, so nothing that was trained is ever trained over.
+    Changed settings make a new run, so no result is ever overwritten.
 
     Args:
-        results: folder where the LoRAs are kept; the number of one that is there is not given again, though its run
-            may have been removed.
+        results: folder where the LoRAs are kept; a number in use there is not reused, even if its run was removed.
 
     Raises:
-        ConfigError: `name` is no plain name.
+        ConfigError: `name` is not a plain name.
         RunError: the folder cannot be made.
     """
     name = file_name(name, WHAT)
@@ -57,7 +56,7 @@ def _numbered(parent: Path, name: str) -> Iterator[tuple[int, Path]]:
 
 
 def undelivered(parent: Path, name: str, results: Path) -> list[str]:
-    """Finished runs of that name whose LoRA is not where it belongs, or of another size."""
+    """Finished runs of that name whose LoRA is missing from `results`, or has another size there."""
     found = []
     for _, path in _numbered(parent, name):
         result, delivered = RunFolder(path).result, results / RunFolder(path).result.name

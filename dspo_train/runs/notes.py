@@ -1,4 +1,4 @@
-"""What the owner of a run should know: logged once, and kept for the front end."""
+"""Warnings for the user of a run: logged once, and kept for the front end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Notes:
     """The warnings of one run, in order.
 
     Attributes:
-        main: whether this process speaks; of several, one does.
+        main: whether this process logs them; one of several does.
     """
 
     main: bool = True

@@ -1,4 +1,4 @@
-"""What will not work, said before the long work begins: one check for the command line and the graph."""
+"""What will not work, reported before the long work begins: one check for the command line and the graph."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..exceptions import DatasetError, RunError
 from ..pairs import Scan
 from . import memory
 from .advice import advice
-from .session import check
+from .session import check_settings
 
 if TYPE_CHECKING:  # that module loads diffusers
     from ..models.blueprint import Blueprint
 
-FEW = 20  # pairs; a rule of thumb, said as such
+FEW = 20  # pairs; a rule of thumb
 OFTEN = 100  # times that each pair is seen
-FLOAT = 4  # bytes of a number in an encoding or a checkpoint
-SPARE = 256 * 2**20  # bytes; a disk is never filled to the brim
+FLOAT = 4  # bytes per number in an encoding or a checkpoint
+SPARE = 256 * 2**20  # bytes that are left free on the disk
 _CAPTIONS = {"pairs": "cat_w.png, cat_l.png: cat.txt", "images": "liked/cat.png: liked/cat.txt"}
 
 _FULL = re.compile("can't allocate memory|not enough memory|out of memory")  # torch of the host's memory, and of MPS
@@ -39,7 +39,7 @@ log = logging.getLogger("dspo")
 def setup_of(
     model: Blueprint, config: TrainConfig, *, refine: bool = False, previews: bool = False, shared: bool = False
 ) -> memory.Setup:
-    """What the memory of a run depends on; the config's precision is settled, not `auto`."""
+    """What the memory of a run depends on; the config's precision must be resolved, not `auto`."""
     return memory.Setup(
         model=model,
         resolution=config.data.resolution,
@@ -68,26 +68,26 @@ def check_run(
     cache: Path,
     fixed: Collection[str] = (),
 ) -> list[str]:
-    """Can this run work? Data, settings, memory and disk, before anything is loaded. -> notes for its owner
+    """Check data, settings, memory and disk before anything is loaded. -> notes for the user
 
     Args:
         total: bytes of memory that the device has, free or not.
         out: where runs are written.
         cache: where encodings are written.
-        fixed: settings that cannot be changed where the run is started; they are not advised.
+        fixed: settings that the front end does not offer, so that no message advises to change them.
 
     Raises:
-        ConfigError, DatasetError, RunError: it cannot; the message says what to do.
+        ConfigError, DatasetError, RunError: this run cannot work; the message says what to do.
     """
     notes = check_pairs(scan, config, fixed)
-    check(config, scan, refine=setup.refine)
+    check_settings(config, scan, refine=setup.refine)
     notes += check_memory(setup, total, config.accumulate, fixed)
     check_disk(out, cache, scan, config, setup)
     return notes
 
 
 def ran_out_of_memory(work: Callable[[], object]) -> bool:
-    """Do the work. -> did the memory run out? If so, nothing holds the tensors any more."""
+    """Do the work. -> whether memory ran out, in which case nothing holds the tensors any more"""
     try:
         work()
     except (MemoryError, RuntimeError) as error:
@@ -101,10 +101,10 @@ def ran_out_of_memory(work: Callable[[], object]) -> bool:
 
 
 def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) -> list[str]:
-    """Are there pairs, or liked and disliked images? -> what their owner should know before such a run
+    """Check that there are pairs, or liked and disliked images. -> notes for the user
 
     Raises:
-        DatasetError: nothing usable, or nothing with a caption; the message says what to do.
+        DatasetError: nothing is usable, or nothing has a caption; the message says what to do.
     """
     left_out = [defect for defect in scan.defects if defect.fatal]
     silent = sum(defect.kind == "no_caption" for defect in left_out)
@@ -133,7 +133,7 @@ def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) ->
 
 
 def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:
-    """Pairs to train on, held-out ones about; or the smaller side's images, which come as often as the other's."""
+    """The pairs to train on, about; or the images of the smaller side, since both sides are drawn equally often."""
     if not scan.unpaired:
         one = config.data.one_per_prompt
         count = len({normalised(pair.prompt) for pair in scan.pairs}) if one else len(scan.pairs)
@@ -143,19 +143,19 @@ def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:
 
 
 def needs_checkpointing(setup: memory.Setup, total: int) -> bool:
-    """Would the run not fit the device without gradient checkpointing?
+    """Does the run need gradient checkpointing to fit on the device?
 
-    By the device's whole memory and not by what is free now, so that a resumed run decides the same.
+    Decided by the device's whole memory, not by what is free now, so that a resumed run decides the same.
     """
     without = replace(setup, checkpointing=False, previews=False)
     return not memory.fits(memory.need_of(without), total)
 
 
 def check_memory(setup: memory.Setup, total: int, accumulate: int, fixed: Collection[str] = ()) -> list[str]:
-    """Does the run fit the device? -> what its owner should know
+    """Check that the run fits on the device. -> notes for the user
 
     Raises:
-        RunError: it needs more than there is; the message says what to lower.
+        RunError: it needs more memory than there is; the message says what to lower.
     """
     need = memory.need_of(setup)
     if need.peak > total:
@@ -167,35 +167,35 @@ def check_memory(setup: memory.Setup, total: int, accumulate: int, fixed: Collec
 
 
 def check_free(setup: memory.Setup, free: int) -> list[str]:
-    """Are `free` bytes of the device enough? -> what to do if they may not be"""
+    """Check whether `free` bytes of the device are enough. -> what to do if they may not be"""
     need = memory.need_of(setup)
     if need.peak <= free:
         return []
     wanted = memory.gib(need.peak)
-    return [f"only {memory.gib(free)} GiB are free, and about {wanted} GiB are needed: close other programs"]
+    return [f"only {memory.gib(free)} GiB are free, but about {wanted} GiB are needed: close other programs"]
 
 
 def too_large(setup: memory.Setup, total: int, accumulate: int, fixed: Collection[str] = ()) -> str:
-    """What to lower where the memory is not enough, or turned out not to be."""
+    """The message for a run that does not fit, or turned out not to: what to lower."""
     need = memory.need_of(setup)
     ways = advice(need, min(total, need.peak - 1), accumulate=accumulate, fixed=fixed)
-    sizes = f"this run needs about {memory.gib(need.peak)} GiB, and the device has {memory.gib(total)} GiB"
+    sizes = f"this run needs about {memory.gib(need.peak)} GiB, but the device has {memory.gib(total)} GiB"
     if not ways:
         return f"out of memory: {sizes}; close other programs"
     return "\n".join([f"out of memory: {sizes}. What helps:", *(f"- {way}" for way in ways)])
 
 
 def check_disk(out: Path, cache: Path, scan: Scan, config: TrainConfig, setup: memory.Setup) -> None:
-    """Is there room for the encodings, the checkpoints and the result?
+    """Check that there is room for the encodings, the checkpoints and the result.
 
     Raises:
-        RunError: there is not; both figures are given.
+        RunError: there is not; the message gives both figures.
     """
     images = sum(len(row.images) for row in scan.usable())
     values = setup.latent_pixels * setup.model.moment_values + setup.model.caption_values
     encodings = images * values * FLOAT
     weights = memory.trained_parameters(setup) * FLOAT
-    checkpoints = (config.keep_checkpoints + 1) * 4 * weights  # themselves, two moments, and the file to use
+    checkpoints = (config.keep_checkpoints + 1) * 4 * weights  # weights, two moments, and the LoRA file
     needs = [(_existing(cache), encodings), (_existing(out), checkpoints)]
     for folder, _ in needs:
         same = [need for other, need in needs if other.stat().st_dev == folder.stat().st_dev]
@@ -208,7 +208,7 @@ def check_disk(out: Path, cache: Path, scan: Scan, config: TrainConfig, setup: m
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that is there already."""
+    """The folder, or its nearest parent that exists."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
 
 

@@ -1,4 +1,4 @@
-"""Three settings to begin with, and a person's changes to them."""
+"""Three presets to start from, and changes to them."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
     }
 )
 WARM_UP = 0.05  # of the steps
-OWN_NUMBER = "objective_value"  # the input that stands for the chosen objective's own number
+OWN_NUMBER = "objective_value"  # the input for the chosen objective's own number
 
 
 def configure(preset: PresetName, family: Family, changes: Mapping[str, Any], own_number: float = 0.0) -> TrainConfig:
     """The settings of a run.
 
     Args:
-        changes: values by the settings' dotted names; they come before the preset's.
-        own_number: of the objective, see `ObjectiveInfo.own_number`; 0 leaves the preset's or the objective's own.
+        changes: values by dotted setting name, which override the preset's.
+        own_number: of the objective, see `ObjectiveInfo.own_number`; 0 keeps the preset's or the objective's default.
 
     Raises:
-        ConfigError: a value out of its range.
+        ConfigError: a value is out of range.
     """
     values = {**COMMON, **PRESETS[preset], **changes}
     if values["objective"] != COMMON["objective"]:  # the presets' arguments are those of their own objective
@@ -71,7 +71,7 @@ def configure(preset: PresetName, family: Family, changes: Mapping[str, Any], ow
 
 
 def names_in_graph_of_arguments() -> dict[str, str]:
-    """The input for an objective's own number, by the arguments that it may mean."""
+    """The input for an objective's own number, by the arguments that it may set."""
     return {f"objective_args.{info.own_number}": OWN_NUMBER for info in objectives.OBJECTIVES.values()}
 
 
@@ -80,10 +80,10 @@ def _is_argument(name: str) -> bool:
 
 
 def _own(objective: str, number: float) -> dict[str, float]:
-    name = objectives.find(objective).own_number
+    name = objectives.find_objective(objective).own_number
     if name is None:
         raise ConfigError(
-            f"objective {objective!r} has no number of its own, and {OWN_NUMBER} is {number:g}; set it to 0"
+            f"objective {objective!r} has no number of its own, but {OWN_NUMBER} is {number:g}; set it to 0"
         )
     objectives.bind(objective, {name: number})
     return {f"objective_args.{name}": number}

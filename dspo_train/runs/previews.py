@@ -1,4 +1,4 @@
-"""A fixed prompt and seed, drawn now and then during a run: the base beside the LoRA so far."""
+"""Previews during a run: the base beside the current LoRA, from a fixed prompt and seed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..drawing.grids import ab_grid
 from ..models.sampling import SampleSpec, sample
 from .session import Session
 
-STEPS = 15
+_STEPS = 15
 
 
 class Previewer:
-    """Draws previews of one session, and keeps each in the run folder.
+    """Draws previews of one session and saves each in the run folder.
 
-    The prompt is encoded and the base's picture drawn once.
+    The prompt is encoded, and the base's image drawn, only once.
     """
 
     def __init__(self, session: Session, prompt: str, seed: int, on_progress: Callable[[int, int], None]) -> None:
         side = session.job.config.data.resolution // 8 * 8
         self.session, self.prompt, self.seed = session, prompt, seed
-        self.spec = SampleSpec(side, side, steps=STEPS, guidance=session.base.family.guidance)
+        self.spec = SampleSpec(side, side, steps=_STEPS, guidance=session.base.family.guidance)
         self.on_progress = on_progress
         encoder = session.base.encoder
         texts = [prompt, self.spec.negative_prompt]
@@ -34,7 +34,7 @@ class Previewer:
             self.before = self._sample()
 
     def draw(self) -> Image.Image:
-        """The base beside the adapter as it stands, as a captioned picture."""
+        """The base beside the current adapter, as a captioned image."""
         after = self._sample()
         step = self.session.training.step
         picture = ab_grid([self.prompt], ["base", f"LoRA, step {step}"], [[self.before, after]])
@@ -53,4 +53,4 @@ class Previewer:
                 on_progress=self.on_progress,
             )[0]
         finally:
-            base.encoder.release()  # the VAE leaves the room to the training
+            base.encoder.release()  # frees the VAE's memory for training

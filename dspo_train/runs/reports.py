@@ -1,4 +1,4 @@
-"""The reports of a run, read from where they are wanted: a long run has a hundred thousand of them."""
+"""Read parts of a run's reports without reading all: a long run has a hundred thousand of them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_NEAR = 16 * 1024  # bytes; a stretch this short is read through
-LATEST = 20  # reports that the warning looks at
-NEAR_ONE = 0.95  # of an accuracy
+_NEAR = 16 * 1024  # bytes; a stretch this short is read in sequence
+LATEST = 20  # reports that the warning considers
+NEAR_ONE = 0.95  # an accuracy
 SPOILED = 0.4  # mean squared error; the target's variance is about 1, which is the error of predicting nothing
 
-Report = dict[str, Any]
+Report = Mapping[str, Any]
 
 
 def reports_after(path: Path, step: int, limit: int) -> list[Report]:
-    """The first `limit` reports of steps after `step`, oldest first; steps ascend, so the place is found by halving."""
+    """The first `limit` reports after `step`, oldest first, found by bisection since steps ascend."""
     try:
         with path.open("rb") as file:
             file.seek(_line_start(file, step))
@@ -47,7 +47,7 @@ def latest_reports(path: Path, count: int = LATEST) -> list[Report]:
 
 
 def winning_by_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the model tells winners from losers by predicting both worse: `spoils` of the last 20 reports' means."""
+    """Does the model separate winners from losers by predicting both worse? `spoils` of the last 20 reports' means."""
     if len(reports) < LATEST:
         return False
     last = reports[-LATEST:]
@@ -55,17 +55,17 @@ def winning_by_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def spoils(winner_change: float, accuracy: float) -> bool:
-    """Is the winner's error above the reference's at an accuracy of 95% or more, or far above it at any?
+    """Is the winner's error above the reference's at an accuracy of 95% or more, or far above it at any accuracy?
 
-    A little above it can be the taste, carried past the winners, as `dspo` does: on a known taste it kept every
-    picture with +0.09, and all but one in a hundred with +0.25. `diffusion_dpo` spoiled a tenth of them by +0.54, a
-    quarter by +0.61, at accuracies of 82% and 88%.
+    Slightly above can be the taste carried past the winners, as `dspo` does: on a known taste every image stayed intact
+    at +0.09, and all but one in a hundred at +0.25. `diffusion_dpo` spoiled a tenth of them at +0.54 and a quarter at
+    +0.61, with accuracies of 82% and 88%.
     """
     return winner_change > SPOILED or (winner_change > 0 and accuracy >= NEAR_ONE)
 
 
 def plain(report: Mapping[str, Any]) -> Report:
-    """For JSON, which knows no NaN and no infinity: they become None, also inside lists and mappings."""
+    """A report for JSON, which has no NaN or infinity: they become None, also inside lists and mappings."""
     return {name: _plain(value) for name, value in report.items()}
 
 
@@ -78,13 +78,13 @@ def _plain(value: Any) -> Any:
 
 
 def _mean(reports: Sequence[Mapping[str, Any]], name: str) -> float:
-    """NaN where one is missing or null."""
+    """The mean of a figure; NaN if any is missing or null."""
     values = [math.nan if report.get(name) is None else report[name] for report in reports]
     return (math.fsum if all(map(math.isfinite, values)) else sum)(values) / len(values)
 
 
 def _line_start(file: BinaryIO, step: int) -> int:
-    """Where to read from: no report after `step` begins before it, and few up to `step` come after it."""
+    """Where to start reading: all reports after `step` begin there or later, with few earlier ones among them."""
     low, high = 0, file.seek(0, os.SEEK_END)
     while step > 0 and high - low > _NEAR:
         file.seek((low + high) // 2)
@@ -112,7 +112,7 @@ def _read(file: BinaryIO, step: int, limit: int) -> list[Report]:
 
 
 def _parsed(line: bytes) -> Report | None:
-    """None at the end, and for a line that a crash cut short."""
+    """The report in a line; None at the end of the file, and for a line that a crash truncated."""
     try:
         report = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a run writes: checkpoints on the way, and the LoRA and the curve at the end."""
+"""What a run writes: checkpoints during training, and the LoRA and the curve at the end."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Results:
     """Writes the files of one run; only the main process calls it.
 
     Attributes:
-        facts: what the LoRA file says of the run.
-        note: called with what its owner should know.
+        facts: what the LoRA file records of the run.
+        note: called with each warning.
     """
 
     job: Job
@@ -39,17 +39,17 @@ class Results:
     note: Callable[[str], None]
 
     def checkpoint(self) -> None:
-        """Keep the state to resume from, and the LoRA as it stands.
+        """Save the state to resume from, and the current LoRA.
 
         Raises:
             RunError: the disk is full; the earlier checkpoints are untouched.
         """
-        # Of a whole UNet the LoRA would have to be extracted; the state has all.
+        # a LoRA would have to be extracted from a whole UNet, and the state has everything
         write = None if isinstance(self.trained, WholeModel) else self.write_lora
         self.folder.save(self.training.step, self.training.state(), write, self.job.config.keep_checkpoints)
 
     def write_lora(self, path: Path) -> None:
-        """Write what is trained as it stands, or its average, as a LoRA."""
+        """Write the current weights, or their average, as a LoRA."""
         with self.training.averaged():
             self._write_lora(path, self.training.step)
 
@@ -57,7 +57,7 @@ class Results:
         """Write the result and the curve, once.
 
         Args:
-            best: the step whose weights become the result; None for the last one's.
+            best: the step whose weights become the result; None for the last step.
         """
         if self.folder.result.exists():
             return
@@ -83,11 +83,11 @@ class Results:
 
     @contextlib.contextmanager
     def _weights_of(self, best: Evaluation | None) -> Iterator[int]:
-        """Inside, the trained weights are those of the best measurement, where one is given. -> of which step"""
+        """Inside, the trained weights are those of the best measurement, if one is given. -> their step"""
         if best is None:
             yield self.training.step
         elif (weights := self.folder.best(best.step)) is None:
-            self.note(f"the weights of the best step, {best.step}, cannot be read: the LoRA is the last step's")
+            self.note(f"the weights of the best step, {best.step}, cannot be read; the LoRA has those of the last step")
             yield self.training.step
         else:
             with self.training.holding(weights):
@@ -95,5 +95,5 @@ class Results:
 
 
 def write_curve(folder: RunFolder, title: str) -> None:
-    """Draw the run's reports so far."""
+    """Draw the curve of the run's reports so far."""
     files.write_image(folder.curve, training_curve(folder.reports(), title=title))

@@ -1,4 +1,4 @@
-"""From a base model and a pair folder to a LoRA: what the command line and the nodes both run."""
+"""From a base model and a pair folder to a LoRA, for the command line and the nodes alike."""
 
 from __future__ import annotations
 
@@ -26,8 +26,7 @@ from ..pairs import Scan, scan_folder
 from ..training import devices, trainer
 from ..training.denoiser import DiffusersDenoiser
 from ..training.state import Training
-from ..training.trainable import Trainable, trainable
-from ..training.trainable import check as check_start
+from ..training.trainable import Trainable, check_start, trainable
 from ..training.trainer import StepReport
 from .folder import RunFolder, locked
 from .identity import lora_facts, refined_identity, run_identity
@@ -38,12 +37,12 @@ from .results import Results
 
 log = logging.getLogger("dspo")
 
-OnProgress = Callable[[str, int, int], None]
+OnStageProgress = Callable[[str, int, int], None]
 
 
 @dataclass
 class Session:
-    """An open run: the base with what is trained on it, ready to train or to draw a preview.
+    """An open run: the base with what is trained on it, ready to train or to draw previews.
 
     Attributes:
         notes: the warnings so far.
@@ -66,14 +65,14 @@ class Session:
 
     @property
     def main(self) -> bool:
-        """Does this process write files? Of several, the first does."""
+        """Does this process write files? The first of several does."""
         return self.training.accelerator.is_main_process
 
     def reports(self) -> Generator[StepReport, None, None]:
-        """Train to the end from where the run stands. Closing the iterator early keeps a checkpoint.
+        """Train from the current step to the end. Closing the iterator early saves a checkpoint.
 
         Raises:
-            RunError: the disk is full, or the training broke up; the last checkpoint is kept.
+            RunError: the disk is full, or the training diverged; the last checkpoint is kept.
         """
         if self.finished:
             return
@@ -106,7 +105,7 @@ class Session:
         self.training.accelerator.wait_for_everyone()
 
     def checkpoint(self) -> None:
-        """Keep what a later call can go on from."""
+        """Save what a later call can resume from."""
         if self.main:
             self.results.checkpoint()
 
@@ -116,33 +115,33 @@ def encodings_of(job: Job) -> Path:
     return job.cache or job.pairs / ".dspo_cache"
 
 
-def check(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:
-    """Can a run of these settings train on this folder, and begin with a LoRA to refine? No model is needed to tell.
+def check_settings(config: TrainConfig, scan: Scan, *, refine: bool = False) -> None:
+    """Check, without a model, that these settings can train on this folder, and with a LoRA to refine if there is one.
 
     Raises:
         ConfigError: the objective, its options, the data and the start do not go together.
         DatasetError: nothing in the folder is usable.
     """
-    objectives.check(config, unpaired=scan.unpaired)
+    objectives.check_objective(config, unpaired=scan.unpaired)
     training_data(scan).check(config)
     check_start(config, refine=refine)
 
 
 @contextlib.contextmanager
-def open_session(job: Job, on_progress: OnProgress = lambda stage, done, total: None) -> Iterator[Session]:
-    """Check, load, encode, attach, and go back to the last checkpoint if there is one.
+def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, total: None) -> Iterator[Session]:
+    """Check, load, encode, attach, and return to the last checkpoint if there is one.
 
     Args:
-        on_progress: called with ("encode", items done, items in all).
+        on_progress: called with ("encode", items done, total items).
 
     Raises:
-        DspoError: whatever is wrong with the inputs, before any training.
+        DspoError: an input is wrong; raised before any training.
     """
     folder = RunFolder(job.out)
     asked = {"config": job.config.to_dict(), "refine": refined_identity(job.refine, folder)}
-    folder.check(asked)  # whatever can be refused before the long work is
+    folder.check(asked)  # early, before the long work
     scan = job.scan or scan_folder(job.pairs)
-    check(job.config, scan, refine=job.refine is not None)
+    check_settings(job.config, scan, refine=job.refine is not None)
     with contextlib.ExitStack() as stack:
         accelerator, precision = stack.enter_context(devices.accelerator(job.config.device, job.config.precision))
         if accelerator.is_main_process:
@@ -158,7 +157,7 @@ def open_session(job: Job, on_progress: OnProgress = lambda stage, done, total: 
         trained = stack.enter_context(trainable(base, job.config, initial))
         training = trainer.begin(trained.parameters, job.config, accelerator, trained.reference_tensors())
         facts = lora_facts(folder.result.stem, job.config, base, data, scan, precision)
-        lora_metadata(facts, {})  # a name that the LoRA file refuses is to be known before the training
+        lora_metadata(facts, {})  # refuses a bad name now rather than after training
         if accelerator.is_main_process:  # everything is in order: from here on the folder is this run's
             folder.start(identity, job.refine)
         accelerator.wait_for_everyone()
@@ -172,7 +171,7 @@ def open_session(job: Job, on_progress: OnProgress = lambda stage, done, total: 
 def _load(job: Job, precision: str) -> Base:
     return load_base(
         job.base,
-        # Weights that are all trained begin from the file's own, not from rounded ones.
+        # full training starts from the file's own weights, not from rounded ones
         dtype=torch.float32 if job.config.method == "full" else devices.DTYPES[precision],
         tokenizer=job.tokenizer,
         prediction=job.prediction,
@@ -180,8 +179,8 @@ def _load(job: Job, precision: str) -> Base:
     )
 
 
-def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progress: OnProgress) -> Opened:
-    base.encoder.device = accelerator.device  # the UNet follows once the encoders have left
+def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progress: OnStageProgress) -> Opened:
+    base.encoder.device = accelerator.device  # the UNet follows once the encoders have been moved away
     opening = Opening(
         base.encoder,
         base.process,
@@ -198,12 +197,12 @@ def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progr
 
 
 def _initial_lora(job: Job, base: Base, folder: RunFolder) -> LoraWeights | None:
-    """The LoRA to refine; of a begun run its copy in the run folder, which outlives the original."""
+    """The LoRA to refine; for a begun run its copy in the run folder, which outlives the original."""
     if job.refine is None:
         return None
     loaded = load_lora(folder.reference if folder.begun else job.refine, base.unet)
     if loaded.unused:
-        log.warning("%s: left out of the refinement: %s", job.refine.name, loaded.unused_summary)
+        log.warning("%s: not used for refinement: %s", job.refine.name, loaded.unused_summary)
     return loaded.weights
 
 

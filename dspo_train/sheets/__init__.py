@@ -1,1 +1,1 @@
-"""Captioned sheets of images, for eyes."""
+"""Captioned sheets of images."""

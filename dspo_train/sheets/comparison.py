@@ -24,7 +24,7 @@ def comparison_grid(
     """Rows are prompts; columns the base, then the LoRA at each strength.
 
     Args:
-        draw: given a column's name, samples one image per prompt from `base` as it is at that moment.
+        draw: given a column's name, samples one image per prompt from `base` in its current state.
     """
     names = ["base", *(f"LoRA {strength:g}" for strength in strengths)]
     columns = [draw(names[0])]

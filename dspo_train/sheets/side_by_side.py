@@ -18,7 +18,7 @@ THEMES = {"light": LIGHT, "dark": DARK}
 
 @dataclass(frozen=True)
 class GridText:
-    """Texts as a person writes them: `prompts` one per line, `strengths` and `seeds` separated by commas."""
+    """Texts as entered by the user: `prompts` one per line, `strengths` and `seeds` separated by commas."""
 
     prompts: str = ""
     strengths: str = "1"
@@ -55,5 +55,5 @@ def batches_grid(
 
 
 def _once(prompts: Sequence[str]) -> list[str]:
-    """A prompt that stands for several rows is written at the first of them only."""
+    """Keep a prompt that is shared by several rows only in the first of them."""
     return ["" if row and prompt == prompts[row - 1] else prompt for row, prompt in enumerate(prompts)]

@@ -1,4 +1,4 @@
-"""Prompts, seeds and strengths as people write them, in a text box, a file or an option."""
+"""Prompts, seeds and strengths as users enter them, in a text box, a file or an option."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def read_prompts(text: str, where: str = "prompts") -> list[str]:
     """One prompt per line; empty lines and lines that start with `#` are skipped.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there are no prompts.
     """
     lines = (line.strip() for line in text.removeprefix("\ufeff").splitlines())
     prompts = [line for line in lines if line and not line.startswith("#")]
@@ -28,7 +28,7 @@ def load_prompts(file: Path) -> list[str]:
     """The prompts of a UTF-8 text file.
 
     Raises:
-        ConfigError: no such file, too long, not UTF-8, or no prompt in it.
+        ConfigError: the file is missing, too long, not UTF-8 or without prompts.
     """
     try:
         with file.open("rb") as stream:
@@ -44,7 +44,7 @@ def load_prompts(file: Path) -> list[str]:
 
 
 def prompts_for(text: str, rows: int) -> list[str]:
-    """The prompt of each row: fewer lines than rows stand for as many rows each, none for empty prompts.
+    """The prompt of each row: each line is repeated for as many rows; without lines all prompts are empty.
 
     Raises:
         ConfigError: the lines cannot be spread evenly over the rows.
@@ -56,10 +56,10 @@ def prompts_for(text: str, rows: int) -> list[str]:
 
 
 def read_seeds(text: str, rows: int) -> list[int] | None:
-    """`7, 8, 9` -> one seed for each row; None where nothing is written.
+    """`7, 8, 9` -> one seed per row; None if nothing is entered.
 
     Raises:
-        ConfigError: something that is no whole number from 0 up, or not as many as rows.
+        ConfigError: something is not a whole number from 0 up, or their number differs from the rows'.
     """
     parts = [part.strip() for part in text.replace(";", ",").split(",") if part.strip()]
     if not parts:
@@ -77,7 +77,7 @@ def read_strengths(text: str) -> tuple[float, ...]:
     """`0.5, 1, 1.5` -> numbers; also `0,5; 1; 1,5` with decimal commas.
 
     Raises:
-        ConfigError: none, or something that is not a finite number.
+        ConfigError: there are none, or something is not a number between -100 and 100.
     """
     if ";" in text:
         text = text.replace(",", ".").replace(";", ",")

@@ -1,1 +1,1 @@
-"""The loop, and what moves in it."""
+"""The training loop and its state."""

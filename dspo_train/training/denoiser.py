@@ -14,7 +14,7 @@ from .trainable import Trainable
 
 
 class DiffusersDenoiser:
-    """Implements `models.denoiser.Denoiser`; borrows the base's UNet with what is trained on it."""
+    """Implements `models.denoiser.Denoiser` with the base's UNet and what is trained on it."""
 
     def __init__(self, base: Base, trained: Trainable) -> None:
         self.base = base
@@ -29,7 +29,7 @@ class DiffusersDenoiser:
         return predict(self.base.family, self.base.unet, noisy, self.process.model_time(t), conditioning)
 
     def reference(self) -> AbstractContextManager[None]:
-        """Inside, `predict` answers as the frozen reference."""
+        """Inside, `predict` answers as the reference."""
         return self.trained.reference()
 
     def origin(self) -> AbstractContextManager[None]:

@@ -1,4 +1,4 @@
-"""Where and in which precision to work: asked for, never assumed."""
+"""The device and the precision to work in: queried, never assumed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def resolve_precision(asked: Precision, device: torch.device) -> str:
-    """The precision to use on a device: `auto` is bf16 where CUDA has it, else fp16 on CUDA, else fp32.
+    """The precision to use on a device: `auto` is bf16 on CUDA devices that support it, fp16 on others, else fp32.
 
     Raises:
-        ConfigError: fp16 on a processor that cannot train in it.
+        ConfigError: fp16 was asked for on a CPU, which cannot train in it.
     """
     if asked == "auto":
         if device.type != "cuda":
@@ -32,7 +32,7 @@ def resolve_precision(asked: Precision, device: torch.device) -> str:
 
 
 def _computes_bf16() -> bool:
-    """In hardware: torch counts cards that only emulate it, slowly, unless told not to."""
+    """In hardware; by default torch also counts cards that only emulate it, slowly."""
     try:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     except TypeError:  # before torch 2.5
@@ -43,11 +43,11 @@ def _computes_bf16() -> bool:
 def accelerator(device: Device, precision: Precision) -> Iterator[tuple[Accelerator, str]]:
     """An Accelerator and the precision it works in.
 
-    accelerate keeps its settings in process-wide singletons; a second run in the same process (another training in
-    the same ComfyUI) must be able to ask for other ones, so they are cleared on both sides of the run.
+    accelerate keeps its settings in process-wide singletons; a second run in the same process (as in ComfyUI) must be
+    able to use other settings, so the singletons are cleared before and after the run.
     """
     _forget()
-    # The slowest process may encode pictures for hours before the others hear of it.
+    # The others may have to wait for hours while the slowest process encodes images.
     patience = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=12))
     cpu = device == "cpu" or not has_accelerator()
     place = PartialState(cpu=cpu, timeout=patience.timeout).device
@@ -61,11 +61,11 @@ def accelerator(device: Device, precision: Precision) -> Iterator[tuple[Accelera
 
 
 def has_accelerator() -> bool:
-    """Several processes without one have to be told so, or accelerate does not join them."""
+    """Is there a device that accelerate can use? If not, it needs `cpu=True` to join several processes."""
     xpu = getattr(torch, "xpu", None)
     return torch.cuda.is_available() or torch.backends.mps.is_available() or (xpu is not None and xpu.is_available())
 
 
 def _forget() -> None:
-    """Several processes keep their group: it is made once by the launcher's environment."""
+    """Clear accelerate's state, but not the process group, which the launcher's environment sets up once."""
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())

@@ -14,7 +14,7 @@ def pair_errors(denoiser: Denoiser, batch: Batch, *, loser_gradient: bool = True
     """Predict winners and losers, as policy and as reference.
 
     Args:
-        loser_gradient: False measures the loser without building its graph, for objectives that ignore it.
+        loser_gradient: False measures the loser without building a graph, for objectives that do not train on it.
     """
     if loser_gradient:
         policy = denoiser.predict(batch.noisy, batch.t, batch.conditioning)

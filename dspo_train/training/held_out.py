@@ -1,4 +1,4 @@
-"""Measuring a run on pairs that are held out from its training, at the fixed draws of a bank."""
+"""Measure a run on pairs held out from its training, at the fixed draws of a bank."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ _PREFIX = "held_out_"
 
 @dataclass(frozen=True)
 class Quarter:
-    """Means over the draws of one quarter of the schedule, from the least noise to the most; NaN where there are none.
-
-    Attributes: see `HeldOut`.
-    """
+    """Means over the draws in one quarter of the schedule; NaN if there are none. Attributes as in `HeldOut`."""
 
     margin: float
     accuracy: float
@@ -39,18 +36,18 @@ class Quarter:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a bank showed: means over all draws of all pairs, against the model as it was before any training.
+    """A measurement on a bank: means over all draws of all pairs, relative to the model before any training.
 
     Attributes:
-        margin: implicit reward of winners over losers, mean squared error; its size says little, see `best`.
-        accuracy: share of draws with a positive margin, ties at one half.
+        margin: implicit reward of winners over losers, mean squared error; its size says little, see `choosing.best`.
+        accuracy: share of draws with a positive margin, ties counted as one half.
         accuracy_error: its standard error over pairs; NaN for a single pair.
-        pair_accuracy: share of pairs whose mean margin is positive, ties at one half. It follows the few times
-            with large errors.
+        pair_accuracy: share of pairs whose mean margin is positive, ties counted as one half. The few times with large
+            errors dominate it.
         winner_change, loser_change: error minus that before training; negative is better prediction.
         drift: mean squared distance to the predictions before training.
-        quarters: the same by quarter of the schedule.
-        pairs, draws: how many pairs, and draws of each, were measured.
+        quarters: the same by quarter of the schedule, from the least noise to the most.
+        pairs, draws: number of pairs, and of draws per pair.
     """
 
     margin: float
@@ -69,10 +66,10 @@ class HeldOut:
 def origin_predictions(
     denoiser: Denoiser, bank: Bank, device: torch.device | str, autocast: Autocast = nullcontext, most: int = _KEPT
 ) -> tuple[Tensor, ...]:
-    """What the untrained model predicts for the first batches of a bank: they never change, so `measure` may have them.
+    """The untrained model's predictions for the first batches of a bank. They never change; `measure` can reuse them.
 
     Args:
-        most: bytes of ordinary memory to fill; batches beyond are left out.
+        most: bytes of host memory to fill; further batches are left out.
     """
     kept, size = [], 0
     with denoiser.origin():  # once: for a model trained in full it moves all weights
@@ -92,11 +89,11 @@ def measure(
     autocast: Autocast = nullcontext,
     origin: Sequence[Tensor] = (),
 ) -> HeldOut:
-    """Measure the policy on a bank. Not to be called inside another autocast.
+    """Measure the policy on a bank. Must not be called inside another autocast.
 
     Args:
-        autocast: gives the context that predictions are made in.
-        origin: `origin_predictions` of the same bank; batches that it lacks are predicted anew. Figures are the same.
+        autocast: makes the context for each prediction.
+        origin: `origin_predictions` of the same bank; batches that it lacks are predicted again, with the same result.
     """
     rows = []
     for number, batch in enumerate(bank.batches()):
@@ -114,15 +111,15 @@ def measure(
 def _predict(denoiser: Denoiser, batch: Batch, autocast: Autocast) -> Tensor:
     """Winners' predictions and then losers', (2B, C, h, w).
 
-    An autocast of its own for every call: one that lasts keeps casts of trained weights, and would answer for the
-    untrained model with the trained one's where both are the same tensors.
+    Every call has an autocast of its own: a longer one caches casts of the trained weights, and would use them for the
+    untrained model if both are the same tensors.
     """
     with autocast():
         return denoiser.predict(batch.noisy, batch.t, batch.conditioning)
 
 
 def _changes(bank: Bank, batch: Batch, policy: Tensor, before: Tensor) -> Tensor:
-    """Winner's and loser's change of error, their drift, and the quarter of each draw. -> (4, B) float64, on the CPU"""
+    """Winner's and loser's change in error, drift, and quarter of each draw. -> (4, B) float64, on the CPU"""
     compared = ((policy, batch.target), (before, batch.target), (policy, before))
     after, was, drift = (per_sample_mse(a, b).cpu().double() for a, b in compared)
     winner, loser = (after - was).chunk(2)
@@ -130,7 +127,7 @@ def _changes(bank: Bank, batch: Batch, policy: Tensor, before: Tensor) -> Tensor
 
 
 def _summed_up(table: Tensor, bank: Bank) -> HeldOut:
-    """The figures of (winner's change, loser's change, drift, quarter) by draws. (4, pairs x draws)"""
+    """Summarise (winner's change, loser's change, drift, quarter) of every draw, (4, pairs x draws)."""
     quarter = table[3].long()
     margins = (table[1] - table[0]).view(-1, bank.draws).tolist()
     by_pair = [_mean(map(_ranked_right, of_pair)) for of_pair in margins]
@@ -151,24 +148,24 @@ def _means(table: Tensor) -> Quarter:
 
 
 def _ranked_right(margin: float) -> float:
-    """1 for a positive margin, one half for none; a margin that is not a number ranks nothing right."""
+    """1 for a positive margin, one half for zero; 0 otherwise, also for NaN."""
     return 1.0 if margin > 0 else 0.5 if margin == 0 else 0.0
 
 
 def _mean(values: Iterable[float]) -> float:
-    """Summed without rounding, so that order and packing leave it as it is."""
+    """Summed without rounding, so that order and packing do not matter; NaN if a value is not finite."""
     found = list(values)
     usable = found and all(map(math.isfinite, found))
     return math.fsum(found) / len(found) if usable else math.nan
 
 
 def to_report(held: HeldOut) -> dict[str, Any]:
-    """Flat, for a line of reports: `held_out_margin`, ..., `held_out_quarters` with four mappings."""
+    """The figures on one level, for a line of reports: `held_out_margin`, ..., `held_out_quarters` (four mappings)."""
     return {_PREFIX + name: list(v) if isinstance(v, tuple) else v for name, v in asdict(held).items()}
 
 
 def from_report(report: Mapping[str, Any]) -> HeldOut | None:
-    """What `to_report` gave; None for a report without a measurement."""
+    """The inverse of `to_report`; None for a report without a measurement."""
     if report.get(_PREFIX + "accuracy") is None:
         return None
     values = {field.name: report[_PREFIX + field.name] for field in fields(HeldOut)}

@@ -1,4 +1,4 @@
-"""Optimisers, the learning rate at a step, and an optimiser's state as plain tensors."""
+"""Optimisers, the learning rate of a step, and an optimiser's state as plain tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from ..exceptions import ConfigError, RunError
 
 
 def build(parameters: Sequence[Parameter], spec: OptimSpec) -> torch.optim.Optimizer:
-    """Raises ConfigError where 8-bit AdamW is asked for and bitsandbytes is not installed."""
+    """Make the optimiser.
+
+    Raises:
+        ConfigError: 8-bit AdamW needs bitsandbytes, which is not installed.
+    """
     arguments: dict[str, Any] = {
         "lr": spec.lr,
         "betas": (spec.beta1, spec.beta2),
@@ -35,7 +39,7 @@ def build(parameters: Sequence[Parameter], spec: OptimSpec) -> torch.optim.Optim
 
 
 # Share of the peak learning rate, by progress from 0 (end of the warm-up) to 1 (last step).
-SHAPES: dict[str, Callable[[float], float]] = {
+_SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "linear": lambda progress: 1.0 - progress,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
@@ -43,14 +47,14 @@ SHAPES: dict[str, Callable[[float], float]] = {
 
 
 def learning_rate(spec: OptimSpec, step: int, steps: int) -> float:
-    """The rate for a step counted from 0; a function of the step alone, so there is no schedule state to save.
+    """The rate of a step, counted from 0; a function of the step alone, so there is no schedule state to save.
 
     >>> [learning_rate(OptimSpec(lr=1.0, warmup=2, schedule="linear"), s, 6) for s in range(6)]
     [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
     """
     if step < spec.warmup:
         return spec.lr * (step + 1) / spec.warmup
-    return spec.lr * SHAPES[spec.schedule]((step - spec.warmup) / (steps - spec.warmup))
+    return spec.lr * _SCHEDULES[spec.schedule]((step - spec.warmup) / (steps - spec.warmup))
 
 
 def state_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -65,12 +69,12 @@ def state_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_state(optimiser: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
-    """Put back what `state_tensors` gave, before the first step.
+    """Restore what `state_tensors` gave, before the first step.
 
     Raises:
-        RunError: the state is of another optimiser or of another number of parameters.
+        RunError: the state belongs to another optimiser or to another number of parameters.
     """
-    if not flat:  # saved before any step was taken: with fp16 the scaler skips the first ones
+    if not flat:  # saved before the optimiser's first step: with fp16 the scaler skips the first ones
         return
     state: dict[int, dict[str, Any]] = {}
     for key, value in flat.items():
@@ -79,5 +83,7 @@ def load_state(optimiser: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> 
     whole = optimiser.state_dict()
     count = sum(len(group["params"]) for group in whole["param_groups"])
     if sorted(state) != list(range(count)):
-        raise RunError(f"the saved optimiser state is for {len(state)} tensors, this run trains {count}")
+        raise RunError(
+            f"the saved optimiser state is for {len(state)} tensors, but this run trains {count}; choose a new folder"
+        )
     optimiser.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

@@ -1,4 +1,4 @@
-"""The moving parts of a run: what a checkpoint holds, and what follows the weights as they are trained."""
+"""The changing state of a run: what a checkpoint holds, and the averages that follow the weights."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ _AUTO_LOGIT, _AUTO_LEAST, _AUTO_MOST = math.log(4), 1.0, 10000.0
 
 @dataclass
 class Training:
-    """The moving parts of a run; everything that a checkpoint has to hold.
+    """The changing state of a run: everything that a checkpoint has to hold.
 
     Attributes:
-        parameters: the adapter's, by a stable name, float32.
+        parameters: the trained ones, by a stable name, float32.
         optimiser: over those parameters, in that order, prepared by the accelerator.
         step: optimiser steps done.
-        torn: the optimiser is in the middle of changing the parameters.
-        skipped: steps in a row that fp16's gradient scaler left out, as it does until it has found its scale.
-        average: the parameters' moving average, where one is kept.
-        moving: the reference's tensors, by the parameters' names, where it follows the policy.
-        margin_size: moving average of |margin|, and the weight that it has gathered.
+        torn: whether the optimiser is in the middle of changing the parameters.
+        skipped: consecutive steps that fp16's gradient scaler skipped, as it does until it has found its scale.
+        average: EMA of the parameters, if one is kept.
+        moving: the reference EMA's tensors, by the parameters' names, if the reference is one.
+        margin_size: moving average of |margin|, and its total weight.
     """
 
     parameters: Mapping[str, Parameter]
@@ -49,7 +49,7 @@ class Training:
 
     @property
     def sound(self) -> bool:
-        """Could the training go on from here?"""
+        """Can the training continue from here?"""
         return not self.torn and all(bool(p.isfinite().all()) for p in self.parameters.values())
 
     def state(self) -> dict[str, Tensor]:
@@ -67,10 +67,10 @@ class Training:
         }
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what `state` gave.
+        """Restore what `state` gave.
 
         Raises:
-            RunError: the state is of another adapter or optimiser.
+            RunError: the state belongs to other parameters or to another optimiser.
         """
         groups = ("parameter", "optimiser", "scaler", "average", "moving")
         parts: dict[str, dict[str, Tensor]] = {group: {} for group in groups}
@@ -79,7 +79,7 @@ class Training:
             if group in parts:
                 parts[group][name] = value
         if parts["parameter"].keys() != self.parameters.keys():
-            raise RunError("the checkpoint holds an adapter of other layers than this run trains")
+            raise RunError("the checkpoint holds other layers than this run trains; choose a new folder")
         with torch.no_grad():
             for group, tensors in (("parameter", self.parameters), ("average", self.average), ("moving", self.moving)):
                 for name, tensor in tensors.items():
@@ -93,9 +93,9 @@ class Training:
         self.step = int(state["step"])
 
     def follow(self, config: TrainConfig) -> None:
-        """Let the average and a moving reference follow the parameters, after a step."""
+        """Update the average and the reference EMA after a step."""
         with torch.no_grad():
-            # A warm-up, so that the first steps are soon forgotten.
+            # a warm-up, so that the first steps are soon forgotten
             decay = min(config.ema, (1 + self.step) / (10 + self.step))
             for name, value in self.average.items():
                 value.lerp_(self.parameters[name], 1 - decay)
@@ -103,12 +103,12 @@ class Training:
                 value.lerp_(self.parameters[name], 1 - config.moving_reference)
 
     def averaged(self) -> AbstractContextManager[None]:
-        """Inside, the parameters are their average, where one is kept."""
+        """Inside, the parameters are their average, if one is kept."""
         return self.holding(self.average)
 
     @contextlib.contextmanager
     def holding(self, values: Mapping[str, Tensor]) -> Iterator[None]:
-        """Inside, the parameters have these values; the average, if there is one, is left out."""
+        """Inside, the parameters have these values, and there is no average."""
         kept = {name: self.parameters[name].detach().clone() for name in values}
         average, self.average = self.average, {}
         try:
@@ -124,7 +124,7 @@ class Training:
                 self.parameters[name].copy_(value)
 
     def sharpness(self, config: TrainConfig) -> float | None:
-        """What `loss.sharpness` amounts to at this step."""
+        """The value of `loss.sharpness` at this step; None if it is not set."""
         given = config.loss.sharpness
         if given != "auto":
             return given
@@ -132,7 +132,7 @@ class Training:
         return min(_AUTO_MOST, max(_AUTO_LEAST, _AUTO_LOGIT * weight / size)) if size > 0 else _AUTO_MOST
 
     def saw_margin(self, size: float) -> None:
-        """Remember the mean |margin| of a step."""
+        """Take the mean |margin| of a step into the moving average."""
         self.margin_size = (
             _MARGIN_DECAY * self.margin_size[0] + (1 - _MARGIN_DECAY) * size,
             _MARGIN_DECAY * self.margin_size[1] + (1 - _MARGIN_DECAY),

@@ -22,7 +22,7 @@ from .full import WholeModel, whole
 
 
 class Trainable(Protocol):
-    """The trained weights on a UNet, and the states that it can be switched to."""
+    """The trained weights on a UNet, and the states that the UNet can be switched to."""
 
     @property
     def parameters(self) -> Mapping[str, Parameter]: ...
@@ -34,15 +34,15 @@ class Trainable(Protocol):
     def off(self) -> AbstractContextManager[None]: ...
 
     def reference_tensors(self) -> Mapping[str, Tensor]:
-        """A moving reference's own, by the parameters' names; none where it is fixed."""
+        """A reference EMA's own tensors, by the parameters' names; empty if the reference is fixed."""
         ...
 
 
-def check(config: TrainConfig, *, refine: bool) -> None:
-    """Can these settings begin where they are asked to?
+def check_start(config: TrainConfig, *, refine: bool) -> None:
+    """Check that these settings can start from what they are given.
 
     Raises:
-        ConfigError: a LoRA to refine together with `method full` or a moving reference.
+        ConfigError: a LoRA to refine is combined with full training or with a reference EMA.
     """
     if refine and (config.method == "full" or config.moving_reference > 0):
         given = "`method` full" if config.method == "full" else "`moving_reference`"
@@ -51,12 +51,12 @@ def check(config: TrainConfig, *, refine: bool) -> None:
 
 @contextmanager
 def trainable(base: Base, config: TrainConfig, initial: LoraWeights | None) -> Iterator[Trainable]:
-    """Put what is trained on the base's UNet, and take it off again.
+    """Attach what is trained to the base's UNet, and remove it on leaving.
 
     Raises:
-        ConfigError: see `check`.
+        ConfigError: see `check_start`.
     """
-    check(config, refine=initial is not None)
+    check_start(config, refine=initial is not None)
     moving = config.moving_reference > 0
     if config.method == "full":
         with whole(base.unet, moving=moving) as model:
@@ -67,10 +67,10 @@ def trainable(base: Base, config: TrainConfig, initial: LoraWeights | None) -> I
 
 
 def write_lora(path: Path, trained: Trainable, base: Base, config: TrainConfig, facts: LoraFacts) -> Extracted | None:
-    """Write the LoRA as it stands as the file that every interface loads; of a whole UNet the nearest LoRA.
+    """Write the current LoRA, or the nearest LoRA to a whole UNet, in the format that every interface loads.
 
     Returns:
-        What was extracted; None where a LoRA was trained.
+        What was extracted; None if a LoRA was trained.
     """
     if isinstance(trained, Adapter):
         extracted, weights = None, trained.weights()
@@ -89,17 +89,17 @@ def write_lora(path: Path, trained: Trainable, base: Base, config: TrainConfig, 
 
 
 def _before_and_after(trained: Trainable, base: Base) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The whole UNet's tensors as they were and as they are, by the names of its `state_dict`."""
+    """The whole UNet's tensors before training and now, by the names of its `state_dict`."""
     with trained.origin():
         before = base.unet.state_dict()
     return before, {**before, **{name: parameter.detach() for name, parameter in trained.parameters.items()}}
 
 
 def write_checkpoint(path: Path, file: Path, trained: WholeModel, base: Base, facts: LoraFacts) -> None:
-    """Write the whole UNet as it stands.
+    """Write the whole UNet in its current state.
 
     Args:
-        file: that the base was loaded from.
+        file: the one that the base was loaded from.
     """
     _, after = _before_and_after(trained, base)
     save_checkpoint(

@@ -1,4 +1,4 @@
-"""The training loop: the only place that reduces losses, clips gradients and steps."""
+"""The training loop: the only place where losses are reduced, gradients clipped and steps taken."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from .state import Training
 
 @dataclass(frozen=True)
 class StepReport:
-    """What one optimiser step saw, averaged over its pairs.
+    """The figures of one optimiser step, averaged over its pairs.
 
     Attributes:
         step: counted from 1.
         margin: implicit reward of winners over losers, mean squared error; above 0 is progress.
-        accuracy: share of pairs with a positive margin, ties at one half.
+        accuracy: share of pairs with a positive margin, ties counted as one half.
         winner_change, loser_change: policy error minus reference error; negative is better prediction.
         drift: mean squared distance between policy and reference.
         seconds: of this step alone.
-        sharpness: of the option `loss.sharpness`, where it was given.
-        held_out: what was measured after this step on pairs kept from training, flat; empty between measurements.
+        sharpness: the value of `loss.sharpness`, if it is set.
+        held_out: the measurement on held-out pairs after this step, flat; empty between measurements.
     """
 
     step: int
@@ -57,18 +57,18 @@ class StepReport:
 
     @property
     def stopped(self) -> bool:
-        """Did the run end early after this step?"""
+        """Did the run stop early after this step?"""
         return bool(self.held_out.get("stopped"))
 
     def flat(self) -> dict[str, Any]:
-        """All of it on one level, what there is: as a line of reports holds it."""
+        """Everything that is set, on one level, as in a line of reports."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "held_out"}
         if self.sharpness is None:
             del values["sharpness"]
         return {**values, **self.held_out}
 
 
-_MOST_SKIPPED = 40  # the scale halves each time: 2^16 has become 2^-24 by then
+_MOST_SKIPPED = 40  # the scale halves each time: from 2^16 to 2^-24 by then
 _SUMS = ("loss", "margin", "accuracy", "winner_change", "loser_change", "drift")
 
 
@@ -78,7 +78,7 @@ def begin(
     accelerator: Accelerator,
     moving: Mapping[str, Tensor] | None = None,
 ) -> Training:
-    """Make the optimiser for an attached adapter, whose reference may be `moving`."""
+    """Make the initial state; `moving` holds the tensors of a reference EMA."""
     optimiser = accelerator.prepare(optim.build(list(parameters.values()), config.optim))
     average = {name: p.detach().clone() for name, p in parameters.items()} if config.ema else {}
     return Training(parameters, optimiser, accelerator, average=average, moving=moving or {})
@@ -87,12 +87,12 @@ def begin(
 def train(
     denoiser: Denoiser, source: Source[Any], config: TrainConfig, training: Training
 ) -> Generator[StepReport, None, None]:
-    """Step until `config.steps`, reporting each; `training` is always at a whole step between reports.
+    """Train until `config.steps` and report each step; between reports `training` is always at a whole step.
 
     Raises:
-        RunError: loss or gradient are no longer finite; the weights are those of the last good step.
+        RunError: the gradient is no longer finite; the weights are those of the last good step.
     """
-    has_loser, loss_at = objectives.find(config.objective).has_loser, objectives.loss_of(config)
+    has_loser, loss_at = objectives.find_objective(config.objective).has_loser, objectives.loss_of(config)
     accelerator = training.accelerator
     while training.step < config.steps:
         started = time.monotonic()
@@ -115,7 +115,7 @@ def train(
         grad_norm = _apply_gradients(training, config)
         total = accelerator.reduce(sums.to(accelerator.device, torch.float32), reduction="sum")
         assert isinstance(total, Tensor)
-        *means, margin_size = (total.cpu().double() / source.per_step).tolist()  # each process saw its part of it
+        *means, margin_size = (total.cpu().double() / source.per_step).tolist()  # each process saw a part
         training.step += 1
         training.follow(config)
         training.saw_margin(margin_size)
@@ -148,17 +148,17 @@ def _sums(losses: Tensor, errors: PairErrors) -> Tensor:
 
 
 def _apply_gradients(training: Training, config: TrainConfig) -> float:
-    """Add the processes' gradients, clip, step and clear. -> norm before clipping"""
+    """Sum the gradients over processes, clip, step and clear. -> norm before clipping"""
     parameters, accelerator = list(training.parameters.values()), training.accelerator
     if accelerator.num_processes > 1:
         _sum_over_processes(parameters, accelerator)
     norm = accelerator.clip_grad_norm_(parameters, config.optim.max_grad_norm)
     grad_norm = math.nan if norm is None else float(norm)
-    # With fp16 the scaler skips such a step by itself and lowers its scale.
+    # with fp16 the scaler itself skips such a step and lowers its scale
     if accelerator.scaler is None and not math.isfinite(grad_norm):
         raise RunError(
-            f"step {training.step + 1}: the gradient is not finite ({grad_norm}). Lower the learning rate; "
-            "the weights as they were before this step are kept"
+            f"step {training.step + 1}: the gradient is not finite ({grad_norm}). Lower `optim.lr`; "
+            "the weights from before this step are kept"
         )
     training.torn = True
     training.optimiser.step()
@@ -168,13 +168,13 @@ def _apply_gradients(training: Training, config: TrainConfig) -> float:
     if training.skipped >= _MOST_SKIPPED:
         raise RunError(
             f"step {training.step + 1}: the gradient overflowed fp16 in {training.skipped} steps in a row. "
-            "Use `precision` bf16 or fp32, or lower the learning rate"
+            "Set `precision` to bf16 or fp32, or lower `optim.lr`"
         )
     return grad_norm
 
 
 def _sum_over_processes(parameters: list[Parameter], accelerator: Accelerator) -> None:
-    """One reduction of one flat vector: a LoRA is small, and this stays exact whatever the packing."""
+    """One reduction of one flat vector: a LoRA is small, and the sum does not depend on the packing."""
     grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
     flat = accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
     assert isinstance(flat, Tensor)
@@ -184,7 +184,7 @@ def _sum_over_processes(parameters: list[Parameter], accelerator: Accelerator) -
 
 @contextlib.contextmanager
 def _seeded_dropout(config: TrainConfig, training: Training, accelerator: Accelerator) -> Iterator[None]:
-    """Dropout draws from torch's global generators; borrow them for a step, seeded by it."""
+    """Dropout draws from torch's global generators: seed them for this step, and restore them afterwards."""
     if config.lora.dropout == 0:
         yield
         return
