@@ -166,6 +166,7 @@ def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
     server.PromptServer.instance = _Silent()
     _pack()
     training = importlib.import_module(f"{PACKAGE}.nodes.training")
+    setting_inputs = importlib.import_module(f"{PACKAGE}.nodes.setting_inputs")
     sockets = importlib.import_module(f"{PACKAGE}.nodes.sockets")
     scan = _library("pairs").scan_pairs(Path(base) / "input" / "tiny")
 
@@ -177,7 +178,8 @@ def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
     lowered = {"pairs_at_once": 8, "gradient_checkpointing": "off"}  # what the message will offer to change
     pairs = sockets.PairSet("tiny", scan, "x")
     try:
-        training.train(training.Order(Path(checkpoint).name, pairs, "full", {**settings, **lowered}, "1"))
+        with setting_inputs.errors_in_graph():  # as the node does
+            training.train(training.Order(Path(checkpoint).name, pairs, "full", {**settings, **lowered}, "1"))
     except Exception as error:
         return {"kind": type(error).__name__, "text": str(error), "context": error.__context__ is None}
     return {}

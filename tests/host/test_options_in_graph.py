@@ -134,7 +134,7 @@ def test_liked_and_disliked_pictures(server: ComfyServer) -> None:
     assert entry["outputs"]["sheet"]["images"]
     assert [report["step"] for report in reports(server, "kto-01")] == [1, 2, 3]
     assert (run_folder(server, "kto-01") / "previews" / "step-000003.png").is_file()
-    assert any("of 8 pictures" in text for text in told(events))
+    assert any("of 8 images" in text for text in told(events))
     assert any("3 disliked images are few" in text for text in told(events))
     again = train_graph(dataset, "kto", steps=3, objective="diffusion_kto")
     again["1"]["inputs"]["shown"] = 3
