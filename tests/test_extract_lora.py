@@ -156,7 +156,7 @@ def test_what_holds_nothing_is_refused() -> None:
     norms = {name: value + 1 if "norm" in name else value for name, value in state.items()}
     with pytest.raises(LoraFileError, match="nothing to extract"):
         extract(unet, norms, "attention", rank=4)
-    with pytest.raises(LoraFileError, match=r"only one of the models has 'conv_in\.bias', and 1 tensors"):
+    with pytest.raises(LoraFileError, match=r"only one of the models has 'conv_in\.bias' \(1 such tensors in all\)"):
         extract(unet, {name: value for name, value in state.items() if name != "conv_in.bias"}, "attention", rank=4)
     with pytest.raises(LoraFileError, match=r"conv_in\.bias is \(32,\) in one model and \(4,\) in the other"):
         extract(unet, {**state, "conv_in.bias": torch.zeros(4)}, "attention", rank=4)

@@ -325,7 +325,7 @@ class TestRefusals:
         (tmp_path / ".notes.tmp").write_text("mine", encoding="utf-8")
         (tmp_path / ".step-x").mkdir()
         (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
-        with pytest.raises(RunError, match=r"is not empty and holds no run\.json"):
+        with pytest.raises(RunError, match=r"is not empty but has no run\.json"):
             run(job(inputs, tmp_path))
         assert sorted(p.name for p in tmp_path.iterdir()) == [".notes.tmp", ".step-x", "thesis.txt"]
 

@@ -122,7 +122,7 @@ def _state(model: nn.Module | StateDict) -> StateDict:
 def _refuse_unlike(old: StateDict, new: StateDict) -> None:
     if odd := sorted(old.keys() ^ new.keys()):
         raise LoraFileError(
-            f"{len(odd)} tensors, such as {odd[0]!r}, are in only one of the models; give the base and the model that "
+            f"only one of the models has {odd[0]!r} ({len(odd)} such tensors in all); give the base and the model that "
             "was trained from it"
         )
     for name, value in new.items():
