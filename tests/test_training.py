@@ -294,7 +294,7 @@ class TestTheCache:
     def test_a_damaged_encoding_is_made_again(self, inputs, tmp_path):
         task = dataclasses.replace(job(inputs, tmp_path / "a", steps=1), cache=tmp_path / "cache")
         run(task)
-        victim = next((tmp_path / "cache" / "pictures").rglob("*.safetensors"))
+        victim = next((tmp_path / "cache" / "images").rglob("*.safetensors"))
         whole = victim.read_bytes()
         victim.write_bytes(whole[: len(whole) // 2])
         run(dataclasses.replace(task, out=tmp_path / "b"))

@@ -16,7 +16,7 @@ import torch
 
 from dspo_train import files
 
-from . import picture, plan, seed_by_seed, summary, writing
+from . import chart, plan, seed_by_seed, summary, writing
 from .run import Result, base_result, read, results_of
 
 
@@ -55,7 +55,7 @@ def write(out: Path, base: Result) -> None:
     defaults = {(taste, "dspo"): plan.Run(taste, "dspo").label for taste in plan.TASTES}
     best = summary.best_settings(results, base) | defaults
     shown = [r for r in results if _plain(r) and best.get((r["run"]["taste"], r["run"]["objective"])) == r["label"]]
-    files.write_image(out / "table.png", picture.draw(picture.curves(shown, base)))
+    files.write_image(out / "table.png", chart.draw(chart.curves(shown, base)))
     say(f"{len(results)} runs: {out / 'table.md'}, table.csv, looks.csv, table.png")
 
 

@@ -23,8 +23,8 @@ COMMANDS = {
     "inspect": "inspection",
     "train": "training",
     "settings": "settings",
-    "sample": "pictures",
-    "compare": "pictures",
+    "sample": "images",
+    "compare": "images",
 }
 
 

@@ -143,7 +143,7 @@ def _locate(
     width, height = item.size
     return Encoded(
         hashes,
-        tuple(cache.place("pictures", encoder.image_id, file, tuple(bucket), position, data.flip) for file in hashes),
+        tuple(cache.place("images", encoder.image_id, file, tuple(bucket), position, data.flip) for file in hashes),
         cache.place("captions", encoder.prompt_id, item.prompt),
         Frame(height, width, top, left, bucket.height, bucket.width),
     )

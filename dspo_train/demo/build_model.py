@@ -69,7 +69,7 @@ GUIDANCE_DROPOUT = 0.1  # share of captions replaced by the empty one (classifie
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded demonstration model.")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pictures", type=int, default=30000, help="scenes drawn for training")
+    parser.add_argument("--images", type=int, default=30000, help="scenes drawn for training")
     parser.add_argument("--vae", type=Path, help="a trained VAE's folder, to train the rest only")
     parser.add_argument("--vae-steps", type=int, default=4500)
     parser.add_argument("--unet-steps", type=int, default=14000)
@@ -79,7 +79,7 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     random.seed(arguments.seed)
 
-    scenes = _scenes(arguments.pictures, arguments.seed)
+    scenes = _scenes(arguments.images, arguments.seed)
     if arguments.vae is None:
         vae = train_vae(_images(scenes), arguments.vae_steps)
     else:

@@ -75,7 +75,7 @@ def claim_test(parent: Path, name: str, images: str) -> Path:
     """
     name = file_name(name, "the test's name")
     found = [(number, path) for number, path in numbered_paths(parent, name) if path.is_dir()]
-    mark = f'{{"pictures": "{images}"}}\n'
+    mark = f'{{"images": "{images}"}}\n'
     for _, path in reversed(found):
         if _read(path / MARK) == mark:
             return path

@@ -37,9 +37,9 @@ class Previewer:
         """The base beside the current adapter, as a captioned image."""
         after = self._sample()
         step = self.session.training.step
-        picture = ab_grid([self.prompt], ["base", f"LoRA, step {step}"], [[self.before, after]])
-        files.write_image(self.session.folder.preview(step), picture)
-        return picture
+        grid = ab_grid([self.prompt], ["base", f"LoRA, step {step}"], [[self.before, after]])
+        files.write_image(self.session.folder.preview(step), grid)
+        return grid
 
     def _sample(self) -> Image.Image:
         base = self.session.base

@@ -1,4 +1,4 @@
-"""`sample` and `compare`: pictures from a base, with and without a LoRA."""
+"""`sample` and `compare`: images from a base, with and without a LoRA."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ def _sample(arguments: argparse.Namespace, base: Base, prompts: list[str]) -> in
     prompts = [prompt for prompt in prompts for _ in range(arguments.count)]
     seeds = range(arguments.seed, arguments.seed + len(prompts))
     if arguments.lora is None:
-        pictures = _draw(arguments, base, prompts, seeds, "base")
+        images = _draw(arguments, base, prompts, seeds, "base")
     else:
         with applied(base.unet, _weights(arguments.lora, base), arguments.strength):
-            pictures = _draw(arguments, base, prompts, seeds, "LoRA")
-    for prompt, seed, picture in zip(prompts, seeds, pictures, strict=True):
+            images = _draw(arguments, base, prompts, seeds, "LoRA")
+    for prompt, seed, image in zip(prompts, seeds, images, strict=True):
         path = arguments.out / f"{seed:06d}.png"
-        files.write_image(path, picture)
+        files.write_image(path, image)
         files.write_text(path.with_suffix(".txt"), prompt + "\n")
-    say(f"{len(pictures)} pictures in {arguments.out}")
+    say(f"{len(images)} images in {arguments.out}")
     return OK
 
 
 def _compare(arguments: argparse.Namespace, base: Base, prompts: list[str], strengths: Sequence[float]) -> int:
     weights = _weights(arguments.lora, base)
     seeds = range(arguments.seed, arguments.seed + len(prompts))
-    picture = comparison_grid(
+    grid = comparison_grid(
         base,
         weights,
         strengths,
@@ -78,7 +78,7 @@ def _compare(arguments: argparse.Namespace, base: Base, prompts: list[str], stre
         title=arguments.lora.stem,
         subtitle=f"{base.name}, the same seeds in every column",
     )
-    files.write_image(arguments.out, picture)
+    files.write_image(arguments.out, grid)
     say(f"grid: {arguments.out}")
     return OK
 
