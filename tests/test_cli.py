@@ -151,6 +151,7 @@ def test_inspect_of_a_folder_with_defects(tmp_path, capsys):
     assert "pair1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 def test_a_single_file_trains_like_its_folder(world, tmp_path, family):
     """The original layout, with the tokenizer from a folder, gives the weights that the diffusers folder gives."""

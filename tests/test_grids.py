@@ -82,6 +82,7 @@ def test_a_sharp_edge_is_enlarged_smoothly_and_in_place():
     assert sheet.getpixel(middle) not in (RED, BLUE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 2), (8, 5), (3, 9), (20, 4)])
 def test_every_shape_of_grid_keeps_to_the_limit(rows: int, columns: int):
     cells = [[GridCell(plain(GREY, (512, 512)), "seed 7")] * columns for _ in range(rows)]
@@ -219,6 +220,7 @@ def test_columns_of_pairs(columns: int, across: int):
     assert sheet.width == across * 558 + (across - 1) * 20 + 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 5, 9, 60])
 def test_sheets_of_pairs_have_the_shape_of_a_screen_and_keep_to_the_limit(count: int):
     sheet = pair_sheet([(plain(RED, (512, 512)), plain(BLUE), PROMPT)] * count, title="Pairs")

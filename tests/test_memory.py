@@ -97,6 +97,7 @@ def test_sft_keeps_the_graph_of_the_winners_only(tiny):
     assert winners.workspace == both.workspace  # the reference still sees both
 
 
+@pytest.mark.slow
 def test_sdxls_vae_is_in_float32_under_fp16():
     """83,653,863 parameters at 2 bytes more, and about twice the activations of 128 x 128 latent pixels."""
     half, mixed = need_of(replace(BIG, checkpointing=True)), need_of(replace(BIG, checkpointing=True, precision="fp16"))
@@ -105,6 +106,7 @@ def test_sdxls_vae_is_in_float32_under_fp16():
     assert need_of(SETUP).encoding == need_of(replace(SETUP, precision="fp16")).encoding, "SD 1.5's need not be"
 
 
+@pytest.mark.slow
 def test_more_of_anything_needs_more(tiny):
     for precision in ("fp32", "bf16"):
         for checkpointing in (False, True):
@@ -120,6 +122,7 @@ def test_more_of_anything_needs_more(tiny):
             assert all(need_of(replace(setup, **change)).total > need_of(setup).total for change in more)
 
 
+@pytest.mark.slow
 def test_what_saves_memory_saves_it(tiny):
     for targets in get_args(Targets):
         for precision in ("fp32", "bf16"):
@@ -196,6 +199,7 @@ def test_advice_leaves_out_what_cannot_be_changed():
     assert not any("adamw8bit" in line for line in advice(need_of(replace(setup, shared=True)), 0)), "GPUs only"
 
 
+@pytest.mark.slow
 def test_where_one_change_is_not_enough_they_are_added_up():
     setup = replace(SETUP, batch_size=1, resolution=1024, precision="fp32")
     lines = advice(need_of(setup), 5 * GIB)
@@ -205,6 +209,7 @@ def test_where_one_change_is_not_enough_they_are_added_up():
     assert advice(need_of(setup), 2 * GIB)[-1].endswith("still more than the 2.0 GiB available")
 
 
+@pytest.mark.slow
 def test_training_all_weights_is_advised_against_where_it_does_not_fit():
     need = need_of(replace(SETUP, method="full"))
     lora = [line for line in advice(need, 8 * GIB) if "`method`" in line]

@@ -128,6 +128,7 @@ def test_a_finished_run_is_not_trained_again(inputs, whole):
     assert (whole[0] / "taste.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_dropout_resumes_bit_identically_and_leaves_the_global_generator_alone(inputs, tmp_path):
     changes = {"lora": {"rank": 2, "alpha": 2, "dropout": 0.3}, "steps": 4}
     torch.manual_seed(11)
@@ -142,6 +143,7 @@ def test_dropout_resumes_bit_identically_and_leaves_the_global_generator_alone(i
     assert not same(result(tmp_path / "a"), result(tmp_path / "c"))  # dropout did act
 
 
+@pytest.mark.slow
 def test_accumulation_equals_the_larger_batch(inputs, tmp_path):
     """The same six pairs a step, in one pass, in three and in six; only the order of summation differs."""
     runs = [(6, 1), (2, 3), (1, 6)]
@@ -157,6 +159,7 @@ def test_accumulation_equals_the_larger_batch(inputs, tmp_path):
         assert grads[other] == pytest.approx(grads[0], rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["sft", "dspo_paper", "diffusion_dpo", "dspo"])
 def test_every_objective_trains_both_families(inputs, tmp_path, objective):
     for base in ("base", "base-xl"):

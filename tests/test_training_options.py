@@ -97,6 +97,7 @@ def option(name: str) -> TrainConfig:
     return config(save_every=STOP, **OPTIONS[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_a_stopped_run_ends_with_the_same_bits(
     world: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch, whole_run: Wholes
@@ -118,6 +119,7 @@ def assert_equal(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 def test_every_option_changes_the_weights(world: Path, tmp_path: Path, whole_run: Wholes):
     train(world, tmp_path / "x", config())
     plain = result(tmp_path / "x")
@@ -201,6 +203,7 @@ def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path, whole_
     assert lines == reports
 
 
+@pytest.mark.slow
 def test_two_runs_measure_alike_to_the_digit(world: Path, tmp_path: Path, whole_run: Wholes):
     first, second = whole_run("held out")[1], train(world, tmp_path / "x", option("held out"), stop=4)
     keys = [key for key in first[1] if key.startswith("held_out")]

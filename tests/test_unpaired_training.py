@@ -71,6 +71,7 @@ def same(one: Path, other: Path) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [
@@ -98,6 +99,7 @@ def test_the_file_tells_of_the_pictures(world: Path, tmp_path: Path):
     assert (told["dspo.objective"], told["dspo.labels"], told["dspo.pairs"]) == ("diffusion_kto", "given", "8")
 
 
+@pytest.mark.slow
 def test_swapped_labels_are_the_folders_exchanged(world: Path, tmp_path: Path):
     for side, other in (("liked", "disliked"), ("disliked", "liked")):
         shutil.copytree(world / "opinions" / side, tmp_path / "opinions" / other)
