@@ -185,7 +185,7 @@ PICTURE = plain(RED)
     [
         ([], ["base"], [], "at least one row"),
         (["p"], [], [[]], "at least one row and one column"),
-        (["p"], ["base"], [[PICTURE], [PICTURE]], "names 1 rows but holds images for 2"),
+        (["p"], ["base"], [[PICTURE], [PICTURE]], "names 1 rows but has images for 2"),
         (["p", "q"], ["base", "LoRA"], [[PICTURE] * 2, [PICTURE]], "row 1 holds 1 images for 2 columns"),
         (["p"], ["base"], [["a.png"]], "row 0, column 0: expected a PIL image, found str"),
         (["p"], ["base"], [[Image.new("RGB", (0, 5))]], "0 x 5 pixels"),

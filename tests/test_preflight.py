@@ -36,7 +36,7 @@ def test_a_batch_that_does_not_fit_the_host_is_refused_before_anything_is_encode
     assert main(train(world, batch_size=4096, accumulate=2)) == USER
     error = capsys.readouterr().err
     assert error.count("error: out of memory: this run needs about") == 1
-    assert "and the device has 4.0 GiB. What helps:\n" in error
+    assert "but the device has 4.0 GiB. What helps:\n" in error
     assert "- turn gradient_checkpointing on: about" in error
     assert "lower batch_size to " in error and "raise accumulate to " in error
     assert "`" not in error and "optim.name" not in error, "bitsandbytes is for GPUs"

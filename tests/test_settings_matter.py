@@ -132,7 +132,7 @@ def _run(job: Job, patch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     partial_state = devices.PartialState
     patch.setattr(devices, "PartialState", state)
-    patch.setattr(devices, "_has_accelerator", lambda: True)
+    patch.setattr(devices, "has_accelerator", lambda: True)
     if job.config.optim.name == "adamw8bit":
         stub = ModuleType("bitsandbytes")
         stub.__spec__ = ModuleSpec("bitsandbytes", None)  # accelerate looks for one

@@ -485,20 +485,29 @@ def test_a_full_disk_ends_in_one_error_and_keeps_the_last_checkpoint(inputs, tmp
     assert run(job(inputs, out))[0].step == 5
 
 
+def _run(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+
+
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small disk needs Linux and root")
 @pytest.mark.slow
 def test_a_really_full_disk(inputs, tmp_path):
-    """A file system of 400 kB: the first checkpoints fit, a later one does not."""
+    """A file system of 400 kB is refused; if it fills up after the check, the first checkpoints are kept."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("this machine does not let us mount a small disk")
+    arguments = command(inputs, disk / "taste", "--set", "keep_checkpoints=50")
+    filled_later = (
+        "from dspo_train.runs import preflight; preflight.check_disk = lambda *_: None; "
+        "from dspo_train.cli.main import main; raise SystemExit(main())"
+    )
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "dspo_train", *command(inputs, disk / "taste", "--set", "keep_checkpoints=50")],
-            env=ENVIRONMENT, capture_output=True, text=True, timeout=300,
-        )  # fmt: skip
+        refused = _run([sys.executable, "-m", "dspo_train", *arguments])
+        assert refused.returncode == 2, refused.stdout + refused.stderr
+        assert "0.0 GB free" in refused.stderr and not list(disk.rglob("*.safetensors"))
+        done = _run([sys.executable, "-c", filled_later, *arguments])
         assert done.returncode == 2, done.stdout + done.stderr
         assert "the disk is full" in done.stderr
         assert "Traceback" not in done.stderr
