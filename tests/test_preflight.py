@@ -14,12 +14,12 @@ from dspo_train.runs import machine, preflight
 from dspo_train.runs.memory import GIB
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    write_base(folder / "base")
-    write_pairs(folder / "pairs")
-    return folder
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """Of each test's own: what is refused must not have touched it."""
+    write_base(tmp_path / "base")
+    write_pairs(tmp_path / "pairs")
+    return tmp_path
 
 
 def train(world: Path, *more: str, out: str = "run", **settings: object) -> list[str]:
