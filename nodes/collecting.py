@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io as bytes_io
 import json
 import threading
@@ -22,6 +21,7 @@ from server import PromptServer
 from ..dspo_train.exceptions import ConfigError, DatasetError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import inside, parts_of
+from ..dspo_train.images.decode import pixel_hash
 from ..dspo_train.pairs.comfy_graph import prompt_upstream
 from ..dspo_train.pairs.discover import DEPTH
 from ..dspo_train.preferences import LOG_NAME, Group, NewImage, PreferenceStore
@@ -55,7 +55,7 @@ class Shot:
 
     def digest(self) -> str:
         """Of the pixels alone: the file also holds the workflow, which changes whenever a node is moved."""
-        return hashlib.sha256(f"{self.image.size}".encode() + self.image.tobytes()).hexdigest()
+        return pixel_hash(self.image).hex()
 
 
 class Stores:

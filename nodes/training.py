@@ -29,7 +29,7 @@ from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.runs import preflight
 from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.job import Job
-from ..dspo_train.runs.machine import host_memory
+from ..dspo_train.runs.machine import Machine, host_memory, shares_memory
 from ..dspo_train.runs.memory import Setup
 from ..dspo_train.runs.names import claim, find_run
 from ..dspo_train.runs.presets import OWN_NUMBER, configure
@@ -108,13 +108,13 @@ def train(order: Order) -> Done:
 def _plan(order: Order) -> Plan:
     """`auto` checkpointing depends on the device's total memory, not on what is free, so that it is reproducible."""
     file, refine = open_single_file(places.checkpoint(order.ckpt_name)), _refine(order)
-    config = _config(order.settings, file.family)
+    config, machine = _config(order.settings, file.family), _machine()
     previews = order.settings["preview_every"] > 0
     setup = preflight.setup_of(
-        of_file(file), config, refine=refine is not None, previews=previews, shared=_memory_is_the_hosts()
+        of_file(file), config, refine=refine is not None, previews=previews, shared=machine.shared
     )
     asked = order.settings.get("gradient_checkpointing", "auto")
-    on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(setup, _total_memory()))
+    on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(setup, machine.total))
     return Plan(order, replace(config, gradient_checkpointing=on), replace(setup, checkpointing=on), refine)
 
 
@@ -165,24 +165,19 @@ def _preflight(plan: Plan) -> list[str]:
         plan.scan,
         plan.config,
         plan.setup,
-        _total_memory(),
+        _machine().total,
         out=places.runs(),
         cache=places.encodings(),
         fixed=FIXED,
     )
 
 
-def _memory_is_the_hosts() -> bool:
-    return mm.get_torch_device().type in ("cpu", "mps")
-
-
-def _total_memory() -> int:
-    """On the host by our own count: core ignores a container's limit."""
-    return host_memory()[0] if _memory_is_the_hosts() else int(mm.get_total_memory(mm.get_torch_device()))
-
-
-def _free_memory() -> int:
-    return host_memory()[1] if _memory_is_the_hosts() else int(mm.get_free_memory(mm.get_torch_device()))
+def _machine() -> Machine:
+    """ComfyUI's device; on the host by our own count, because core ignores a container's limit."""
+    device = mm.get_torch_device()
+    if shares_memory(device.type):
+        return Machine(device.type, *host_memory())
+    return Machine(device.type, int(mm.get_total_memory(device)), int(mm.get_free_memory(device)))
 
 
 def _run(plan: Plan, folder: RunFolder, progress: Progress) -> None:
@@ -191,11 +186,11 @@ def _run(plan: Plan, folder: RunFolder, progress: Progress) -> None:
             _steps(session, plan.order, progress)
 
     with _device_to_ourselves():
-        for note in preflight.check_free(plan.setup, _free_memory()):
+        for note in preflight.check_free(plan.setup, _machine().free):
             progress.note(note)
         out_of_memory = preflight.ran_out_of_memory(work)
     if out_of_memory:
-        raise RunError(preflight.too_large(plan.setup, _total_memory(), plan.config.accumulate, FIXED))
+        raise RunError(preflight.too_large(plan.setup, _machine().total, plan.config.accumulate, FIXED))
 
 
 def _steps(session: Session, order: Order, progress: Progress) -> None:

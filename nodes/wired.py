@@ -11,10 +11,9 @@ import comfy.model_sampling as kinds
 import torch
 
 from ..dspo_train.exceptions import ModelError
-from ..dspo_train.models.families import Prediction
+from ..dspo_train.models.families import UNET_PREFIX, Prediction
 from ..dspo_train.models.single_file import UnetWeights
 
-UNET = "model.diffusion_model."
 PREDICTIONS: tuple[tuple[type, Prediction], ...] = ((kinds.EPS, "epsilon"), (kinds.V_PREDICTION, "v_prediction"))
 ZERO_SNR = 100.0  # a maximum sigma above this means zero terminal SNR; an ordinary process ends at 14.6
 
@@ -56,7 +55,7 @@ def _tensors(model: Any) -> Iterator[tuple[str, torch.Tensor]]:
     with torch.inference_mode():  # as in core, so that the model keeps its inference tensors
         state = _state(model)
     for key in sorted(state):
-        if key.startswith(UNET):
+        if key.startswith(UNET_PREFIX):
             with torch.inference_mode():
                 value = state[key].to("cpu")  # newer cores patch a weight here, when it is moved
             yield key, value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator
@@ -124,3 +125,8 @@ def _strict_decoding() -> Iterator[None]:
         yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = lenient
+
+
+def pixel_hash(image: Image.Image) -> bytes:
+    """SHA-256 of an image's size and pixels, whatever else its file holds."""
+    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()

@@ -21,7 +21,7 @@ from ..exceptions import ModelError
 from . import single_file
 from .encoder import DiffusersEncoder, tensor_digest
 from .families import Family, Prediction, family_of
-from .process import Process, from_scheduler_config
+from .process import Process, from_scheduler_config, is_flow
 from .single_file import UnetWeights
 from .tokenizers import load_tokenizers, read_tokenizer
 
@@ -142,8 +142,7 @@ def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Part
     text_encoders = [_component(kind, path / name, dtype) for kind, name in zip(kinds, names, strict=False)]
     vae, unet = _component(AutoencoderKL, path / "vae", dtype), _component(UNet2DConditionModel, path / "unet", dtype)
     scheduler = read_json(path / "scheduler" / "scheduler_config.json")
-    flow = str(scheduler.get("_class_name", "")).startswith("FlowMatch")
-    if scheduler.get("trained_betas") or ("beta_start" not in scheduler and not flow):
+    if scheduler.get("trained_betas") or ("beta_start" not in scheduler and not is_flow(scheduler)):
         raise ModelError(f"{path}: the noise process of its {scheduler.get('_class_name')} is not supported")
     return family, unet, vae, text_encoders, tokenizers, scheduler
 

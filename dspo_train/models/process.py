@@ -186,7 +186,7 @@ def from_scheduler_config(config: Mapping[str, Any]) -> Process:
     Raises:
         ModelError: the schedule or prediction type is not supported.
     """
-    if str(config.get("_class_name", "")).startswith("FlowMatch"):
+    if is_flow(config):
         return _flow(config)
     schedule, prediction = config.get("beta_schedule", "linear"), config.get("prediction_type", "epsilon")
     steps, start, end = config.get("num_train_timesteps", 1000), config["beta_start"], config["beta_end"]
@@ -202,6 +202,11 @@ def from_scheduler_config(config: Mapping[str, Any]) -> Process:
     if config.get("rescale_betas_zero_snr"):
         alphas_cumprod = _zero_terminal_snr(alphas_cumprod)
     return Ddpm(alphas_cumprod, prediction)
+
+
+def is_flow(config: Mapping[str, Any]) -> bool:
+    """Is a diffusers `scheduler_config.json` that of a flow model?"""
+    return str(config.get("_class_name", "")).startswith("FlowMatch")
 
 
 def _flow(config: Mapping[str, Any]) -> Flow:

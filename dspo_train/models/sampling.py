@@ -16,7 +16,7 @@ from ..exceptions import ConfigError
 from ..images.decode import to_tensor
 from .base import Base
 from .conditioning import Conditioning, Frame, cat
-from .schedulers import Scheduler, begin_at, make_scheduler, times_from
+from .schedulers import Scheduler, begin_at, make_scheduler, steps_taken, times_from
 from .unet import predict
 
 GUIDANCE_RESCALE = 0.7  # with zero terminal SNR; Lin et al. 2024, section 3.4
@@ -87,7 +87,7 @@ def sample(
     if not prompts:
         return []
     starts = range(0, len(prompts), batch_size)
-    steps = max(1, round(spec.image_strength * spec.steps))
+    steps = steps_taken(spec.steps, spec.image_strength)
     drawn: list[Image.Image] = []
     with torch.no_grad(), _eval_mode(base.unet):
         known = _encode(base, [*prompts, *([spec.negative_prompt] if spec.guidance > 1 else [])], conditioning or {})

@@ -14,6 +14,7 @@ from diffusers import (
 from torch import Tensor
 
 from ..exceptions import ConfigError
+from .process import is_flow
 
 Scheduler = Literal["dpm++", "ddim", "euler"]
 SCHEDULERS: dict[Scheduler, tuple[Any, dict[str, Any]]] = {  # all deterministic: the only noise is the seed's
@@ -34,7 +35,7 @@ def make_scheduler(config: Mapping[str, Any], name: Scheduler, steps: int) -> An
     Raises:
         ConfigError: a scheduler that does not sample flow models, for a flow model.
     """
-    if str(config.get("_class_name", "")).startswith("FlowMatch"):
+    if is_flow(config):
         return _flow_scheduler(config, name, steps)
     kind, options = SCHEDULERS[name]
     zero_snr = bool(config.get("rescale_betas_zero_snr"))
@@ -63,10 +64,14 @@ def _flow_scheduler(config: Mapping[str, Any], name: Scheduler, steps: int) -> A
     return scheduler
 
 
+def steps_taken(steps: int, strength: float) -> int:
+    """How many of the steps are gone through: their last share for a strength below 1, at least one."""
+    return max(1, round(strength * steps))
+
+
 def times_from(scheduler: Any, strength: float) -> Tensor:
-    """The times that are gone through, from the noisiest: the last ones alone for a strength below 1, at least one."""
-    taken = max(1, round(strength * len(scheduler.timesteps)))
-    return scheduler.timesteps[len(scheduler.timesteps) - taken :]
+    """The times that are gone through, from the noisiest."""
+    return scheduler.timesteps[-steps_taken(len(scheduler.timesteps), strength) :]
 
 
 def begin_at(scheduler: Any, time: Tensor, clean: Tensor, noise: Tensor) -> Tensor:

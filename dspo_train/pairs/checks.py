@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
 from ..exceptions import DatasetError
-from ..images.decode import load_rgb
+from ..images.decode import load_rgb, pixel_hash
 from ..images.formats import MAX_PIXELS
 from ..images.integrity import ImageError, Structure, content_hash, inspect_image
 from .types import Defect
@@ -72,7 +71,7 @@ class CheckedImages:
 
     def _identify(self, relative: str, structure: Structure) -> int:
         """The number of this image. Equal fingerprints are proved by a hash of all compressed pixels."""
-        fingerprint = _decoded_fingerprint(self.root / relative) if self._deep else structure.fingerprint
+        fingerprint = pixel_hash(load_rgb(self.root / relative)) if self._deep else structure.fingerprint
         first = self._first.setdefault(fingerprint, relative)
         if first == relative:
             return self._identities.setdefault(fingerprint, len(self._identities))
@@ -97,8 +96,3 @@ def _size_problem(width: int, height: int) -> str | None:
     if max(width, height) > MAX_ASPECT * min(width, height):
         return f"{size} is narrower than 1:{MAX_ASPECT:.0f}; crop the image"
     return None
-
-
-def _decoded_fingerprint(path: Path) -> bytes:
-    image = load_rgb(path)
-    return hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()

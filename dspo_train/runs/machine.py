@@ -30,7 +30,12 @@ class Machine:
     @property
     def shared(self) -> bool:
         """Is its memory the host's?"""
-        return self.kind in ("cpu", "mps")
+        return shares_memory(self.kind)
+
+
+def shares_memory(kind: str) -> bool:
+    """Does a device of this kind use the host's memory?"""
+    return kind in ("cpu", "mps")
 
 
 def this_machine(asked: Device) -> Machine:
