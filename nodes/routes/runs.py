@@ -11,6 +11,7 @@ from ...dspo_train.runs.alarm import HELD_OUT, TRAINING, alarm, reports_needed
 from ...dspo_train.runs.folder import RunFolder
 from ...dspo_train.runs.reports import Report, latest_reports, plain, reports_after
 from .. import places
+from ..setting_inputs import in_graph
 from .images import read
 from .listing import iso_time
 from .serve import ImageAnswer
@@ -38,7 +39,7 @@ def reports(run: str, since: int) -> dict[str, Any]:
         **{name: about[name] for name in ("run", "step", "steps", "finished", "stopped")},
         "reports": [_shown(report) for report in reports_after(folder.reports_file, since, _MOST)],
         "previews": [path.name for path in folder.previews()],
-        "warning": warning,
+        "warning": in_graph(warning) if warning else None,
         "alarm": _KIND[warning] if warning else None,
     }
 

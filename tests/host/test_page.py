@@ -332,6 +332,8 @@ def test_held_out_pairs_raise_the_alarm_and_end_a_run(server: ComfyServer, page:
     assert told(40) == (None, False, False)
     assert told(40, 80) == ("held_out", False, False)
     assert told(40, 80, stopped=True) == ("held_out", True, True)
-    assert "On pairs it was not trained on" in page.get("run", run="held-01").json["warning"]
+    warning = page.get("run", run="held-01").json["warning"]
+    assert "On pairs that it was not trained on" in warning
+    assert "`" not in warning, "settings have the nodes' names"
     (listed,) = [it for it in page.get("runs").json["runs"] if it["run"] == "held-01"]
     assert (listed["finished"], listed["stopped"], listed["step"]) == (True, True, 85)
