@@ -12,6 +12,7 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
+from ..dspo_train.runs.session import Stage
 from ..dspo_train.training.trainer import StepReport
 from .setting_inputs import in_graph
 
@@ -39,8 +40,9 @@ class Progress:
         log.warning(in_graph(text))
         self.notes.append(f"Note: {in_graph(text)}")
 
-    def encoding(self, stage: str, done: int, total: int) -> None:
-        self._show([f"Encoding: {done} of {total} {self.what}"], done, total)
+    def stage(self, stage: Stage, done: int, total: int) -> None:
+        doing, what = ("Checking", "images") if stage == "check" else ("Encoding", self.what)
+        self._show([f"{doing}: {done} of {total} {what}"], done, total)
 
     def check_cancel(self, done: int, total: int) -> None:
         mm.throw_exception_if_processing_interrupted()

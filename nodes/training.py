@@ -182,7 +182,7 @@ def _machine() -> Machine:
 
 def _run(plan: Plan, folder: RunFolder, progress: Progress) -> None:
     def work() -> None:
-        with open_session(_job(plan, folder), progress.encoding) as session:
+        with open_session(_job(plan, folder), progress.stage) as session:
             _steps(session, plan.order, progress)
 
     with _device_to_ourselves():

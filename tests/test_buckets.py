@@ -7,13 +7,17 @@ from dspo_train.images.buckets import Bucket, make_buckets, nearest_bucket
 
 
 def test_buckets_of_512_by_hand():
-    """512^2 = 262144: below 448 fit 585 -> 576, below 384 fit 682 -> 640; 320 x 819 is over 1:2."""
-    assert make_buckets(512) == ((384, 640), (448, 576), (512, 512), (576, 448), (640, 384))
+    """512^2 = 262144: below 448 fit 585 -> 576, below 384 fit 682 -> 640; below 320 fit 819 -> 768 and below 256 just
+    1024, which is 1:4; 192 x 1365 is over it."""
+    wide = ((576, 448), (640, 384), (768, 320), (1024, 256))
+    tall = ((256, 1024), (320, 768), (384, 640), (448, 576))
+    assert make_buckets(512) == (*tall, (512, 512), *wide)
+    assert make_buckets(512, max_aspect=2) == (*tall[2:], (512, 512), *wide[:2])
 
 
 def test_small_resolution():
     """64^2 = 4096: 4096 / 56 = 73 -> 72, 4096 / 48 = 85 -> 80."""
-    assert make_buckets(64, step=8) == ((48, 80), (56, 72), (64, 64), (72, 56), (80, 48))
+    assert make_buckets(64, step=8, max_aspect=2) == ((48, 80), (56, 72), (64, 64), (72, 56), (80, 48))
 
 
 @pytest.mark.parametrize(
@@ -45,7 +49,8 @@ def test_aspect_one_leaves_the_square():
         (4000, 4000, (512, 512)),
         (1920, 1080, (640, 384)),  # 1.78: ln is 0.06 from 1.67 and 0.32 from 1.29
         (1080, 1920, (384, 640)),
-        (10000, 100, (640, 384)),
+        (10000, 100, (1024, 256)),
+        (2048, 512, (1024, 256)),
         (600, 480, (576, 448)),  # 1.25 is nearer to 1.29 than to 1
     ],
 )

@@ -1,6 +1,7 @@
 import json
 import os
 import unicodedata
+import zlib
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ def fill(folder: Path, files: dict) -> Path:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(content, encoding="utf-8")
     return folder
+
+
+def damage(path: Path, *, checksum: bool) -> None:
+    """Flip a byte inside a PNG's compressed pixels; with the chunk's checksum corrected, only decoding shows it."""
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"IDAT")
+    raw[place + 20] ^= 255
+    if checksum:
+        end = place + 4 + int.from_bytes(raw[place - 4 : place], "big")
+        raw[end : end + 4] = zlib.crc32(raw[place:end]).to_bytes(4, "big")
+    path.write_bytes(raw)
 
 
 def found(scan) -> list:
@@ -200,13 +212,17 @@ def test_precedence(tmp_path):
     assert scan_pairs(tmp_path).layout == "ranked"
     fill(tmp_path, {"s_w.png": 3, "s_l.png": 4, "s.txt": "s"})
     scan = scan_pairs(tmp_path)
-    assert (scan.layout, [p.key for p in scan.pairs], kinds(scan)) == ("suffixes", ["s"], ["ignored_files"])
+    assert (scan.layout, [p.key for p in scan.pairs]) == ("suffixes", ["s"])
+    assert [(d.kind, d.where) for d in scan.defects] == [
+        ("ignored_files", f"r{end}") for end in ("_0.png", "_1.png", ".txt")
+    ]
     fill(tmp_path, {"w/f.png": 5, "l/f.png": 6, "f.txt": "f"})
     scan = scan_pairs(tmp_path)
     assert (scan.layout, [p.key for p in scan.pairs]) == ("subfolders", ["f"])
-    assert "4 images belong to no pair in the layout 'subfolders'" in scan.defects[0].message
+    assert len(scan.defects) == 6
+    assert str(scan.defects[0]) == "r_0.png: belongs to no pair in the layout 'subfolders'; ignored"
     fill(tmp_path, {"metadata.csv": "prompt,image_0,image_1,label\nx,r_0.png,s_w.png,1\n"})
-    assert (scan_pairs(tmp_path).layout, scan_pairs(tmp_path).defects) == ("metadata", ())
+    assert (scan_pairs(tmp_path).layout, set(kinds(scan_pairs(tmp_path)))) == ("metadata", {"ignored_files"})
     fill(
         tmp_path,
         {"metadata.jsonl": json.dumps({"prompt": "y", "image_0": "r_0.png", "image_1": "s_w.png", "label": 0})},
@@ -317,15 +333,13 @@ def test_copies_are_recognised_despite_other_metadata(tmp_path):
 
 
 def test_deep_decodes_and_compares_pixels(tmp_path):
-    """The same pixels, compressed otherwise: only decoding shows it. A flipped byte inside the data likewise."""
+    """The same pixels, compressed otherwise: only decoding shows it. Damage under a correct checksum likewise."""
     gradient = Image.linear_gradient("L")
     gradient.save(tmp_path / "a_w.png", compress_level=1)
     gradient.save(tmp_path / "a_l.png", compress_level=9)
     picture(tmp_path / "b_w.png", 1)
     gradient.rotate(90).save(tmp_path / "b_l.png")
-    raw = bytearray((tmp_path / "b_l.png").read_bytes())
-    raw[raw.index(b"IDAT") + 20] ^= 255
-    (tmp_path / "b_l.png").write_bytes(raw)
+    damage(tmp_path / "b_l.png", checksum=True)
     assert scan_pairs(tmp_path, allow_empty_captions=True).defects == ()
     scan = scan_pairs(tmp_path, allow_empty_captions=True, deep=True)
     assert sorted((d.kind, d.where) for d in scan.defects) == [

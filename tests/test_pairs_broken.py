@@ -382,6 +382,31 @@ def test_pairs_that_are_left_out(tmp_path, name):
     assert re.search(message, defect.message), defect.message
 
 
+def test_zeros_in_a_jpeg_are_a_warning(tmp_path):
+    picture(tmp_path / "a_l.png", 2, (256, 256))
+    noise = Image.effect_noise((256, 256), 90).convert("RGB")
+    noise.save(tmp_path / "a_w.jpg", quality=95)
+    (tmp_path / "a.txt").write_text("x")
+    raw = bytearray((tmp_path / "a_w.jpg").read_bytes())
+    raw[-900:-600] = bytes(300)
+    (tmp_path / "a_w.jpg").write_bytes(raw)
+    scan = scan_pairs(tmp_path)
+    assert len(scan.pairs) == 1
+    assert [(d.kind, d.where, d.fatal) for d in scan.defects] == [("doubtful_image", "a_w.jpg", False)]
+
+
+def test_what_a_decoder_warns_of_is_told_by_a_deep_scan(tmp_path):
+    """EXIF that is cut short: Pillow warns and goes on."""
+    pair(tmp_path)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01"
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(tmp_path / "a_w.jpg", exif=exif)
+    (tmp_path / "a_w.png").unlink()
+    scan = scan_pairs(tmp_path, deep=True)
+    assert len(scan.pairs) == 1
+    assert [(d.kind, d.where, d.fatal) for d in scan.defects] == [("doubtful_image", "a_w.jpg", False)]
+    assert "its decoder warns: " in scan.defects[0].message
+
+
 def test_shapes_that_differ_are_a_warning(tmp_path):
     """96/64 = 1.5 differs from 1; 68/64 = 1.06 does not count."""
     pair(tmp_path, "a")

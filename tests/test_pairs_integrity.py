@@ -109,6 +109,48 @@ def test_fingerprint_is_of_the_pixels(tmp_path, name):
     assert len(set(prints.values())) == 3
 
 
+@pytest.mark.parametrize("name", ["png", "png-interlace-free-optimised"])
+def test_damage_inside_a_png_is_found_by_its_checksum(tmp_path, name):
+    """Zeroed bytes anywhere among the pixels; every single flipped byte too."""
+    raw = encode(noise(0, (256, 256)), **ENCODINGS[name])
+    path = tmp_path / "a"
+    for place, length in ((3000, 400), (100, 1), (len(raw) - 40, 1)):
+        damaged = bytearray(raw)
+        damaged[place : place + length] = bytes(byte ^ 255 for byte in raw[place : place + length])
+        path.write_bytes(damaged)
+        with pytest.raises(ImageError, match=r"is damaged in bytes \d+-\d+ \(a PNG chunk's checksum\)"):
+            inspect_image(path)
+
+
+@pytest.mark.parametrize("place", [33, 2500])
+def test_a_checksum_is_taken_over_all_of_a_large_chunk(tmp_path, monkeypatch, place):
+    """Blocks of 1000 bytes, in chunks of 8 KB and more."""
+    monkeypatch.setattr("dspo_train.images.integrity._BLOCK", 1000)
+    path = tmp_path / "a"
+    path.write_bytes(raw := encode(noise(0), **ENCODINGS["png"]))
+    whole = inspect_image(path)
+    assert whole.size == (80, 64)
+    damaged = bytearray(raw)
+    damaged[place + 20] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(ImageError, match="checksum"):
+        inspect_image(path)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "jpeg-progressive", "webp", "webp-lossless"])
+def test_a_run_of_zeros_raises_a_doubt_where_a_format_has_no_checksum(tmp_path, monkeypatch, name):
+    """300 of 8 KB and more, also across two blocks of reading; Pillow decodes most such files without a word."""
+    monkeypatch.setattr("dspo_train.images.integrity._BLOCK", 1000)
+    raw = encode(noise(0, (256, 256)), **ENCODINGS[name])
+    path = tmp_path / "a"
+    path.write_bytes(raw)
+    assert inspect_image(path).doubt == ""
+    damaged = bytearray(raw)
+    damaged[len(raw) // 2 : len(raw) // 2 + 300] = bytes(300)
+    path.write_bytes(damaged)
+    assert "zero bytes or more in a row" in inspect_image(path).doubt
+
+
 def test_a_palette_is_part_of_the_picture(tmp_path):
     for label, colour in (("a", [1, 2, 3]), ("b", [9, 2, 3])):
         image = Image.new("P", (64, 64))

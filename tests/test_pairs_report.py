@@ -35,8 +35,34 @@ def test_a_report_says_all():
     assert ["height", "400", "556", "1080"] in lines
     assert ["512", "x", "512", "2", "#" * 30] in lines
     assert ["640", "x", "384", "1", "#" * 15] in lines
-    assert "1 pair holds an image smaller than its bucket" in report
+    # 1920x1080 in 640x384: scaled by 384/1080 to 682.7x384, of which 42.7/682.7 = 6% is lost; 400x400 grows by 1.28.
+    assert "lose" not in report
+    assert "  1 pair is enlarged\n    most: 1.3 times, l\n" in report
     assert report.splitlines()[-1] == "USABLE with 3 pairs; 2 defects left something out, 1 warning."
+
+
+def test_a_report_says_how_much_the_crop_cuts_away():
+    """1000x700 in 576x448: scaled by 0.64 to 640x448, of which a tenth is lost; 640x512 in 640x384 loses a quarter.
+
+    512x128 in 512x512, the winner's: scaled by 4 to 2048x512, of which three quarters are lost.
+    """
+    pairs = (
+        pair("a", "x", (1000, 700), (1001, 700)),
+        pair("b", "x", (640, 384), (640, 513)),
+        pair("c", "x", (512, 512), (512, 128)),
+        pair("d", "x", (2048, 512), (2048, 512)),
+    )
+    report = format_report(Scan(Path("data"), "suffixes", pairs))
+    assert "  3 pairs lose over 10% of an image to the crop, 2 of them over 25%\n" in report
+    assert "    most: 75% of l, 512x128 in 512x512\n" in report
+    assert ["1024", "x", "256", "1"] in [line.split()[:4] for line in report.splitlines()]
+    assert report.endswith("READY: 4 pairs, 2 pairs lose over 25% of an image to the crop.")
+
+
+def test_remarks_on_the_prompts_count_as_warnings():
+    report = format_report(Scan(Path("data"), "suffixes", PAIRS), remarks=["one is long", "one has weights"])
+    assert "Prompts   one is long\n          one has weights\n" in report
+    assert report.endswith("READY: 3 pairs, 2 warnings.")
 
 
 def test_fatal_defects_come_first_and_only_some_are_shown():

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from test_pairs import damage
 from tiny_runs import config, flags, train_and_cut, write_base, write_pairs
 
 from dspo_train import files
@@ -92,6 +93,25 @@ def test_a_run_folder_holds_it_all(inputs, whole):
     assert metadata["dspo.objective"] == "dspo"
     assert metadata["ss_network_dim"] == "2"
     assert str(inputs) not in json.dumps(metadata)
+
+
+def test_damaged_images_are_left_out_and_listed_before_the_model_is_loaded(inputs, tmp_path, monkeypatch):
+    """Bytes under a correct checksum, so that the scan cannot see it: two of six pairs go, and training starts."""
+    shutil.copytree(inputs / "pairs", tmp_path / "pairs", ignore=shutil.ignore_patterns(".*"))
+    for name in ("pair1_l.png", "pair4_w.png"):
+        damage(tmp_path / "pairs" / name, checksum=True)
+    task = dataclasses.replace(job(inputs, tmp_path / "taste", steps=1), pairs=tmp_path / "pairs")
+    with open_session(task) as session:
+        list(session.reports())
+        assert [pair.key for pair in session.scan.pairs] == ["pair0", "pair2", "pair3", "pair5"]
+        assert session.notes.texts[0] == (
+            "2 pairs left out, as these images cannot be decoded: pair1_l.png, pair4_w.png"
+        )
+    for name in ("pair0_w.png", "pair2_w.png", "pair3_w.png", "pair5_w.png"):
+        damage(tmp_path / "pairs" / name, checksum=True)
+    monkeypatch.setattr("dspo_train.runs.session.load_base", lambda *args, **more: pytest.fail("loaded"))
+    with pytest.raises(DatasetError, match=r"no usable pair(.|\n)*pair0_w\.png: cannot be decoded"):
+        run(dataclasses.replace(task, out=tmp_path / "other"))
 
 
 def test_the_first_step_starts_from_the_reference(whole):

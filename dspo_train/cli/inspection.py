@@ -10,5 +10,5 @@ from .main import OK, USER, say
 
 def run(arguments: argparse.Namespace) -> int:
     scan = scan_folder(arguments.folder, deep=arguments.deep)
-    say(format_report(scan, resolution=arguments.resolution))
+    say(format_report(scan, resolution=arguments.resolution, shown=None if arguments.all else 20))
     return USER if scan.lack else OK

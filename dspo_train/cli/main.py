@@ -91,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("folder", type=Path, metavar="FOLDER")
     inspect.add_argument("--resolution", type=int, default=512, metavar="PIXELS", help="default: %(default)s")
     inspect.add_argument("--deep", action="store_true", help="decode every image (slow)")
+    inspect.add_argument("--all", action="store_true", help="list every defect, not only the first 20")
 
     train = commands.add_parser("train", help="train a LoRA from a pair folder, or resume a stopped run")
     _base(train)

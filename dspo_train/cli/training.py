@@ -25,7 +25,7 @@ from ..runs.folder import RunFolder
 from ..runs.job import Job
 from ..runs.machine import Machine, this_machine
 from ..runs.memory import Setup
-from ..runs.session import Session, encodings_of, open_session
+from ..runs.session import Session, Stage, encodings_of, open_session
 from ..training.devices import resolve_precision
 from ..training.trainer import StepReport
 from .main import INTERRUPTED, OK, say
@@ -77,7 +77,7 @@ def _check(job: Job, machine: Machine) -> Setup:
 
 
 def _session(job: Job) -> int:
-    with open_session(job, _Encoding()) as session:
+    with open_session(job, _Stages()) as session:
         if session.main:
             _announce(session)
         return _train(session)
@@ -141,15 +141,15 @@ def summary(report: StepReport) -> str:
     )
 
 
-class _Encoding:
-    """A bar for the encoding of images, made when there is something to encode."""
+class _Stages:
+    """A bar for each stage before the training, made when there is something to do."""
 
     def __init__(self) -> None:
         self._bar: tqdm[Any] | None = None
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._bar is None:
-            self._bar = tqdm(total=total, desc=stage, unit="pair", leave=False)
+    def __call__(self, stage: Stage, done: int, total: int) -> None:
+        if self._bar is None or self._bar.desc != f"{stage}: ":
+            self._bar = tqdm(total=total, desc=stage, unit="image" if stage == "check" else "pair", leave=False)
         self._bar.update(done - self._bar.n)
         if done == total:
             self._bar.close()

@@ -82,7 +82,12 @@ class DataSpec(SettingGroup, name="data"):
         shown=Shown("train", 5, step=64, blank=0, note="0: 512 for SD 1.x, 768 for SD 2.x, 1024 for SDXL."),
     )
     bucket_step: int = setting(64, "Bucket sides are multiples of this many pixels, itself a multiple of 8.", 8, 512)
-    max_aspect: float = setting(2.0, "Longest over shortest side of the buckets.", 1.0, 4.0)
+    max_aspect: float = setting(
+        4.0,
+        "Longest over shortest side of the buckets; narrower images are cropped to that shape.",
+        1.0,
+        4.0,
+    )
     flip: bool = setting(
         False,
         "Mirrors half of the draws, both images of a pair alike; off by default because taste may favour a side.",

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from ..exceptions import ConfigError
 
+MAX_ASPECT = 4.0  # longest over shortest side of an image; the buckets reach as far
+
 
 class Bucket(NamedTuple):
     """One image shape, in pixels."""
@@ -16,13 +18,13 @@ class Bucket(NamedTuple):
     height: int
 
 
-def make_buckets(resolution: int, step: int = 64, max_aspect: float = 2.0) -> tuple[Bucket, ...]:
+def make_buckets(resolution: int, step: int = 64, max_aspect: float = MAX_ASPECT) -> tuple[Bucket, ...]:
     """The shapes of at most resolution x resolution pixels, from tallest to widest.
 
     Sides are multiples of `step`, and the longer side is at most `max_aspect` times the shorter. A shape that
     fits into another of them is left out, except for the largest square, which is always there.
 
-    >>> make_buckets(64, step=16)
+    >>> make_buckets(64, step=16, max_aspect=2)
     (Bucket(width=48, height=80), Bucket(width=64, height=64), Bucket(width=80, height=48))
 
     Raises:

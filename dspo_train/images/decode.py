@@ -39,7 +39,7 @@ def load_rgb(path: str | os.PathLike[str]) -> Image.Image:
         DatasetError: the file is missing, damaged, cut off, of another format or over 64 megapixels.
     """
     try:
-        with _strict_decoding(), Image.open(path, formats=FORMATS) as image:
+        with strict_decoding(), Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width}x{image.height}"
                 raise DatasetError(f"{path}: {size} pixels is over 64 megapixels; scale the image down")
@@ -117,7 +117,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 @contextmanager
-def _strict_decoding() -> Iterator[None]:
+def strict_decoding() -> Iterator[None]:
     """Refuse truncated files even where the host has told Pillow to accept them: half an image must not train."""
     lenient = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False

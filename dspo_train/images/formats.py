@@ -7,7 +7,7 @@ from typing import Literal
 FORMATS = ("PNG", "JPEG", "WEBP")
 """What Pillow may open; its other decoders, some of which start programs, stay out of reach."""
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
+SUFFIXES = frozenset({".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".webp"})
 
 ImageKind = Literal["png", "jpg", "webp"]
 IMAGE_KINDS: tuple[ImageKind, ...] = ("png", "jpg", "webp")

@@ -1,7 +1,8 @@
 """Whether an image file is whole, how large it is and which image it holds, without decoding it.
 
 PNG (chunks), JPEG (markers) and WebP (RIFF chunks) are walked by their length fields: a file that was cut off
-fails, wherever it was cut. Only decoding finds damage inside the compressed data.
+fails, wherever it was cut. PNG's checksums show damage inside the compressed pixels too. JPEG and WebP have none, and
+their decoders draw something from almost any bytes; a long run of zeros, as a broken copy leaves, raises a doubt.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import zlib
+from collections.abc import Iterator
 from io import FileIO
 from typing import NamedTuple
 
@@ -19,7 +22,9 @@ from .formats import FORMATS
 
 _HEAD = 4096
 _TAIL = 4096
+_AHEAD = 1 << 16  # the whole file is read, mostly in small chunks
 _BLOCK = 1 << 20
+_ZEROS = bytes(128)  # compressed pixels hold so many in a row only where an image is one plain colour
 _ORIENTATION_ENTRY = (b"\x01\x12\x00\x03", b"\x12\x01\x03\x00")  # tag 0x0112 of type SHORT, either byte order
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD8)))
@@ -37,23 +42,26 @@ class Structure(NamedTuple):
         size: (width, height) as shown, after the EXIF orientation was applied.
         fingerprint: equal for equal pixels and for almost no others; metadata does not enter it.
         pixels: the (offset, length) ranges of the file that hold compressed pixels.
+        doubt: why the pixels may be damaged although they can be decoded; empty if nothing suggests it.
     """
 
     size: tuple[int, int]
     fingerprint: bytes
     pixels: tuple[tuple[int, int], ...]
+    doubt: str = ""
 
 
 def inspect_image(path: str | os.PathLike[str]) -> Structure:
     """Walk one PNG, JPEG or WebP file.
 
     Raises:
-        ImageError: it is missing, cut off, or not an image.
+        ImageError: it is missing, cut off, damaged where its format can tell, or not an image.
     """
     try:
         with open(path, "rb", buffering=0) as file:
             reader = _Reader(file, os.fstat(file.fileno()).st_size)
             found = _walk(reader)
+            zeros = found.unchecked and any(reader.has_zeros(*place) for place in found.pixels)
         width, height = found.size
         if width < 1 or height < 1:
             raise ImageError(f"claims to be {width}x{height} pixels; save it again")
@@ -63,7 +71,7 @@ def inspect_image(path: str | os.PathLike[str]) -> Structure:
     digest = hashlib.blake2b(b"".join(found.identity), digest_size=16)
     digest.update(f"{width}x{height}/{turn}".encode())
     size = (height, width) if turn >= 5 else (width, height)
-    return Structure(size, digest.digest(), tuple(found.pixels))
+    return Structure(size, digest.digest(), tuple(found.pixels), _ZEROS_FOUND if zeros else "")
 
 
 def content_hash(path: str | os.PathLike[str], structure: Structure) -> bytes:
@@ -87,8 +95,16 @@ def content_hash(path: str | os.PathLike[str], structure: Structure) -> bytes:
     return digest.digest()
 
 
+_ZEROS_FOUND = (
+    f"holds {len(_ZEROS)} zero bytes or more in a row among its compressed pixels, as a broken copy does; look at it"
+)
+
+
 class _Found:
-    def __init__(self) -> None:
+    """`unchecked`: the format has no checksums."""
+
+    def __init__(self, *, unchecked: bool = True) -> None:
+        self.unchecked = unchecked
         self.size: tuple[int, int] = (0, 0)
         self.identity: list[bytes] = []
         self.pixels: list[tuple[int, int]] = []
@@ -111,8 +127,28 @@ class _Reader:
         if begin < 0 or begin + count > len(self._window):
             self._file.seek(offset)
             self._start, begin = offset, 0
-            self._window = self._file.read(max(count, 64))
+            self._window = self._file.read(max(count, _AHEAD))
         return self._window[begin : begin + count]
+
+    def crc32(self, offset: int, length: int) -> int:
+        """The checksum of a range."""
+        checksum = 0
+        for block in self._blocks(offset, length):
+            checksum = zlib.crc32(block, checksum)
+        return checksum
+
+    def has_zeros(self, offset: int, length: int) -> bool:
+        """Whether a range holds a long run of zeros."""
+        tail = b""
+        for block in self._blocks(offset, length):
+            if _ZEROS in (found := tail + block):
+                return True
+            tail = found[-len(_ZEROS) :]
+        return False
+
+    def _blocks(self, offset: int, length: int) -> Iterator[bytes]:
+        for start in range(offset, offset + length, _BLOCK):
+            yield self.at(start, min(_BLOCK, offset + length - start))
 
     def within(self, end: int) -> None:
         if end > self.size:
@@ -133,7 +169,7 @@ def _walk(reader: _Reader) -> _Found:
 
 
 def _walk_png(reader: _Reader) -> _Found:
-    found = _Found()
+    found = _Found(unchecked=False)
     position = 8
     while True:
         length, kind = struct.unpack(">I4s", reader.at(position, 8))
@@ -141,10 +177,11 @@ def _walk_png(reader: _Reader) -> _Found:
         if not kind.isalpha() or (position == 8) != (kind == b"IHDR"):
             raise ImageError(f"is damaged at byte {position} (no PNG chunk there); copy or save it again")
         reader.within(end)
+        checksum = reader.crc32(position + 4, length + 4).to_bytes(4, "big")
+        if checksum != reader.at(end - 4, 4) and (kind[:1].isupper() or not found.pixels):  # as Pillow is strict
+            raise ImageError(f"is damaged in bytes {position}-{end} (a PNG chunk's checksum); copy or save it again")
         if kind == b"IDAT":
-            found.identity.append(
-                length.to_bytes(4, "big") + reader.at(end - 4, 12 if end + 8 <= reader.size else 4)[:4]
-            )
+            found.identity.append(length.to_bytes(4, "big") + checksum)
             found.pixels.append((position + 8, length))
         elif kind in (b"IHDR", b"PLTE", b"tRNS"):
             found.identity.append(kind + reader.at(position + 8, length))

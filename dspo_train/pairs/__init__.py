@@ -1,5 +1,7 @@
 """Preference datasets on disk, pairs or liked and disliked images: every layout read, and its defects listed."""
 
+from .decoding import decodable
+from .fit import crop_note
 from .prompts import prompt_from_image
 from .report import format_report
 from .scan import scan_folder, scan_pairs
@@ -12,6 +14,8 @@ __all__ = [
     "PreferencePair",
     "RatedImage",
     "Scan",
+    "crop_note",
+    "decodable",
     "format_report",
     "prompt_from_image",
     "scan_folder",

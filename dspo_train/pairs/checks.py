@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
 from ..exceptions import DatasetError
+from ..images.buckets import MAX_ASPECT
 from ..images.decode import load_rgb, pixel_hash
 from ..images.formats import MAX_PIXELS
 from ..images.integrity import ImageError, Structure, content_hash, inspect_image
 from .types import Defect
 
 MIN_SIDE, MAX_SIDE = 64, 16384
-MAX_ASPECT = 4.0
 
 
 class CheckedImage(NamedTuple):
-    """An image that passed. Images with the same pixels have the same `identity`."""
+    """An image that passed. Images with the same pixels have the same `identity`.
+
+    Attributes:
+        doubt: why it may be damaged all the same; empty if nothing suggests it.
+    """
 
     size: tuple[int, int]
     identity: int
+    doubt: str = ""
 
 
 class CheckedImages:
@@ -48,6 +54,8 @@ class CheckedImages:
         if isinstance(found, Defect):
             self._noted[found] = None
             return None
+        if found.doubt:
+            self._noted[Defect("doubtful_image", relative, found.doubt, fatal=False)] = None
         return found
 
     def inspect(self, relative: str) -> CheckedImage | Defect:
@@ -63,7 +71,12 @@ class CheckedImages:
             problem = _size_problem(*structure.size)
             if problem:
                 return Defect("bad_size", relative, problem)
-            return CheckedImage(structure.size, self._identify(relative, structure))
+            with warnings.catch_warnings(record=True) as heard:
+                warnings.simplefilter("always")
+                identity = self._identify(relative, structure)
+            said = "; ".join(dict.fromkeys(" ".join(str(each.message).split()) for each in heard))
+            doubt = structure.doubt or (f"its decoder warns: {said}" if said else "")
+            return CheckedImage(structure.size, identity, doubt)
         except ImageError as error:
             return Defect("unreadable_image", relative, str(error))
         except DatasetError as error:

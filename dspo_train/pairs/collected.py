@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..preferences.log import LOG_NAME, read_log
 from ..preferences.state import SetState
-from .listing import Listing, nfc, split_suffix
+from .listing import Listing, stem_of
 from .readings import Candidate, LayoutReading
 from .types import Defect
 
@@ -22,7 +24,7 @@ def read_collected(listing: Listing) -> LayoutReading | None:
     state.feed(read_log(listing.root / LOG_NAME))
     if state.header is None and not state.groups:
         return None
-    reading = LayoutReading("collected")
+    reading = LayoutReading("collected", used={LOG_NAME, *_images_of(listing, state)})
     reading.defects += [Defect("bad_metadata", f"{LOG_NAME}:{it.line}", it.message) for it in state.broken]
     for judged in state.judged():
         where = f"{LOG_NAME}:{state.line_of[judged.vote.id]}"
@@ -35,10 +37,18 @@ def read_collected(listing: Listing) -> LayoutReading | None:
             message = f"the image {missing} is missing; put it back, or remove it from the set"
             reading.defects.append(Defect("missing_file", where, message))
             continue
-        captions = listing.captions_at(*(nfc(split_suffix(name)[0]) for name in (winner, loser)))
+        captions = listing.captions_at(stem_of(winner), stem_of(loser))
         prompt = one_line(judged.prompt)
         reading.pairs.append(Candidate(f"{winner}>{loser}", where, winner, loser, captions, prompt))
     return reading
+
+
+def _images_of(listing: Listing, state: SetState) -> Iterator[str]:
+    """All images that were ever offered for a vote, and their captions."""
+    for group in state.groups.values():
+        for name in group.images:
+            yield name
+            yield from listing.captions_at(stem_of(name))
 
 
 def one_line(prompt: str) -> str:

@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping
 
-from .listing import Listing, nfc, split_suffix
+from .listing import Listing, split_suffix, stem_of
 from .readings import Candidate, LayoutReading, unusable_source
 from .types import Defect, Layout
 
@@ -42,7 +42,7 @@ def read_subfolders(listing: Listing) -> LayoutReading:
     sides: _Sides = defaultdict(lambda: ([], []))
     sources: dict[str, list[str]] = defaultdict(list)
     for path in listing.images:
-        parts = nfc(split_suffix(path)[0]).split("/")
+        parts = stem_of(path).split("/")
         words = [part.casefold() for part in parts[:-1]]
         index = next((index for index, word in enumerate(words) if word in _SIDE_OF), None)
         if index is not None:
@@ -79,12 +79,11 @@ def read_ranked(listing: Listing) -> LayoutReading:
         if match:
             sets[match[0]][int(match[1])].append(path)
     reading, sources = LayoutReading("ranked"), _sources_by_suffix(listing)
-    used: set[str] = set()
     for key, ranks in sets.items():
-        used.update(path for paths in ranks.values() for path in paths)
-        used.update(sources.get(key, ()))
+        _account_for(
+            listing, reading, key, *(path for paths in ranks.values() for path in paths), *sources.get(key, ())
+        )
         _read_ranked_set(listing, reading, key, ranks, sources)
-    _note_ignored(listing, reading, used)
     return reading
 
 
@@ -94,7 +93,7 @@ def _without(parts: list[str], index: int) -> str:
 
 def _match_name(pattern: re.Pattern[str], path: str) -> tuple[str, str] | None:
     """The path without extension, split into what precedes the mark and the mark. Folders stay in front."""
-    stem = nfc(split_suffix(path)[0])
+    stem = stem_of(path)
     folder, slash, name = stem.rpartition("/")
     match = pattern.fullmatch(name)
     return (folder + slash + match[1], match[2]) if match else None
@@ -111,28 +110,27 @@ def _sources_by_suffix(listing: Listing) -> _Sources:
 
 def _pair_up(listing: Listing, layout: Layout, sides: _Sides, sources: _Sources) -> LayoutReading:
     reading = LayoutReading(layout)
-    used: set[str] = set()
     keys: set[str] = set()
     for (stem, family), (winners, losers) in sides.items():
-        used.update(winners, losers, sources.get(stem, ()))
+        _account_for(listing, reading, stem, *winners, *losers, *sources.get(stem, ()))
         if len(winners) > 1 or len(losers) > 1:
             reading.defects.append(_ambiguous(winners if len(winners) > 1 else losers))
         elif not (winners and losers):
             reading.defects.append(_lonely((winners + losers)[0], family, bool(winners), layout))
         else:
             winner, loser = winners[0], losers[0]
-            own = _stems(winner, loser)
+            own = [stem_of(winner), stem_of(loser)]
             captions = listing.captions_at(*([*own, stem] if layout == "subfolders" else [stem, *own]))
             key = stem if stem not in keys else f"{stem}#{family[0]}"
             keys.add(key)
             source = _only_source(sources.get(stem, []), winner, reading)
             reading.pairs.append(Candidate(key, winner, winner, loser, captions, source=source))
-    _note_ignored(listing, reading, used)
     return reading
 
 
-def _stems(*paths: str) -> list[str]:
-    return [nfc(split_suffix(path)[0]) for path in paths]
+def _account_for(listing: Listing, reading: LayoutReading, key: str, *paths: str) -> None:
+    """Images of one key, whether or not they become pairs, and their captions."""
+    reading.used.update(paths, listing.captions_at(key, *map(stem_of, paths)))
 
 
 def _only_source(paths: list[str], where: str, reading: LayoutReading) -> str:
@@ -158,7 +156,7 @@ def _read_ranked_set(
     for place, better in enumerate(order):
         for worse in order[place + 1 :]:
             winner, loser = ranks[better][0], ranks[worse][0]
-            captions = listing.captions_at(key, *_stems(winner, loser))
+            captions = listing.captions_at(key, stem_of(winner), stem_of(loser))
             name = f"{key}#{better}>{worse}"
             reading.pairs.append(Candidate(name, winner, winner, loser, captions, source=source))
 
@@ -202,12 +200,3 @@ def _lonely(path: str, family: _Family, is_winner: bool, layout: Layout) -> Defe
         expected = "/".join([*parts[:index], word, *parts[index + 1 :]])
     message = f"a {side} without its {other}; add {expected}.png (or .jpg, .webp), or remove this one"
     return Defect("partner_missing", path, message)
-
-
-def _note_ignored(listing: Listing, reading: LayoutReading, used: set[str]) -> None:
-    ignored = [path for path in listing.images if path not in used]
-    if not ignored:
-        return
-    what = "this image belongs" if len(ignored) == 1 else f"{len(ignored)} images belong"
-    message = f"{what} to no pair in the layout '{reading.layout}'; ignored"
-    reading.defects.append(Defect("ignored_files", ignored[0], message, fatal=False))

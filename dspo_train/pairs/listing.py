@@ -13,7 +13,15 @@ from ..exceptions import DatasetError
 from ..images.formats import SUFFIXES
 from .types import Defect
 
-OTHER_IMAGE_SUFFIXES = frozenset({".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".jxl"})
+# Formats that are not read: they need further libraries, hold several images, or are a camera's or a program's own.
+OTHER_IMAGE_SUFFIXES = frozenset({
+    ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".avifs", ".heic", ".heif", ".hif", ".jxl", ".jp2",
+    ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".jpm", ".mpo", ".tga", ".icb", ".vda", ".vst", ".psd", ".psb",
+    ".xcf", ".kra", ".ora", ".clip", ".svg", ".ico", ".icns", ".dds", ".exr", ".hdr", ".qoi", ".pcx", ".ppm",
+    ".pgm", ".pbm", ".pnm", ".pfm", ".sgi", ".rgb", ".rgba", ".bw", ".dng", ".arw", ".cr2", ".cr3", ".nef",
+    ".orf", ".raf", ".rw2", ".raw",
+})  # fmt: skip
+CAPTION_SUFFIXES = (".txt", ".caption")  # the first one found counts
 TABLE_SUFFIXES = frozenset({".jsonl", ".csv", ".parquet"})
 CACHE_FOLDER = ".dspo_cache"
 EXTRACTED = f"{CACHE_FOLDER}/images/"
@@ -26,15 +34,15 @@ class Listing:
 
     Attributes:
         root: the folder as the caller named it.
-        captions: NFC path without `.txt` -> path on disk.
-        others: how many files are neither image, caption nor table.
+        captions: NFC path without suffix -> paths on disk, in the order of `CAPTION_SUFFIXES`.
+        others: what is neither an image, a caption nor a table.
     """
 
     root: Path
     images: list[str] = field(default_factory=list)
-    captions: dict[str, str] = field(default_factory=dict)
+    captions: dict[str, list[str]] = field(default_factory=dict)
     tables: list[str] = field(default_factory=list)
-    others: int = 0
+    others: list[str] = field(default_factory=list)
     defects: list[Defect] = field(default_factory=list)
 
     @cached_property
@@ -52,7 +60,7 @@ class Listing:
 
     def captions_at(self, *stems: str) -> tuple[str, ...]:
         """The caption files that exist among the given NFC paths without extension, in that order."""
-        return tuple(dict.fromkeys(self.captions[stem] for stem in stems if stem in self.captions))
+        return tuple(dict.fromkeys(self.captions[stem][0] for stem in stems if stem in self.captions))
 
 
 def nfc(text: str) -> str:
@@ -70,6 +78,11 @@ def split_suffix(path: str) -> tuple[str, str]:
     if not dot or "/" in suffix or not stem or stem.endswith("/"):
         return path, ""
     return stem, f".{suffix.lower()}"
+
+
+def stem_of(path: str) -> str:
+    """The path without suffix, in NFC form: what an image and its caption have in common."""
+    return nfc(split_suffix(path)[0])
 
 
 def list_folder(folder: Path) -> Listing:
@@ -105,16 +118,17 @@ def _sort_in(listing: Listing, relative: str) -> None:
     stem, suffix = split_suffix(relative)
     if suffix in SUFFIXES:
         listing.images.append(relative)
-    elif suffix == ".txt":
-        listing.captions.setdefault(nfc(stem), relative)
+    elif suffix in CAPTION_SUFFIXES:
+        found = listing.captions.setdefault(nfc(stem), [])
+        found.append(relative)
+        found.sort(key=lambda path: CAPTION_SUFFIXES.index(split_suffix(path)[1]))
     elif suffix in TABLE_SUFFIXES:
         listing.tables.append(relative)
     elif suffix in OTHER_IMAGE_SUFFIXES:
-        listing.others += 1
         message = f"{suffix} images are not read; save it as PNG, JPEG or WebP"
         listing.defects.append(Defect("unsupported_format", relative, message, fatal=False))
     else:
-        listing.others += 1
+        listing.others.append(relative)
 
 
 def _walk(listing: Listing) -> Iterator[str]:

@@ -50,6 +50,7 @@ def read_parquet(listing: Listing, names: list[str]) -> LayoutReading:
         total.pairs += reading.pairs
         total.ties += reading.ties
         total.defects += reading.defects
+        total.used |= reading.used
     return total
 
 

@@ -49,13 +49,19 @@ class RatedCandidate:
 
 @dataclass
 class LayoutReading:
-    """What one reader found: `pairs`, or `images` where the layout is unpaired."""
+    """What one reader found: `pairs`, or `images` where the layout is unpaired.
+
+    Attributes:
+        used: files that the layout accounts for besides those of `pairs` and `images`: tables, unjudged images, images
+            and captions of a defect.
+    """
 
     layout: Layout
     pairs: list[Candidate] = field(default_factory=list)
     images: list[RatedCandidate] = field(default_factory=list)
     ties: int = 0
     defects: list[Defect] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
 
 
 def unique(key: str, keys: set[str]) -> str:

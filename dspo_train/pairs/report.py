@@ -7,20 +7,23 @@ from collections.abc import Sequence
 from statistics import median
 
 from ..images.buckets import Bucket, make_buckets, nearest_bucket
-from ..images.shared_buckets import shared_buckets
-from .types import Defect, PreferencePair, Scan
+from .fit import MUCH, SOME, Fit, fit_rows
+from .types import Defect, Scan
 
 _BAR = 30
 
 
-def format_report(scan: Scan, *, resolution: int = 512, step: int = 64, shown: int = 20) -> str:
+def format_report(
+    scan: Scan, *, resolution: int = 512, step: int = 64, shown: int | None = 20, remarks: Sequence[str] = ()
+) -> str:
     """What a scan found: counts, sizes, buckets at a resolution, the first defects and a verdict.
 
     Every character exists in the Windows code page cp1252; others are written as escapes.
 
     Args:
         resolution, step: as for `make_buckets`, in pixels.
-        shown: how many defects to list.
+        shown: how many defects to list; None for all.
+        remarks: on the prompts, one sentence each.
 
     Raises:
         ConfigError: no buckets for this resolution and step.
@@ -28,14 +31,17 @@ def format_report(scan: Scan, *, resolution: int = 512, step: int = 64, shown: i
     lines = [f"Dataset   {scan.folder}", f"Layout    {_layout(scan)}", _counts(scan)]
     if scan.ties:
         lines.append(f"Ties      {scan.ties}, left out")
+    lines += [f"{'' if place else 'Prompts':<9} {remark}" for place, remark in enumerate(remarks)]
     lines += _defect_counts(scan.defects)
-    if not scan.lack:
-        buckets = make_buckets(resolution, step)
-        rows = _rated_buckets(scan, buckets) if scan.unpaired else _pair_buckets(scan.pairs, buckets)
+    buckets = make_buckets(resolution, step)
+    fits = [] if scan.lack else fit_rows(scan, buckets)
+    if fits:
+        rows = _rated_buckets(scan, fits, buckets) if scan.unpaired else _pair_buckets(fits, buckets)
+        rows += [*_cropped(scan, fits), *_enlarged(scan, fits)]
         lines += ["", *_size_lines(scan), "", f"Buckets at {resolution} pixels{_sides(scan)}", *rows]
     if scan.defects:
         lines += ["", *_first_defects(scan.defects, shown)]
-    return "\n".join(_printable(line) for line in [*lines, "", _verdict(scan)])
+    return "\n".join(_printable(line) for line in [*lines, "", _verdict(scan, fits, remarks)])
 
 
 def _layout(scan: Scan) -> str:
@@ -53,10 +59,12 @@ def _counts(scan: Scan) -> str:
     return f"Pairs     {len(scan.pairs)} usable, {prompts}"
 
 
-def _verdict(scan: Scan) -> str:
+def _verdict(scan: Scan, fits: Sequence[tuple[Fit, ...]], remarks: Sequence[str]) -> str:
     """The last line: what there is to train on, or that there is nothing."""
     fatal = sum(defect.fatal for defect in scan.defects)
-    warnings = _many(len(scan.defects) - fatal, "warning")
+    warnings = _many(len(scan.defects) - fatal + len(remarks), "warning")
+    cropped = sum(max(fit.lost for fit in row) > MUCH for row in fits)
+    crop = f", {_some(cropped, scan)} over {MUCH:.0%} of an image to the crop" if cropped else ""
     count = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked images"
     if scan.lack:
         lack = "one side has no image to train on" if scan.unpaired else "no pair is left to train on"
@@ -64,8 +72,10 @@ def _verdict(scan: Scan) -> str:
     if not scan.unpaired:
         count = _many(len(scan.pairs), "pair")
     if fatal:
-        return f"USABLE with {count}; {_many(fatal, 'defect')} left something out, {warnings}."
-    return f"READY: {count}, {warnings if scan.defects else 'nothing to fix'}."
+        return f"USABLE with {count}; {_many(fatal, 'defect')} left something out, {warnings}{crop}."
+    if scan.defects or remarks:
+        return f"READY: {count}, {warnings}{crop}."
+    return f"READY: {count}{crop or ', nothing to fix'}."
 
 
 def _size_lines(scan: Scan) -> list[str]:
@@ -81,42 +91,65 @@ def _many(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _pair_buckets(pairs: Sequence[PreferencePair], buckets: Sequence[Bucket]) -> list[str]:
-    """Pairs of each bucket, with a bar, and how many would be enlarged."""
-    counts = Counter(nearest_bucket(*pair.winner_size, buckets) for pair in pairs)
+def _pair_buckets(fits: Sequence[tuple[Fit, ...]], buckets: Sequence[Bucket]) -> list[str]:
+    """Pairs of each bucket, with a bar."""
+    counts = Counter(winner.bucket for winner, _ in fits)
     most = max(counts.values())
-    lines = []
-    for bucket in buckets:
-        if count := counts[bucket]:
-            lines.append(f"{_bucket(bucket)} {count:>7}  {'#' * max(1, round(_BAR * count / most))}")
-    small = sum(any(_is_enlarged(size, buckets) for size in pair.sizes) for pair in pairs)
-    if small:
-        count = "1 pair holds" if small == 1 else f"{small} pairs hold"
-        lines.append(f"  {count} an image smaller than its bucket, which would be enlarged")
-    return lines
+    return [
+        f"{_bucket(bucket)} {counts[bucket]:>7}  {'#' * max(1, round(_BAR * counts[bucket] / most))}"
+        for bucket in buckets
+        if counts[bucket]
+    ]
 
 
-def _rated_buckets(scan: Scan, buckets: Sequence[Bucket]) -> list[str]:
+def _rated_buckets(scan: Scan, fits: Sequence[tuple[Fit, ...]], buckets: Sequence[Bucket]) -> list[str]:
     """Liked and disliked images of each bucket, and how many were moved to another."""
-    sizes = [image.size for image in scan.liked], [image.size for image in scan.disliked]
-    liked, disliked = shared_buckets(*sizes, buckets)
-    counts = Counter(liked), Counter(disliked)
-    lines = [f"{_bucket(each)} {counts[0][each]:>7} {counts[1][each]:>7}" for each in buckets if counts[0][each]]
-    placed = zip(sizes[0] + sizes[1], liked + disliked, strict=True)
-    moved = sum(nearest_bucket(*size, buckets) != bucket for size, bucket in placed)
+    placed = [fit for row in fits for fit in row]
+    sides = placed[: len(scan.liked)], placed[len(scan.liked) :]
+    liked, disliked = (Counter(fit.bucket for fit in side) for side in sides)
+    lines = [f"{_bucket(each)} {liked[each]:>7} {disliked[each]:>7}" for each in buckets if liked[each]]
+    moved = sum(nearest_bucket(*fit.size, buckets) != fit.bucket for fit in placed)
     if moved:
         what = "1 image is" if moved == 1 else f"{moved} images are"
         lines.append(f"  {what} cropped to another bucket; the other side has no image of that shape")
     return lines
 
 
+def _cropped(scan: Scan, fits: Sequence[tuple[Fit, ...]]) -> list[str]:
+    """How many rows lose how much of an image to the crop, and the worst case."""
+    worst = [max(row, key=lambda fit: fit.lost) for row in fits]
+    some, much = (sum(fit.lost > share for fit in worst) for share in (SOME, MUCH))
+    if not some:
+        return []
+    one, size = max(worst, key=lambda fit: fit.lost), "{}x{}".format
+    more = f", {much} of them over {MUCH:.0%}" if much else ""
+    return [
+        f"  {_some(some, scan)} over {SOME:.0%} of an image to the crop{more}",
+        f"    most: {one.lost:.0%} of {_below(scan, one)}, {size(*one.size)} in {size(*one.bucket)}",
+    ]
+
+
+def _some(count: int, scan: Scan) -> str:
+    return f"1 {scan.noun[:-1]} loses" if count == 1 else f"{count} {scan.noun} lose"
+
+
+def _enlarged(scan: Scan, fits: Sequence[tuple[Fit, ...]]) -> list[str]:
+    """How many rows hold an image that is smaller than its bucket, and the worst case."""
+    worst = [max(row, key=lambda fit: fit.scale) for row in fits]
+    small = [fit for fit in worst if fit.scale > 1]
+    if not small:
+        return []
+    one = max(small, key=lambda fit: fit.scale)
+    count = f"1 {scan.noun[:-1]} is" if len(small) == 1 else f"{len(small)} {scan.noun} are"
+    return [f"  {count} enlarged", f"    most: {one.scale:.1f} times, {_below(scan, one)}"]
+
+
+def _below(scan: Scan, fit: Fit) -> str:
+    return fit.image.relative_to(scan.folder).as_posix() if fit.image.is_relative_to(scan.folder) else str(fit.image)
+
+
 def _bucket(bucket: Bucket) -> str:
     return f"  {bucket.width:>5} x {bucket.height:<5}"
-
-
-def _is_enlarged(size: tuple[int, int], buckets: Sequence[Bucket]) -> bool:
-    bucket = nearest_bucket(*size, buckets)
-    return size[0] < bucket.width or size[1] < bucket.height
 
 
 def _defect_counts(defects: Sequence[Defect]) -> list[str]:
@@ -128,9 +161,10 @@ def _defect_counts(defects: Sequence[Defect]) -> list[str]:
     return lines
 
 
-def _first_defects(defects: Sequence[Defect], shown: int) -> list[str]:
+def _first_defects(defects: Sequence[Defect], shown: int | None) -> list[str]:
     ordered = sorted(defects, key=lambda defect: not defect.fatal)
-    lines = [f"First {shown} of {len(defects)} defects" if len(defects) > shown else "All defects"]
+    few = shown is not None and len(defects) > shown
+    lines = [f"First {shown} of {len(defects)} defects" if few else "All defects"]
     for defect in ordered[:shown]:
         mark = "x" if defect.fatal else "!"
         lines.append(f"  {mark} {defect}")

@@ -10,6 +10,7 @@ from ..preferences.log import LOG_NAME
 from . import paired, unpaired
 from .captions import CaptionFinder
 from .checks import CheckedImages
+from .leftovers import leftovers
 from .listing import Listing, list_folder, refuse_without_images
 from .parquet import read_parquet
 from .readers import Readers
@@ -75,6 +76,7 @@ def _scan(listing: Listing, reading: LayoutReading, deep: bool, allow_empty: boo
     else:
         pairs, defects, clashes = paired.usable_pairs(reading, images, captions, allow_empty=allow_empty)
     found = [*empty, *listing.defects, *reading.defects, *defects, *images.defects, *captions.defects, *clashes]
+    found += leftovers(listing, reading)
     if reading.ties and not pairs and not any(defect.fatal for defect in found):
         raise DatasetError(
             f"{root}: all {reading.ties} pairs are ties, so there is no preference to learn; judge more pairs"

@@ -7,13 +7,14 @@ were made from; a value without an image suffix is a note on where the row comes
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 
 from ..exceptions import DatasetError
 from ..images.formats import SUFFIXES
 from .labels import LABEL_COLUMNS, RowError, RowOutcome, TableRow, as_json, column_names, filled, judge_row
-from .listing import EXTRACTED, Listing, nfc, split_suffix
+from .listing import EXTRACTED, Listing, nfc, split_suffix, stem_of
 from .readings import Candidate, LayoutReading, unusable_source
 from .table_files import NotAnObjectError, NumberedRow, TableFile
 from .types import Defect, DefectKind
@@ -50,13 +51,14 @@ def read_rows(listing: Listing, name: str, rows: Iterator[NumberedRow], *, unit:
 
     `unit` joins name and row number in a defect's place: `metadata.jsonl:12`.
     """
-    reading = LayoutReading("metadata")
+    reading = LayoutReading("metadata", used={name})
     unlabelled: list[str] = []
     for number, row in rows:
         where = f"{name}{unit}{number}"
         try:
             if isinstance(row, RowError):
                 raise row
+            reading.used |= named_images(listing, row, *IMAGE_COLUMNS[0], *IMAGE_COLUMNS[1], SOURCE_COLUMN)
             outcome = judge_row(row)
             if outcome == "tie":
                 reading.ties += 1
@@ -121,6 +123,15 @@ def find_image(listing: Listing, row: TableRow, column: str) -> str:
     raise _MissingFileError(f"{column}: there is no image {as_json(raw)} here; check the spelling, or remove the row")
 
 
+def named_images(listing: Listing, row: TableRow, *columns: str) -> set[str]:
+    """The listed images that a row names in these columns, whatever else is wrong with it."""
+    found: set[str] = set()
+    for column in columns:
+        with contextlib.suppress(RowError):
+            found.add(find_image(listing, row, column))
+    return found
+
+
 def _check_columns(table: TableFile) -> None:
     columns = table.header()
     needed = {
@@ -139,7 +150,7 @@ def _candidate(listing: Listing, where: str, row: TableRow, outcome: RowOutcome,
     first, second = (find_image(listing, row, column) for column in columns)
     winner, loser = (first, second) if outcome == "0" else (second, first)
     prompt = prompt_of(row)
-    captions = listing.captions_at(*(nfc(split_suffix(path)[0]) for path in (winner, loser)))
+    captions = listing.captions_at(stem_of(winner), stem_of(loser))
     key = ">".join(nfc(path).removeprefix(EXTRACTED) for path in (winner, loser))
     return Candidate(key, where, winner, loser, captions, prompt, _source_of(listing, where, row, defects))
 

@@ -20,6 +20,7 @@ DefectKind = Literal[
     "ambiguous_name",
     "bad_name",
     "unreadable_image",
+    "doubtful_image",
     "unsupported_format",
     "bad_size",
     "bad_source",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from . import tables, unpaired_tables
 from .folders import SIDES
 from .labels import RowError
-from .listing import Listing, nfc, split_suffix
+from .listing import Listing, nfc, stem_of
 from .readers import Readers
 from .readings import LayoutReading, RatedCandidate
 from .types import Defect, Layout
@@ -71,7 +71,7 @@ class _Place:
 
 def _place(path: str) -> _Place | None:
     """The first folder that is named like a side decides; the stem is the path without it, in NFC form."""
-    parts = nfc(split_suffix(path)[0]).split("/")
+    parts = stem_of(path).split("/")
     for index, part in enumerate(parts[:-1]):
         word = part.casefold()
         if word in RATED_SIDES or word in _PAIR_WORDS:
@@ -100,9 +100,9 @@ def _rating_table(readers: Readers) -> str | None:
 
 
 def _read_table(readers: Readers) -> LayoutReading:
-    listing, reading, name = readers.listing, LayoutReading("table"), _rating_table(readers)
+    listing, name = readers.listing, _rating_table(readers)
     assert name is not None, "this layout has a table"
-    table = readers.table(name)
+    reading, table = LayoutReading("table", used={name}), readers.table(name)
     unpaired_tables.check_columns(table)
     unlabelled: list[str] = []
     for number, row in table.rows():
@@ -110,7 +110,9 @@ def _read_table(readers: Readers) -> LayoutReading:
         try:
             if isinstance(row, RowError):
                 raise row
-            path, prompt = unpaired_tables.image_of(listing, row), tables.prompt_of(row)
+            path = unpaired_tables.image_of(listing, row)
+            reading.used |= {path, *listing.captions_at(stem_of(path))}
+            prompt = tables.prompt_of(row)
             liked = _settle_side(unpaired_tables.liked_by(row), path)
             if liked is None:
                 unlabelled.append(where)
@@ -137,28 +139,22 @@ def _settle_side(label: bool | None, path: str) -> bool | None:
 
 def _read_folders(readers: Readers) -> LayoutReading:
     listing, reading = readers.listing, LayoutReading("folders")
-    prompts = _table_prompts(readers, reading.defects)
-    ignored: list[str] = []
+    prompts = _table_prompts(readers, reading)
     for path in listing.images:
         place = _place(path)
-        if place is None:
-            ignored.append(path)
-        else:
+        if place is not None:
             reading.images.append(_candidate(listing, path, path, place.liked, prompts.get(path, "")))
-    if ignored:
-        count = f"{len(ignored)} images are" if len(ignored) > 1 else "this image is"
-        message = f"{count} in neither the liked nor the disliked folder and left out"
-        reading.defects.append(Defect("ignored_files", ignored[0], message, fatal=False))
     return reading
 
 
-def _table_prompts(readers: Readers, defects: list[Defect]) -> dict[str, str]:
+def _table_prompts(readers: Readers, reading: LayoutReading) -> dict[str, str]:
     """Captions from `metadata.jsonl` or `.csv` beside the images or above them, by path on disk."""
     prompts: dict[str, str] = {}
     for name in readers.listing.tables:
         folder, slash, own = name.rpartition("/")
         if own.lower() not in CAPTION_TABLES or not names_single_images(readers.table(name).columns):
             continue
+        reading.used.add(name)
         for number, row in readers.table(name).rows():
             try:
                 if isinstance(row, RowError):
@@ -166,12 +162,12 @@ def _table_prompts(readers: Readers, defects: list[Defect]) -> dict[str, str]:
                 path = unpaired_tables.image_of(readers.listing, row, folder + slash)
                 prompts.setdefault(path, tables.prompt_of(row))
             except RowError as error:
-                defects.append(tables.defect_of(error, f"{name}:{number}", unpaired_tables.EXAMPLE))
+                reading.defects.append(tables.defect_of(error, f"{name}:{number}", unpaired_tables.EXAMPLE))
     return prompts
 
 
 def _candidate(listing: Listing, path: str, where: str, liked: bool, prompt: str) -> RatedCandidate:
     """Caption files: `liked/cat.txt`, else `cat.txt` beside the two folders."""
-    stem, place = nfc(split_suffix(path)[0]), _place(path)
+    stem, place = stem_of(path), _place(path)
     captions = listing.captions_at(stem, *([place.stem] if place else []))
     return RatedCandidate(nfc(path), where, path, liked, captions, prompt)

@@ -17,7 +17,7 @@ import torch
 from ..config import TrainConfig
 from ..data.split import normalised
 from ..exceptions import DatasetError, RunError
-from ..pairs import Scan
+from ..pairs import Scan, crop_note
 from . import memory
 from .advice import advice
 from .session import check_settings
@@ -129,6 +129,9 @@ def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) ->
         fewer = max(1, math.ceil(config.steps * OFTEN / seen))
         each = f"each of the {count} {what}" if scan.unpaired else "each pair"
         notes.append(f"{each} will be seen {seen:.0f} times: lower `steps` to {fewer}, or add {kind}")
+    data = config.data
+    if cropped := crop_note(scan, data.resolution, data.bucket_step, data.max_aspect):
+        notes.append(cropped)
     return notes
 
 

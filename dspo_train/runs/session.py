@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -22,7 +23,7 @@ from ..lora.layers import LoraWeights
 from ..lora.metadata import lora_metadata
 from ..lora.reading import load_lora
 from ..models.base import Base, load_base
-from ..pairs import Scan, scan_folder
+from ..pairs import Scan, decodable, scan_folder
 from ..training import devices, trainer
 from ..training.denoiser import DiffusersDenoiser
 from ..training.state import Training
@@ -35,9 +36,12 @@ from .monitor import Monitor
 from .notes import Notes
 from .results import Results
 
+_NAMED = 10  # damaged images that a warning lists
+
 log = logging.getLogger("dspo")
 
-OnStageProgress = Callable[[str, int, int], None]
+Stage = Literal["check", "encode"]
+OnStageProgress = Callable[[Stage, int, int], None]
 
 
 @dataclass
@@ -132,7 +136,7 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
     """Check, load, encode, attach, and return to the last checkpoint if there is one.
 
     Args:
-        on_progress: called with ("encode", items done, total items).
+        on_progress: called with ("check", images decoded, images), then with ("encode", items done, total items).
 
     Raises:
         DspoError: an input is wrong; raised before any training.
@@ -140,7 +144,8 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
     folder = RunFolder(job.out)
     asked = {"config": job.config.to_dict(), "refine": refined_identity(job.refine, folder)}
     folder.check(asked)  # early, before the long work
-    scan = job.scan or scan_folder(job.pairs)
+    found = job.scan or scan_folder(job.pairs)
+    scan = decodable(found, lambda done, total: on_progress("check", done, total))
     check_settings(job.config, scan, refine=job.refine is not None)
     with contextlib.ExitStack() as stack:
         accelerator, precision = stack.enter_context(devices.accelerator(job.config.device, job.config.precision))
@@ -163,9 +168,20 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         accelerator.wait_for_everyone()
         _resume(job, folder, training, accelerator)
         notes = Notes(accelerator.is_main_process)
+        if len(scan.rows) < len(found.rows):
+            notes(_damaged(scan, found))
         results = Results(job, base, trained, training, folder, facts, notes)
         monitor = Monitor(job.config, data.bank, folder, training, notes)
         yield Session(job, base, trained, folder, scan, data, training, results, monitor, notes)
+
+
+def _damaged(scan: Scan, found: Scan) -> str:
+    """What decoding left out, each image by name."""
+    known = set(found.defects)
+    names = [defect.where for defect in scan.defects if defect not in known]
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    left_out = len(found.rows) - len(scan.rows)
+    return f"{left_out} {scan.noun} left out, as these images cannot be decoded: {', '.join(names[:_NAMED])}{more}"
 
 
 def _load(job: Job, precision: str) -> Base:
