@@ -55,6 +55,7 @@ class PreferenceSet(io.ComfyNode):
 
     @classmethod
     def execute(cls, dataset: str, shown: int, allow_empty_captions: bool) -> io.NodeOutput:
+        from ..dspo_train.models.tokenizers import prompt_remarks
         from ..dspo_train.pairs import format_report, scan_folder
         from ..dspo_train.sheets.contact_sheet import scan_sheet
 
@@ -64,5 +65,6 @@ class PreferenceSet(io.ComfyNode):
         scan.usable()
         sheet = scan_sheet(scan, shown, title=dataset)
         image = to_tensor([sheet])
+        remarks = prompt_remarks(scan.prompts)
         found = PairSet(dataset, scan, before)
-        return io.NodeOutput(found, format_report(scan), image, ui=ui.PreviewImage(image, cls=cls))
+        return io.NodeOutput(found, format_report(scan, remarks=remarks), image, ui=ui.PreviewImage(image, cls=cls))

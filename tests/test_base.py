@@ -15,8 +15,9 @@ from peft import LoraConfig, inject_adapter_in_model
 from tiny_models import Family, tiny_tokenizer, tiny_unet, write_diffusers_folder, write_single_file
 
 from dspo_train.exceptions import ModelError
-from dspo_train.models.base import Base, load_base, weight_files
+from dspo_train.models.base import Base, load_base
 from dspo_train.models.process import Ddpm
+from dspo_train.models.weights import weight_files
 
 FAMILIES: list[Family] = ["sd15", "sd2", "sdxl"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny_models import write_single_file
 from tiny_runs import flags, foretell, write_base, write_pairs
+from tqdm import tqdm
 
-from dspo_train.cli.main import OK, USER, main
+from dspo_train.cli.main import OK, USER, Messages, Plain, main
 
 
 @pytest.fixture(scope="module")
@@ -242,3 +244,15 @@ def test_an_early_stop_is_a_success(world: Path, capsys: pytest.CaptureFixture[s
     assert "stopped early, after step 2 of 40" in told and str(world / "early" / "early.safetensors") in told
     assert main(command) == OK
     assert "already finished" in capsys.readouterr().out
+
+
+def test_a_message_during_a_progress_bar_has_a_line_of_its_own(capsys):
+    """What is on a line is what follows the last carriage return in it."""
+    record = logging.LogRecord("dspo", logging.WARNING, __file__, 1, "lower `optim.lr`, see `prediction`", (), None)
+    with tqdm(total=3, file=sys.stderr) as bar:
+        bar.update()
+        handler = Messages()
+        handler.setFormatter(Plain())
+        handler.emit(record)
+    lines = [line.rpartition("\r")[2] for line in capsys.readouterr().err.splitlines()]
+    assert "lower optim.lr, see --prediction" in lines

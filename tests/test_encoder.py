@@ -71,15 +71,28 @@ def test_a_prompt_does_not_depend_on_its_neighbours(encoder: DiffusersEncoder) -
     torch.testing.assert_close(together.tensors["context"][37:38], encoder.prompts([texts[37]]).tensors["context"])
 
 
-def test_long_prompts_are_cut_with_a_warning(encoder: DiffusersEncoder, caplog: pytest.LogCaptureFixture) -> None:
+def test_long_prompts_are_cut_and_weights_left_out_as_the_remarks_say(encoder: DiffusersEncoder) -> None:
     """80 words of one token each; 75 fit between start and end, so 5 are dropped."""
-    with caplog.at_level(logging.WARNING):
-        rows = encoder.prompts(["dog " * 80, "dog " * 75])
-    context = rows.tensors["context"]
+    texts = ["dog " * 80, "dog " * 75, "(dog:1.5) " + "((dog)) " * 74]
+    context = encoder.prompts(texts).tensors["context"]
     assert torch.equal(context[0], context[1])
-    assert [r.getMessage() for r in caplog.records if "dropped" in r.getMessage()] == [
-        f"prompt too long: its last 5 tokens of 80 are dropped: {'dog ' * 80!r:.60}"
-    ]
+    assert torch.equal(context[1], context[2])
+    weights, long = encoder.remarks(texts)
+    assert weights.startswith("1 prompt holds weights or tags, such as (dog:1.5)")
+    assert long.startswith("1 prompt is longer than 75 tokens") and long.endswith(" 5 tokens")
+
+
+def test_text_encoders_that_are_not_finite_are_named(encoder: DiffusersEncoder) -> None:
+    encoder.text_encoders[0].register_forward_hook(
+        lambda module, args, output: type(output)(last_hidden_state=output.last_hidden_state * float("nan"))
+    )
+    with pytest.raises(ModelError, match="the text encoder gives values that are not finite"):
+        encoder.prompts(["a dog"])
+
+
+def test_latents_that_are_not_finite_are_not_blamed_on_the_vae(encoder: DiffusersEncoder) -> None:
+    with pytest.raises(ModelError, match="the UNet's predictions are not finite"):
+        encoder.decode(torch.full((1, 4, 8, 8), float("inf")))
 
 
 def test_moments_are_mean_and_clamped_log_variance(encoder: DiffusersEncoder) -> None:

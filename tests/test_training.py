@@ -114,6 +114,20 @@ def test_damaged_images_are_left_out_and_listed_before_the_model_is_loaded(input
         run(dataclasses.replace(task, out=tmp_path / "other"))
 
 
+def test_what_of_the_prompts_is_not_read_is_told_on_every_run(inputs, tmp_path):
+    """Also where all encodings are there already; prompts that read alike share one."""
+    shutil.copytree(inputs / "pairs", tmp_path / "pairs", ignore=shutil.ignore_patterns(".*"))
+    (tmp_path / "pairs" / "pair0.txt").write_text("red dog (dog:1.5)")
+    (tmp_path / "pairs" / "pair1.txt").write_text("red dog dog")
+    told = []
+    for name in ("a", "b"):
+        task = dataclasses.replace(job(inputs, tmp_path / name, steps=1), pairs=tmp_path / "pairs")
+        with open_session(task) as session:
+            told.append(session.notes.texts)
+    assert told == [["1 prompt holds weights or tags, such as (dog:1.5): only the words are read"]] * 2
+    assert len(list((tmp_path / "pairs" / ".dspo_cache" / "captions").rglob("*.safetensors"))) == 3
+
+
 def test_the_first_step_starts_from_the_reference(whole):
     """Before any step the policy is the reference: margin 0, and a tie counts as half."""
     first = whole[1][0]

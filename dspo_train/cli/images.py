@@ -43,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
             tokenizer=arguments.tokenizer,
             prediction=arguments.prediction,
         )
+        for remark in base.encoder.remarks([*prompts, arguments.negative]):
+            log.warning("%s", remark)
         if compare:
             return _compare(arguments, base, prompts, strengths)
         return _sample(arguments, base, prompts)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 
+from ..models.tokenizers import prompt_remarks
 from ..pairs import format_report, scan_folder
 from .main import OK, USER, say
 
 
 def run(arguments: argparse.Namespace) -> int:
     scan = scan_folder(arguments.folder, deep=arguments.deep)
-    say(format_report(scan, resolution=arguments.resolution, shown=None if arguments.all else 20))
+    remarks = prompt_remarks(scan.prompts)
+    say(format_report(scan, resolution=arguments.resolution, shown=None if arguments.all else 20, remarks=remarks))
     return USER if scan.lack else OK

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
 from ..config.naming import rendered
 from ..exceptions import DspoError
 
@@ -37,15 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # a console that cannot show a character must not stop a training
             stream.reconfigure(errors="replace")
     arguments = _parser().parse_args(argv)
-    messages = logging.StreamHandler(sys.stderr)
-    messages.setFormatter(_Plain())
+    messages = Messages()
+    messages.setFormatter(Plain())
     logging.basicConfig(level=logging.WARNING, handlers=[messages])
     _quiet()
     try:
         module = importlib.import_module(f".{COMMANDS[arguments.command]}", __package__)
         return module.run(arguments)
     except DspoError as error:
-        sys.stderr.write(f"\nerror: {rendered(str(error))}\n")
+        sys.stderr.write(f"\nerror: {in_words(str(error))}\n")
         return USER
     except KeyboardInterrupt:
         again = "; the same command resumes from the last checkpoint" if arguments.command == "train" else ""
@@ -57,17 +59,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         return OK
 
 
+def in_words(message: str) -> str:
+    """A message of the library, with settings as the command line spells them."""
+    return rendered(message, {"prediction": "--prediction"})
+
+
 def say(line: str) -> None:
     """Print one line at once."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-class _Plain(logging.Formatter):
+class Messages(logging.Handler):
+    """Messages on stderr, each on a line of its own above whatever progress bar there is."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+class Plain(logging.Formatter):
     """The message alone, with settings under the names that `--set` takes."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return rendered(super().format(record))
+        return in_words(super().format(record))
 
 
 def _quiet() -> None:

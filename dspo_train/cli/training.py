@@ -16,9 +16,9 @@ import torch
 from tqdm import tqdm
 
 from ..config import TrainConfig, from_dict, with_settings
-from ..config.naming import rendered
 from ..exceptions import ConfigError, RunError
 from ..models.blueprint import read_blueprint
+from ..models.families import PREDICTION_NAMES
 from ..pairs import scan_folder
 from ..runs import preflight
 from ..runs.folder import RunFolder
@@ -28,7 +28,7 @@ from ..runs.memory import Setup
 from ..runs.session import Session, Stage, encodings_of, open_session
 from ..training.devices import resolve_precision
 from ..training.trainer import StepReport
-from .main import INTERRUPTED, OK, say
+from .main import INTERRUPTED, OK, in_words, say
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -72,7 +72,7 @@ def _check(job: Job, machine: Machine) -> Setup:
     )
     for note in (*notes, *preflight.check_free(setup, machine.free)):
         if os.environ.get("RANK", "0") == "0":
-            sys.stderr.write(f"note: {rendered(note)}\n")
+            sys.stderr.write(f"note: {in_words(note)}\n")
     return setup
 
 
@@ -91,7 +91,9 @@ def _announce(session: Session) -> None:
         counted = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked images"
     else:
         counted = f"{len(scan.pairs)} pairs, {scan.ties} ties left out"
-    say(f"{counted}{faults}; base {session.base.name} ({session.base.family.title})")
+    base = session.base
+    reads = PREDICTION_NAMES[base.process.prediction]
+    say(f"{counted}{faults}; base {base.name} ({base.family.title}, {reads} prediction)")
     if session.finished:
         return
     if session.training.step:

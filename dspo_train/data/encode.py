@@ -53,6 +53,10 @@ class Encoder(Protocol):
 
     def prompts(self, texts: Sequence[str]) -> Conditioning: ...
 
+    def as_read(self, text: str) -> str:
+        """What of a prompt `prompts` reads."""
+        ...
+
     def frame(self, frames: Sequence[Frame]) -> Mapping[str, Tensor]: ...
 
 
@@ -144,7 +148,7 @@ def _locate(
     return Encoded(
         hashes,
         tuple(cache.place("images", encoder.image_id, file, tuple(bucket), position, data.flip) for file in hashes),
-        cache.place("captions", encoder.prompt_id, item.prompt),
+        cache.place("captions", encoder.prompt_id, encoder.as_read(item.prompt)),
         Frame(height, width, top, left, bucket.height, bucket.width),
     )
 

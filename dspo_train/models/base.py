@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from ..exceptions import ModelError
 from . import single_file
+from .declared import scheduler_config
 from .encoder import DiffusersEncoder, tensor_digest
 from .families import Family, Prediction, family_of
+from .locate import located, name_of, refuse_incomplete
 from .process import Process, from_scheduler_config, is_flow
 from .single_file import UnetWeights
 from .tokenizers import load_tokenizers, read_tokenizer
-
-WEIGHTS = re.compile(
-    r"(?:diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?"
-    r"\.(?P<kind>safetensors|bin)"
-)
+from .unet import refuse_unsupplied
+from .weights import fill, named_like, read_weights, refuse_non_finite, weight_files
 
 
 @dataclass(eq=False)
@@ -84,7 +83,8 @@ def load_base(
     """Load an SD 1.x, SD 2.x or SDXL model, or a reduced variant of one.
 
     Args:
-        path: a diffusers folder, or a `.safetensors` file in the original layout.
+        path: a diffusers folder, a `.safetensors` file in the original layout, or the name of a model in the Hugging
+            Face cache.
         tokenizer: folder with vocab.json and merges.txt; found automatically if it is with the model.
         prediction: overrides the prediction type that the model declares.
         unet: replaces the UNet of a single file.
@@ -92,8 +92,7 @@ def load_base(
     Raises:
         ModelError: the model is missing, damaged, incomplete or unsupported; the message says what to do.
     """
-    path = Path(path)
-    refuse_absent(path)
+    path = located(Path(path))
     if path.is_dir():
         if unet is not None:
             raise ModelError(f"{path} is a folder; a UNet in memory needs a single .safetensors checkpoint")
@@ -111,14 +110,7 @@ def load_base(
         vae.float()  # the published VAE overflows in float16, and its config says so
     encoder = DiffusersEncoder(family, vae, text_encoders, tokenizers, device=device)
     model.to(device)  # type: ignore[arg-type]
-    name = path.resolve().name if path.is_dir() else path.stem
-    return Base(name, family, model, encoder, from_scheduler_config(scheduler), scheduler)
-
-
-def refuse_absent(path: Path) -> None:
-    """Raise a ModelError if there is no such file or folder."""
-    if not path.exists():
-        raise ModelError(f"{path}: no such file or folder; give a diffusers folder or a .safetensors checkpoint")
+    return Base(name_of(path), family, model, encoder, from_scheduler_config(scheduler), scheduler)
 
 
 Parts = tuple[Family, UNet2DConditionModel, AutoencoderKL, list[nn.Module], list[CLIPTokenizer], dict[str, Any]]
@@ -128,10 +120,11 @@ def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None, weights: 
     file = single_file.open_single_file(path)
     if weights is not None:
         file = single_file.with_unet(file, weights)
-    tokenizers = load_tokenizers(file.family, path, tokenizer)  # first: it fails fast, the weights load slowly
+    single_file.refuse_without_parts(file)  # what fails fast goes first; the weights load slowly
+    tokenizers, scheduler = load_tokenizers(file.family, path, tokenizer), scheduler_config(file)
     text_encoders = single_file.load_text_encoders(file, dtype)
     vae, unet = single_file.load_vae(file, dtype), single_file.load_unet(file, dtype)
-    return file.family, unet, vae, text_encoders, tokenizers, single_file.scheduler_config(file)
+    return file.family, unet, vae, text_encoders, tokenizers, scheduler
 
 
 def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Parts:
@@ -139,7 +132,7 @@ def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Part
     names = [part.config for part in family.text_parts]
     tokenizers = _folder_tokenizers(path, family, tokenizer)
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
-    text_encoders = [_component(kind, path / name, dtype) for kind, name in zip(kinds, names, strict=False)]
+    text_encoders = [_text_encoder(kind, path / name, dtype) for kind, name in zip(kinds, names, strict=False)]
     vae, unet = _component(AutoencoderKL, path / "vae", dtype), _component(UNet2DConditionModel, path / "unet", dtype)
     scheduler = read_json(path / "scheduler" / "scheduler_config.json")
     if scheduler.get("trained_betas") or ("beta_start" not in scheduler and not is_flow(scheduler)):
@@ -153,14 +146,29 @@ def folder_family(path: Path) -> Family:
     config = read_json(path / "unet" / "config.json")
     if config.get("in_channels", 4) != config.get("out_channels", 4):  # a model that takes more than noisy latents
         single_file.refuse_input_channels(str(path), config.get("in_channels", 4))
-    if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
-        raise ModelError(f"{path}: its UNet takes class labels (unCLIP or upscaler), which is not supported")
+    for part, wanted in _CLASSES.items():
+        _refuse_other_class(path / part, wanted)
+    refuse_unsupplied(f"{path}: its UNet", config)
     family = family_of(config)
     parts = [part.config for part in family.text_parts]
     if len(parts) > 1 and [part for part in parts if (path / part).is_dir()] == parts[1:]:
         raise ModelError(f"{path} is the SDXL refiner, which is not supported; give the SDXL base model")
     _refuse_missing(path, tuple(f"{part}/config.json" for part in parts))
     return family
+
+
+_CLASSES = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL"}
+
+
+def _refuse_other_class(folder: Path, wanted: str) -> None:
+    config = read_json(folder / "config.json")
+    if (found := config.get("_class_name", wanted)) != wanted:
+        raise ModelError(f"{folder} is of class {found}, which is not supported; {wanted} is")
+    if how := config.get("quantization_config"):
+        raise ModelError(
+            f"{folder} is quantised ({how.get('quant_method', how)}), and such weights are not read; give the model in "
+            "fp16, bf16 or fp32"
+        )
 
 
 def _refuse_mismatch(path: Path, unet: Any, vae: Any, text_encoders: list[Any]) -> None:
@@ -182,15 +190,8 @@ def _refuse_mismatch(path: Path, unet: Any, vae: Any, text_encoders: list[Any]) 
 
 def _refuse_missing(path: Path, files: tuple[str, ...]) -> None:
     missing = [name for name in files if not (path / name).is_file()]
-    if not missing:
-        return
-    if (path / "transformer").is_dir():
-        raise ModelError(f"{path} holds a transformer model (SD3, Flux, ...), which is not supported")
-    if not any(path.iterdir()):
-        raise ModelError(f"{path} is an empty folder; give a diffusers folder or a .safetensors checkpoint")
-    inside = sorted(p.name for p in path.glob("*.safetensors"))
-    hint = f"; did you mean the file {inside[0]} in it?" if inside else ""
-    raise ModelError(f"{path} is not a complete diffusers pipeline: {', '.join(missing)} missing{hint}")
+    if missing:
+        refuse_incomplete(path, missing)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -208,7 +209,7 @@ def _folder_tokenizers(path: Path, family: Family, given: Path | None) -> list[C
 
 
 def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
-    """Load one model; refuse missing weights, which the libraries would fill with random numbers."""
+    """Load one diffusers model; refuse missing weights, which the library would fill with random numbers."""
     variant, ending = weight_files(folder)
     options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True}
     options |= {"variant": variant, "use_safetensors": ending == "safetensors", "torch_dtype": dtype}
@@ -217,26 +218,24 @@ def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
             model, info = kind.from_pretrained(str(folder), **options)
     except MemoryError:
         raise
-    except Exception as error:  # each library has its own exceptions for damaged files
+    except Exception as error:  # the library has many exceptions for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder} cannot be loaded: {reason}; download it again") from error
-    missing = sorted(key for key in info["missing_keys"] if not key.endswith("position_ids"))
-    if missing:
+    if missing := sorted(info["missing_keys"]):
         raise ModelError(f"{folder} lacks {len(missing)} tensors, such as {missing[0]!r}; download it again")
+    refuse_non_finite(model, str(folder))
     return model.eval().requires_grad_(False)
 
 
-def weight_files(folder: Path) -> tuple[str | None, str]:
-    """Which of a folder's weight files to read: (variant, `safetensors` or `bin`), no variant if possible."""
-    found = {
-        (match["kind"] != "safetensors", match["variant"] or "")
-        for match in map(WEIGHTS.fullmatch, (p.name for p in folder.iterdir()))
-        if match
-    }
-    if not found:
-        raise ModelError(f"{folder} holds no weights (.safetensors or .bin); download it again")
-    pickled, variant = min(found)
-    return variant or None, "bin" if pickled else "safetensors"
+def _text_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Load one text encoder under whichever names the version of transformers that saved it gave its tensors."""
+    config = read_json(folder / "config.json")
+    saved = next(iter(config.get("architectures") or [kind.__name__]))
+    if not str(saved).startswith("CLIP"):
+        raise ModelError(f"{folder} is a {saved}, which is not supported; give a Stable Diffusion 1.x, 2.x or XL model")
+    with init_empty_weights():
+        model = kind(CLIPTextConfig(**config))
+    return fill(model, named_like(model, read_weights(folder)), dtype, str(folder))
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from . import base, single_file
 from .conditioning import Conditioning, Frame
 from .families import Family
+from .locate import located
 from .single_file import SingleFile
 from .unet import predict
 
@@ -83,7 +84,7 @@ def read_blueprint(path: Path) -> Blueprint:
     Raises:
         ModelError: the model is missing, damaged or unsupported, as for `load_base`.
     """
-    base.refuse_absent(path)
+    path = located(path)
     if not path.is_dir():
         return of_file(single_file.open_single_file(path))
     family = base.folder_family(path)

@@ -16,6 +16,7 @@ from transformers import CLIPTokenizer
 from ..exceptions import ModelError
 from .conditioning import Conditioning, Frame, cat
 from .families import Family
+from .prompt_text import as_words, remarks
 
 log = logging.getLogger(__name__)
 
@@ -95,8 +96,13 @@ class DiffusersEncoder:
         """Scaled latents to pixels. (N, C, h, w) -> (N, 3, h f, w f) about [-1, 1], float32
 
         Raises:
-            ModelError: the VAE yields infinities or NaNs in float32 too.
+            ModelError: the latents, or what the VAE makes of them in float32 too, are not finite.
         """
+        if not latents.isfinite().all():
+            raise ModelError(
+                "the UNet's predictions are not finite, so there is nothing to draw; set `precision` to bf16 or fp32, "
+                "or leave out the LoRA"
+            )
         unscaled = latents.to(self.device, torch.float32) / self.scaling + self.shift
 
         def run() -> Tensor:
@@ -108,14 +114,37 @@ class DiffusersEncoder:
     def prompts(self, texts: Sequence[str]) -> Conditioning:
         """Encode N prompts as the family does, in the encoders' precision.
 
-        Tokens that do not fit into the context are dropped with a warning.
+        Tokens that do not fit into the context are dropped; see `remarks`.
+
+        Raises:
+            ModelError: a text encoder yields infinities or NaNs.
         """
         if not texts:
             raise ValueError("no prompts")
         if len(texts) > PROMPTS_AT_ONCE:
             starts = range(0, len(texts), PROMPTS_AT_ONCE)
             return cat([self.prompts(texts[n : n + PROMPTS_AT_ONCE]) for n in starts])
-        return Conditioning(self.family.text([self._encode(n, texts) for n in range(len(self.text_encoders))]))
+        found = Conditioning(self.family.text([self._encode(n, texts) for n in range(len(self.text_encoders))]))
+        for name, tensor in found.tensors.items():
+            if not tensor.isfinite().all():
+                raise ModelError(
+                    f"the text encoder gives values that are not finite ({name}) in {tensor.dtype}; set `precision` to "
+                    "bf16 or fp32, or use another model"
+                )
+        return found
+
+    def as_read(self, text: str) -> str:
+        """The words of a prompt, without weights and other syntax; prompts that read alike encode alike."""
+        return as_words(text)
+
+    def remarks(self, texts: Sequence[str]) -> list[str]:
+        """What of these prompts is not read, one sentence each."""
+        return remarks(texts, self.tokenizers[0], self._length)
+
+    @property
+    def _length(self) -> int:
+        """Tokens of the context, its start and end included."""
+        return _config(self.text_encoders[0])["max_position_embeddings"]
 
     def frame(self, frames: Sequence[Frame]) -> Mapping[str, Tensor]:
         """The size conditioning of N images, by name; empty if the model takes none."""
@@ -127,11 +156,9 @@ class DiffusersEncoder:
             nn.Module.to(model, "cpu")
 
     def _encode(self, index: int, texts: Sequence[str]) -> Any:
-        encoder, tokenizer = self.text_encoders[index].to(self.device), self.tokenizers[index]
-        length = _config(encoder)["max_position_embeddings"]
-        fitted = tokenizer(list(texts), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        if index == 0:
-            _warn_of_dropped(tokenizer, texts, length)
+        encoder, tokenizer, length = self.text_encoders[index].to(self.device), self.tokenizers[index], self._length
+        words = [self.as_read(text) for text in texts]
+        fitted = tokenizer(words, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
         return encoder(fitted.input_ids.to(self.device), return_dict=True, output_hidden_states=True)
 
     def _finite(self, run: Callable[[], Tensor], doing: str) -> Tensor:
@@ -173,11 +200,3 @@ def tensor_digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
 
 def _config(encoder: nn.Module) -> dict[str, Any]:
     return encoder.config.to_dict()  # type: ignore[union-attr, operator]
-
-
-def _warn_of_dropped(tokenizer: CLIPTokenizer, texts: Sequence[str], length: int) -> None:
-    whole = tokenizer(list(texts), truncation=False, verbose=False).input_ids
-    for text, ids in zip(texts, whole, strict=True):
-        if len(ids) > length:
-            lost = len(ids) - length
-            log.warning("prompt too long: its last %d tokens of %d are dropped: %.60r", lost, len(ids) - 2, text)

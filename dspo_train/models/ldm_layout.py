@@ -48,6 +48,8 @@ def infer_unet_config(shapes: Shapes, template: Mapping[str, Any]) -> dict[str, 
         config["cross_attention_dim"] = context[0]
     if isinstance(template["attention_head_dim"], list):
         config["attention_head_dim"] = [_heads(width) for width in channels]
+    if "time_embed.cond_proj.weight" in shapes:
+        config["time_cond_proj_dim"] = shapes["time_embed.cond_proj.weight"][1]
     if "label_emb.0.0.weight" in shapes:
         config["projection_class_embeddings_input_dim"] = shapes["label_emb.0.0.weight"][1]
     return config

@@ -24,34 +24,12 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from ..exceptions import ModelError
 from . import ldm_layout
 from .families import FAMILIES, UNET_PREFIX, Family, Prediction, Shapes, TextPart
+from .foreign import damage, refuse_foreign
+from .unet import refuse_unsupplied
+from .weights import fill, named_like
 
 CONFIGS = Path(__file__).with_name("configs")
 VAE_PREFIX = "first_stage_model."
-
-
-FOREIGN = (  # a part of some key -> what the file is; the first match counts
-    (("lora_up.", "lora_down.", "lora_A.", "lora_B.", "lora.up.", "lora.down."), "a LoRA, not a base model"),
-    (("hada_w1", "lokr_w"), "a LyCORIS adapter, not a base model"),
-    (("joint_blocks.",), "a Stable Diffusion 3 model, which is not supported"),
-    (("double_blocks.", "double_stream"), "a Flux model, which is not supported"),
-    (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet, not a base model"),
-    (("emb_params", "string_to_param"), "a textual-inversion embedding, not a base model"),
-    (
-        ("down_blocks.",),
-        "one component with diffusers' names; give the folder that holds unet/, vae/ and the rest",
-    ),
-    (("input_blocks.0.0.weight",), "a UNet alone; the VAE and the text encoder are missing"),
-    (("decoder.conv_in.weight",), "a VAE alone"),
-    (("text_model.", "resblocks."), "a text encoder alone"),
-)
-PREDICTIONS: dict[str, Prediction] = {
-    "epsilon": "epsilon",
-    "eps": "epsilon",
-    "v": "v_prediction",
-    "v_prediction": "v_prediction",
-    "v-prediction": "v_prediction",
-}
-NOT_SAFETENSORS = (".ckpt", ".pt", ".pth", ".bin", ".gguf", ".onnx")
 
 
 @dataclass(frozen=True)
@@ -80,18 +58,15 @@ def open_single_file(path: Path) -> SingleFile:
     Raises:
         ModelError: the file is damaged, not safetensors, or not a model that this library trains.
     """
-    if path.suffix.lower() in NOT_SAFETENSORS:
-        raise ModelError(
-            f"{path}: {path.suffix} files are not read (a pickle can run code); convert it to .safetensors"
-        )
     try:
         with safe_open(str(path), framework="pt") as file:
-            keys = list(file.keys())
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+            slices = {key: file.get_slice(key) for key in file.keys()}  # noqa: SIM118
+            shapes = {key: tuple(part.get_shape()) for key, part in slices.items()}
+            dtypes = {key: part.get_dtype() for key, part in slices.items()}
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path}: {_damage(path)} ({error}); download it again") from error
-    _refuse_foreign(path, shapes)
+        raise ModelError(f"{path} {damage(path)} ({error})") from error
+    refuse_foreign(path, shapes, dtypes)
     family = _family(path, shapes)
     return SingleFile(path, family, shapes, metadata)
 
@@ -140,11 +115,16 @@ def unet_config(file: SingleFile) -> dict[str, Any]:
     """The UNet's config as diffusers writes it, from the shapes alone.
 
     Raises:
-        ModelError: parts of the UNet are missing.
+        ModelError: parts of the UNet are missing, or it takes inputs that are never supplied.
     """
-    return _inferred(
-        ldm_layout.infer_unet_config, file, UNET_PREFIX, template(file.family, "unet"), f"{file.path}: UNet"
-    )
+    where = _unet_of(file)
+    config = _inferred(ldm_layout.infer_unet_config, file, UNET_PREFIX, template(file.family, "unet"), where)
+    refuse_unsupplied(where, config)
+    return config
+
+
+def _unet_of(file: SingleFile) -> str:
+    return "the model to train" if file.memory else f"{file.path}: UNet"
 
 
 def vae_config(file: SingleFile) -> dict[str, Any]:
@@ -159,12 +139,31 @@ def vae_config(file: SingleFile) -> dict[str, Any]:
     return _inferred(ldm_layout.infer_vae_config, file, VAE_PREFIX, template(file.family, "vae"), where)
 
 
+def refuse_without_parts(file: SingleFile) -> None:
+    """Refuse a file that lacks its VAE, a text encoder or a part of its UNet, by its header alone.
+
+    Raises:
+        ModelError: it names the part.
+    """
+    for config in (unet_config, vae_config):
+        config(file)
+    for part in file.family.text_parts:
+        _prefix_of(file, part)
+
+
 def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
-    where, config = f"{file.path}: UNet", unet_config(file)
+    where, config = _unet_of(file), unet_config(file)
     with init_empty_weights():
         unet = UNet2DConditionModel.from_config(config)
-    state = convert_ldm_unet_checkpoint(file.tensors(UNET_PREFIX), config)
-    return _filled(unet, state, dtype, where)  # type: ignore[return-value]
+    tensors = file.tensors(UNET_PREFIX)
+    state = convert_ldm_unet_checkpoint(tensors, config)
+    taken = set(map(id, state.values()))
+    if left := sorted(key for key, tensor in tensors.items() if id(tensor) not in taken):
+        raise ModelError(
+            f"{where} has {len(left)} tensors that no known UNet has, such as {left[0]!r}; it is not the expected kind "
+            "of model"
+        )
+    return fill(unet, state, dtype, where)  # type: ignore[return-value]
 
 
 def load_vae(file: SingleFile, dtype: torch.dtype) -> AutoencoderKL:
@@ -172,7 +171,7 @@ def load_vae(file: SingleFile, dtype: torch.dtype) -> AutoencoderKL:
     with init_empty_weights():
         vae = AutoencoderKL.from_config(config)
     state = convert_ldm_vae_checkpoint(file.tensors(VAE_PREFIX), config)
-    return _filled(vae, state, dtype, where)  # type: ignore[return-value]
+    return fill(vae, state, dtype, where)  # type: ignore[return-value]
 
 
 def load_text_encoders(file: SingleFile, dtype: torch.dtype) -> list[nn.Module]:
@@ -181,10 +180,7 @@ def load_text_encoders(file: SingleFile, dtype: torch.dtype) -> list[nn.Module]:
 
 
 def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> nn.Module:
-    where = f"{file.path}: {part.config}"
-    prefix = next((p for p in part.prefixes if any(k.startswith(p) for k in file.shapes)), None)
-    if prefix is None:
-        raise ModelError(f"{where} is missing (no {part.prefixes[0]}* keys); give a checkpoint that holds it")
+    where, prefix = f"{file.path}: {part.config}", _prefix_of(file, part)
     base = template(file.family, part.config)
     if part.open_clip:
         settings = _inferred(
@@ -207,40 +203,15 @@ def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> 
     kind = CLIPTextModelWithProjection if part.config == "text_encoder_2" else CLIPTextModel
     with init_empty_weights():
         model = kind(CLIPTextConfig(**settings))
-    return _filled(model, _named_like(model, state), dtype, where)
+    return fill(model, named_like(model, state), dtype, where)
 
 
-def scheduler_config(file: SingleFile) -> dict[str, Any]:
-    """The published schedule with the file's prediction type.
-
-    The type is taken from the marker tensors `v_pred` and `ztsnr` of SDXL checkpoints, else from
-    `modelspec.prediction_type` in the metadata, else from the family's own guess.
-    """
-    config = template(file.family, "scheduler")
-    declared = PREDICTIONS.get(file.metadata.get("modelspec.prediction_type", "").lower())
-    if "v_pred" in file.shapes:
-        config["prediction_type"] = "v_prediction"
-        config["rescale_betas_zero_snr"] = "ztsnr" in file.shapes
-    elif declared is not None:
-        config["prediction_type"] = declared
-        config["rescale_betas_zero_snr"] = declared == "v_prediction" and "ztsnr" in file.shapes
-    else:
-        config["prediction_type"] = file.family.prediction_of(file.tensors)
-    return config
-
-
-def _refuse_foreign(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    adapters = FOREIGN[:2]
-    complete = f"{UNET_PREFIX}input_blocks.0.0.weight" in shapes
-    for parts, what in adapters if complete else FOREIGN:
-        if any(part in key for key in shapes for part in parts):
-            raise ModelError(f"{path} is {what}; a Stable Diffusion 1.x, 2.x or XL checkpoint is needed")
-    if not complete:
-        example = next(iter(shapes), "nothing")
-        raise ModelError(
-            f"{path} holds no Stable Diffusion UNet: no {UNET_PREFIX}input_blocks.0.0.weight among its tensors "
-            f"({example!r}, ...); a Stable Diffusion 1.x, 2.x or XL checkpoint is needed"
-        )
+def _prefix_of(file: SingleFile, part: TextPart) -> str:
+    for prefix in part.prefixes:
+        if any(key.startswith(prefix) for key in file.shapes):
+            return prefix
+    where = f"{file.path}: {part.config}"
+    raise ModelError(f"{where} is missing (no {part.prefixes[0]}* keys); give a checkpoint that holds it")
 
 
 def _family(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> Family:
@@ -274,37 +245,3 @@ def _checked(infer: Any, shapes: Shapes, base: dict[str, Any], where: str) -> di
         raise ModelError(f"{where}: {error}") from None
     except (KeyError, IndexError, ValueError) as error:
         raise ModelError(f"{where} is incomplete (key {error} is missing); download the file again") from error
-
-
-def _filled(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, where: str) -> nn.Module:
-    """Put weights into an empty model without a second copy; a tensor of the right type stays mapped from disk."""
-    wanted = model.state_dict().keys()
-    state = {key: value for key, value in state.items() if not key.endswith("position_ids")}
-    missing, unexpected = sorted(wanted - state.keys()), sorted(state.keys() - wanted)
-    if missing or unexpected:
-        kind, names = ("lacks", missing) if missing else ("has unknown", unexpected)
-        raise ModelError(
-            f"{where} {kind} {len(names)} tensors, such as {names[0]!r}; it is not the expected kind of model"
-        )
-    for key in state:
-        state[key] = state[key].to(dtype)
-    try:
-        model.load_state_dict(state, strict=True, assign=True)
-    except RuntimeError as error:
-        raise ModelError(f"{where} does not have the expected shapes: {str(error).splitlines()[-1].strip()}") from error
-    return model.eval().requires_grad_(False)
-
-
-def _named_like(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give CLIP's keys the model's prefix: `text_model.` depends on the version of transformers, and on old merges."""
-    wanted = model.state_dict().keys()
-    bare = {key.removeprefix("text_model."): value for key, value in state.items()}
-    return {f"text_model.{key}" if f"text_model.{key}" in wanted else key: v for key, v in bare.items()}
-
-
-def _damage(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(40)
-    if start.startswith(b"version https://git-lfs"):
-        return "is a git-lfs pointer, not the file itself"
-    return f"cannot be read as safetensors: {path.stat().st_size:,} bytes, damaged or not fully downloaded"

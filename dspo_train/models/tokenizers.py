@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from transformers import CLIPTokenizer
 
 from ..exceptions import ModelError
 from .families import Family
+from .prompt_text import remarks
 
 CLIP = Path(__file__).with_name("clip")  # the vocabulary of every published SD 1.x, SD 2.x and SDXL model
 FILES = ("vocab.json", "merges.txt")
@@ -40,6 +42,11 @@ def read_tokenizer(folder: Path, pad_token: str | None = None) -> CLIPTokenizer:
         return CLIPTokenizer.from_pretrained(str(folder), local_files_only=True, **settings)
     except Exception as error:  # transformers and tokenizers raise bare Exceptions on damaged files
         raise ModelError(f"{folder}: the tokenizer cannot be read ({error}); download it again") from error
+
+
+def prompt_remarks(texts: Sequence[str]) -> list[str]:
+    """What of these prompts a model with CLIP's own vocabulary would not read; see `prompt_text.remarks`."""
+    return remarks(texts, read_tokenizer(CLIP))
 
 
 def _in_folder(place: Path) -> Path | None:

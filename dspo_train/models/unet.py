@@ -2,12 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ..exceptions import ModelError
 from .conditioning import Conditioning
 from .families import Family
+
+# Setting -> its values that need no further input, and what the others need.
+_UNSUPPLIED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    "class_embed_type": ((None,), "class labels (unCLIP or upscaler)"),
+    "num_class_embeds": ((None,), "class labels (unCLIP or upscaler)"),
+    "time_cond_proj_dim": ((None,), "the guidance scale as an input (LCM or another guidance-distilled model)"),
+    "encoder_hid_dim": ((None,), "projected image or text embeddings (DeepFloyd, Kandinsky, IP-Adapter)"),
+    "encoder_hid_dim_type": ((None,), "projected image or text embeddings (DeepFloyd, Kandinsky, IP-Adapter)"),
+    "addition_embed_type": ((None, "text_time"), "further embeddings (Kandinsky or DeepFloyd)"),
+}
+
+
+def refuse_unsupplied(where: str, config: Mapping[str, Any]) -> None:
+    """Refuse a UNet that loads but takes inputs that neither training nor drawing would give it.
+
+    Raises:
+        ModelError: it names the setting in the UNet's config and the input.
+    """
+    for name, (plain, what) in _UNSUPPLIED.items():
+        if config.get(name) not in plain:
+            raise ModelError(f"{where} takes {what}, which is not supported ({name} is {config[name]!r} in its config)")
 
 
 def predict(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from .prompts import prompt_from_image
+from .prompts import prompt_from_image, without_tags
 from .readings import Candidate, RatedCandidate
 from .types import Defect
 
@@ -45,7 +45,7 @@ class CaptionFinder:
         return next(filter(None, map(self._embedded, candidate.images)), "")
 
     def _one_line(self, text: str, where: str) -> str:
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = [line.strip() for line in without_tags(text).splitlines() if line.strip()]
         if len(lines) > 1:
             message = f"the caption has {len(lines)} lines, joined into one; write it on a single line"
             self.defects.append(Defect("multiline_caption", where, message, fatal=False))

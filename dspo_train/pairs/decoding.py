@@ -23,15 +23,15 @@ def decodable(scan: Scan, on_progress: Callable[[int, int], None] = lambda done,
     """
     paths = list(dict.fromkeys(path for row in scan.rows for path in row.images))
     damaged: dict[Path, Defect] = {}
-    pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
-    try:
-        with strict_decoding():  # around all threads, since it is a setting of the whole process
+    with strict_decoding():  # around all threads, since it is a setting of the whole process
+        pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
+        try:
             for done, (path, problem) in enumerate(zip(paths, pool.map(_problem, paths), strict=True), 1):
                 if problem:
                     damaged[path] = Defect("unreadable_image", path.relative_to(scan.folder).as_posix(), problem)
                 on_progress(done, len(paths))
-    finally:  # on_progress may cancel
-        pool.shutdown(cancel_futures=True)
+        finally:  # on_progress may cancel
+            pool.shutdown(cancel_futures=True)
     if not damaged:
         return scan
 

@@ -36,7 +36,12 @@ def prompt_from_image(path: str | os.PathLike[str]) -> str:
 def prompt_from_parameters(text: str) -> str:
     """The prompt in A1111's parameter text: what precedes `Negative prompt:` and `Steps:`, without LoRA tags."""
     end = _END_OF_PROMPT.search(text)
-    return _NETWORK_TAG.sub("", text[: end.start()] if end else text).strip()
+    return without_tags(text[: end.start()] if end else text)
+
+
+def without_tags(text: str) -> str:
+    """The text without `<lora:...>` and its kind, which choose files and are no words."""
+    return _NETWORK_TAG.sub("", text).strip()
 
 
 def _prompts(info: Mapping[str, str], image: Image.Image) -> Iterator[str]:
@@ -65,7 +70,7 @@ def _from_text(text: str) -> str:
     swarm = data.get("sui_image_params")
     found = swarm.get("prompt") if isinstance(swarm, Mapping) else data.get("positive_prompt")
     if isinstance(found, str):
-        return _NETWORK_TAG.sub("", found).strip()
+        return without_tags(found)
     graph = data.get("prompt")
     return positive_prompt(_json(graph) if isinstance(graph, str) else graph)
 

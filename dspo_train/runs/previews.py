@@ -30,6 +30,9 @@ class Previewer:
         rows = encoder.prompts(texts)
         self.conditioning = {text: rows[n : n + 1] for n, text in enumerate(texts)}
         encoder.release()
+        if prompt not in session.scan.prompts:  # those are remarked on already
+            for remark in encoder.remarks([prompt]):
+                session.notes(f"previews: {remark}")
         with session.trained.off():
             self.before = self._sample()
 

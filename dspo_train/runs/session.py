@@ -29,6 +29,7 @@ from ..training.denoiser import DiffusersDenoiser
 from ..training.state import Training
 from ..training.trainable import Trainable, check_start, trainable
 from ..training.trainer import StepReport
+from .first_look import first_look
 from .folder import RunFolder, locked
 from .identity import lora_facts, refined_identity, run_identity
 from .job import Job
@@ -84,6 +85,10 @@ class Session:
         for note in objectives.warnings(config):
             self.notes(note)
         denoiser = DiffusersDenoiser(self.base, self.trained)
+        if not self.training.step:
+            readings = first_look(denoiser, self.data.source, self.training.accelerator)
+            if readings and readings.mismatch:
+                self.notes(readings.mismatch)
         self.monitor.resume()
         steps = trainer.train(denoiser, self.data.source, config, self.training)
         with contextlib.closing(steps):
@@ -170,6 +175,8 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         notes = Notes(accelerator.is_main_process)
         if len(scan.rows) < len(found.rows):
             notes(_damaged(scan, found))
+        for remark in base.encoder.remarks(scan.prompts):
+            notes(remark)
         results = Results(job, base, trained, training, folder, facts, notes)
         monitor = Monitor(job.config, data.bank, folder, training, notes)
         yield Session(job, base, trained, folder, scan, data, training, results, monitor, notes)
