@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import comfy.sd
 from comfy_api.v0_0_2 import io
 
-from .lora_choice import chosen, lora_inputs, lora_stamp
+from .lora_choice import chosen, lora_inputs, lora_stamp, name_of
+from .lora_fit import patched
 from .sockets import CATEGORY
 
 
@@ -44,4 +44,4 @@ class ApplyLora(io.ComfyNode):
         tensors = chosen(lora, lora_name)
         if strength == 0:
             return io.NodeOutput(model)
-        return io.NodeOutput(comfy.sd.load_lora_for_models(model, None, tensors, strength, 0)[0])
+        return io.NodeOutput(patched("DSPO Apply LoRA", name_of(lora, lora_name), tensors, model, strength))

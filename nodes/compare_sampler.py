@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import comfy.sd
 import torch
 from comfy_api.v0_0_2 import io, ui
 
 from nodes import common_ksampler  # ComfyUI's own nodes.py
 
 from ..dspo_train.sheets.text_inputs import read_strengths
-from .lora_choice import chosen, lora_inputs, lora_stamp
+from .lora_choice import chosen, lora_inputs, lora_stamp, name_of
+from .lora_fit import patched
 from .sampling_inputs import sampling_inputs
 from .sockets import CATEGORY
 
@@ -91,14 +91,13 @@ class CompareSampler(io.ComfyNode):
         # The first of a batch, without its batch index, for which core would draw different noise.
         latent = {key: latent_image[key][:1] for key in ("samples", "noise_mask") if key in latent_image}
 
-        def draw(patched: Any) -> torch.Tensor:
-            drawn = [common_ksampler(patched, each, latent=latent, **sampling)[0]["samples"] for each in seeds]
+        def draw(drawing: Any) -> torch.Tensor:
+            drawn = [common_ksampler(drawing, each, latent=latent, **sampling)[0]["samples"] for each in seeds]
             return torch.cat([vae.decode(samples) for samples in drawn])
 
-        base = draw(model)
-        aligned = torch.cat(
-            [draw(comfy.sd.load_lora_for_models(model, None, tensors, strength, 0)[0]) for strength in wanted]
-        )
+        name = name_of(lora, lora_name)
+        models = [patched("DSPO Compare Sampler", name, tensors, model, strength) for strength in wanted]
+        base, aligned = draw(model), torch.cat(list(map(draw, models)))
         save = ui.ImageSaveHelper.save_images
         shown = {
             "a_images": save(base, _ARM + "base", io.FolderType.temp, cls, 1),

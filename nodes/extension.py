@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.v0_0_2 import ComfyExtension, io
 from server import PromptServer
 
-from . import routes
+from ..dspo_train.runs.installed import trouble
+from . import places, routes
 from .ab_grid import ABGrid
 from .apply_lora import ApplyLora
 from .blind_test import BlindTest
@@ -16,6 +19,8 @@ from .negative_lora import NegativeLora
 from .preference_set import PreferenceSet
 from .train_lora import TrainLora
 from .training_options import TrainingOptions
+
+log = logging.getLogger("dspo")
 
 NODES: list[type[io.ComfyNode]] = [
     PreferenceSet,
@@ -33,6 +38,8 @@ NODES: list[type[io.ComfyNode]] = [
 
 class DspoStudio(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        if message := trouble(places.REQUIREMENTS):
+            log.error("DSPO Studio cannot train: %s", message)
         if getattr(PromptServer, "instance", None):
             routes.register(PromptServer.instance)
         return NODES

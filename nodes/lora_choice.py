@@ -35,6 +35,11 @@ def chosen(lora: dict | None, lora_name: str) -> dict:
     return comfy.utils.load_torch_file(str(places.lora(lora_name.strip())), safe_load=True)
 
 
+def name_of(lora: dict | None, lora_name: str) -> str:
+    """What messages call it."""
+    return "on the wire" if lora is not None else ascii(lora_name.strip())
+
+
 def lora_stamp(lora_name: str | None) -> str:
     """Changes when the named file does."""
     if not lora_name or not lora_name.strip():

@@ -13,7 +13,9 @@ from ..dspo_train.pairs.discover import find_sets
 from ..dspo_train.preferences import LOG_NAME
 from ..dspo_train.runs.names import undelivered
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "example_pairs"
+PACK = Path(__file__).resolve().parent.parent
+REQUIREMENTS = PACK / "requirements.txt"
+EXAMPLES = PACK / "example_pairs"
 DATASETS_KEY = "dspo_datasets"  # in extra_model_paths.yaml
 LORA_FOLDER = "dspo"  # below output/loras, which ComfyUI lists
 NO_DATASETS = "no pair folders in ComfyUI's input folder"

@@ -28,6 +28,7 @@ from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.runs import preflight
 from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
+from ..dspo_train.runs.installed import refuse_old_packages
 from ..dspo_train.runs.job import Job
 from ..dspo_train.runs.machine import Machine, host_memory, shares_memory
 from ..dspo_train.runs.memory import Setup
@@ -92,6 +93,7 @@ def train(order: Order) -> Done:
     Raises:
         DspoError: the run cannot work; raised, as far as possible, before the device is touched.
     """
+    refuse_old_packages(places.REQUIREMENTS)
     plan = _plan(order)
     request = _request(plan)
     folder = find_run(places.runs(), order.name, request)

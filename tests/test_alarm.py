@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dspo_train.runs.alarm import HELD_OUT, TRAINING, alarm, held_out_getting_worse, reports_needed
+from dspo_train.runs.alarm import HELD_OUT, TRAINING, WITHOUT_WINNING, alarm, held_out_getting_worse, reports_needed
+from dspo_train.runs.reports import worse_without_winning
 
 WORSE, WELL = 1e-6, -1e-6
 
@@ -62,6 +63,38 @@ def test_training_raises_it_as_before_and_held_out_pairs_speak_first():
     assert alarm(training(WORSE, 1.0, count=19)) is None
     assert alarm(training(WELL, 1.0)) is None
     assert alarm([*training(WORSE, 1.0), measured(WORSE, 1.0), measured(WORSE, 1.0)]) == HELD_OUT
+
+
+def harmed(change: float, drift: float, accuracy: float, against: int = 0) -> list[dict[str, Any]]:
+    """Twenty steps, in `against` of which the winner's error fell; the mean change is kept."""
+    changes = [-1e-9] * against + [change * 20 / (20 - against)] * (20 - against)
+    return [{"winner_change": each, "drift": drift, "accuracy": accuracy} for each in changes]
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        (harmed(0.2, 0.2, 0.5), True),
+        (harmed(2e-6, 2e-6, 0.5), True),  # whatever the model's scale
+        (harmed(0.1, 0.2, 0.7), True),
+        (harmed(0.2, 0.2, 0.5, against=2), True),
+        (harmed(0.2, 0.2, 0.5, against=3), False),
+        (harmed(0.09, 0.2, 0.5), False),  # more of the change is learned than harmful
+        (harmed(0.2, 0.2, 0.71), False),  # it does learn to tell them apart
+        (harmed(0.35, 0.49, 0.82), False),  # a strong `dspo` run whose images stay intact
+        (harmed(-0.2, 0.2, 0.5), False),
+        (harmed(0.0, 0.0, 0.5), False),  # nothing was trained yet
+        (harmed(0.2, 0.2, 0.5)[:19], False),
+        (harmed(0.2, math.nan, 0.5), False),
+    ],
+)
+def test_worse_without_winning(reports, expected):
+    assert worse_without_winning(reports) is expected
+    assert alarm(reports) == (WITHOUT_WINNING if expected else None)
+
+
+def test_a_rise_that_is_far_too_large_has_its_own_words():
+    assert alarm(harmed(0.5, 0.5, 0.5)) == TRAINING
 
 
 def test_nothing_is_said_of_a_run_without_reports():

@@ -17,6 +17,7 @@ from tiny_runs import flags, foretell, write_base, write_pairs
 from tqdm import tqdm
 
 from dspo_train.cli.main import OK, USER, Messages, Plain, main
+from dspo_train.cli.training import Stages
 
 
 @pytest.fixture(scope="module")
@@ -256,3 +257,12 @@ def test_a_message_during_a_progress_bar_has_a_line_of_its_own(capsys):
         handler.emit(record)
     lines = [line.rpartition("\r")[2] for line in capsys.readouterr().err.splitlines()]
     assert "lower optim.lr, see --prediction" in lines
+
+
+def test_each_stage_has_one_bar_and_closes_it(capsys):
+    stages = Stages()
+    for stage in ("check", "encode"):
+        for done in range(1, 4):
+            stages(stage, done, 3)
+    written = capsys.readouterr().err
+    assert written.count("check:   0%") == written.count("encode:   0%") == 1

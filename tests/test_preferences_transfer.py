@@ -88,7 +88,7 @@ def test_the_scan_leaves_a_torn_last_line_alone(store):
 
 def test_a_set_without_votes_says_so(tmp_path):
     PreferenceStore(tmp_path).add_group("a", pictures(1, 2))
-    with pytest.raises(DatasetError, match="holds no vote that says who won"):
+    with pytest.raises(DatasetError, match="no vote says who won yet"):
         scan_pairs(tmp_path)
 
 

@@ -77,7 +77,7 @@ def _check(job: Job, machine: Machine) -> Setup:
 
 
 def _session(job: Job) -> int:
-    with open_session(job, _Stages()) as session:
+    with open_session(job, Stages()) as session:
         if session.main:
             _announce(session)
         return _train(session)
@@ -143,18 +143,20 @@ def summary(report: StepReport) -> str:
     )
 
 
-class _Stages:
+class Stages:
     """A bar for each stage before the training, made when there is something to do."""
 
     def __init__(self) -> None:
-        self._bar: tqdm[Any] | None = None
+        self._bars: dict[Stage, tqdm[Any]] = {}
 
     def __call__(self, stage: Stage, done: int, total: int) -> None:
-        if self._bar is None or self._bar.desc != f"{stage}: ":
-            self._bar = tqdm(total=total, desc=stage, unit="image" if stage == "check" else "pair", leave=False)
-        self._bar.update(done - self._bar.n)
+        if stage not in self._bars:
+            unit = "image" if stage == "check" else "pair"
+            self._bars[stage] = tqdm(total=total, desc=stage, unit=unit, leave=False)
+        bar = self._bars[stage]
+        bar.update(done - bar.n)
         if done == total:
-            self._bar.close()
+            bar.close()
 
 
 @contextlib.contextmanager

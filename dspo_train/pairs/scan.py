@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from ..exceptions import DatasetError
-from ..preferences.log import LOG_NAME
 from . import paired, unpaired
 from .captions import CaptionFinder
 from .checks import CheckedImages
@@ -104,8 +103,11 @@ def _read_pairs(readers: Readers) -> LayoutReading:
 def _read_collected(readers: Readers) -> LayoutReading | None:
     reading = readers.collected
     if reading and not (reading.pairs or reading.defects or reading.ties):
-        path = readers.listing.root / LOG_NAME
-        raise DatasetError(f"{path}: holds no vote that says who won; judge some pairs of the set")
+        root = readers.listing.root
+        raise DatasetError(
+            f"{root.name}: no vote says who won yet; open the DSPO panel in ComfyUI, vote on its pairs, then run this "
+            f"again ({root})"
+        )
     return reading
 
 

@@ -1,7 +1,8 @@
-"""A run's alarm: one sentence if the model wins by getting worse.
+"""A run's alarm: one sentence if the model gets worse, whether or not it wins by that.
 
 Preference losses only ask that the loser's error exceed the winner's. A model can do that by predicting both worse: the
-margin grows, the accuracy often approaches 1, and the images fall apart.
+margin grows, the accuracy often approaches 1, and the images fall apart. Far too high a learning rate makes it worse
+without winning anything.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .reports import LATEST, spoils, winning_by_getting_worse
+from .reports import LATEST, spoils, winning_by_getting_worse, worse_without_winning
 
 _IN_A_ROW = 2  # measurements on a fixed bank differ only by the weights, so few are enough
 
@@ -25,6 +26,12 @@ TRAINING = (
 )
 
 
+WITHOUT_WINNING = (
+    "The model predicts winners worse than before and tells them no better from losers: lower `optim.lr` by ten times; if "
+    "that does not help, the labels contradict each other."
+)
+
+
 def alarm(reports: Sequence[Mapping[str, Any]]) -> str | None:
     """A warning for the user, or None. Held-out pairs take precedence, because a step's own few pairs are noisy.
 
@@ -33,7 +40,9 @@ def alarm(reports: Sequence[Mapping[str, Any]]) -> str | None:
     """
     if held_out_getting_worse(reports):
         return HELD_OUT
-    return TRAINING if winning_by_getting_worse(reports) else None
+    if winning_by_getting_worse(reports):
+        return TRAINING
+    return WITHOUT_WINNING if worse_without_winning(reports) else None
 
 
 def reports_needed(every: int) -> int:

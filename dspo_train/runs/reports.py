@@ -12,6 +12,9 @@ from typing import Any, BinaryIO
 _NEAR = 16 * 1024  # bytes; a stretch this short is read in sequence
 LATEST = 20  # reports that the warning considers
 NEAR_ONE = 0.95  # an accuracy
+NO_BETTER = 0.7  # an accuracy; a chance level of 50% and the noise of 20 steps of few pairs
+MOSTLY = 0.9  # of the latest steps
+HARM = 0.5  # of the drift: changes that learn something raise the winner's error by less, random ones by all of it
 SPOILED = 0.4  # mean squared error; the target's variance is about 1, which is the error of predicting nothing
 
 Report = Mapping[str, Any]
@@ -52,6 +55,21 @@ def winning_by_getting_worse(reports: Sequence[Mapping[str, Any]]) -> bool:
         return False
     last = reports[-LATEST:]
     return spoils(_mean(last, "winner_change"), _mean(last, "accuracy"))
+
+
+def worse_without_winning(reports: Sequence[Mapping[str, Any]]) -> bool:
+    """Do the last 20 reports show winners predicted worse in nearly every step, and no better told from losers?
+
+    If a prediction changes by e where r was left to learn, its error rises by |e|^2 - 2 e r, and |e|^2 is the drift: a
+    change that has nothing to do with the target raises the error by all of the drift.
+    """
+    last = reports[-LATEST:]
+    if len(last) < LATEST:
+        return False
+    rises = [report.get("winner_change") or 0.0 for report in last]
+    change, drift, accuracy = (_mean(last, name) for name in ("winner_change", "drift", "accuracy"))
+    often = sum(rise > 0 for rise in rises) >= MOSTLY * LATEST
+    return often and change > 0 and change >= HARM * drift and accuracy <= NO_BETTER
 
 
 def spoils(winner_change: float, accuracy: float) -> bool:

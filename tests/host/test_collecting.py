@@ -227,7 +227,8 @@ def test_a_picture_without_a_prompt_is_refused(server: ComfyServer) -> None:
             "inputs": {"images": ["e", 0], "set": "no-prompt", "schedule": "all"},
         },
     }
-    assert "write it into `prompt`" in refused(server, graph)
+    message = refused(server, graph)
+    assert "wire `candidates` from DSPO Candidates or, if they are all of one prompt, write it into" in message
     graph["3"]["inputs"]["prompt"] = "black"
     assert "identical images" in refused(server, graph)
     graph["e"]["inputs"]["batch_size"] = 65

@@ -16,7 +16,7 @@ import torch
 from checkpoints import cached
 from comfy_events import PROGRESS_TEXT
 from comfy_server import ComfyServer, Core, link, prepare, running
-from graphs import CHECKPOINT, SAMPLING, SEED, Graph, compared, with_model
+from graphs import CHECKPOINT, SAMPLING, SEED, Graph, applied_by_name, compared, with_model
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -271,6 +271,20 @@ def test_a_lora_that_fits_nothing_is_refused(server: ComfyServer, name: str) -> 
     assert f"DSPO Negative LoRA: the LoRA '{name}.safetensors' fits no layer" in error["exception_message"]
     drawn(server, negated(workflow()))
     assert torch.equal(drawn(server, workflow()), before)
+
+
+@pytest.mark.parametrize("name", ["wider", "text", "sdxl"])
+@pytest.mark.parametrize("node", ["DSPOApplyLora", "DSPOCompareSampler"])
+def test_the_nodes_that_apply_a_lora_refuse_one_that_fits_nothing(server: ComfyServer, node: str, name: str) -> None:
+    """Core's loader would draw without it, and the comparison would show two equal images."""
+    if node == "DSPOApplyLora":
+        graph = applied_by_name(CHECKPOINT, f"{name}.safetensors", "ours")
+    else:
+        graph = with_model({}, CHECKPOINT) | compared(f"{name}.safetensors")
+    error = failure(server, graph)
+    assert error["node_type"] == node
+    title = {"DSPOApplyLora": "DSPO Apply LoRA", "DSPOCompareSampler": "DSPO Compare Sampler"}[node]
+    assert f"{title}: the LoRA '{name}.safetensors' fits no layer of the model" in error["exception_message"]
 
 
 def test_a_lora_that_fits_in_part_is_used_in_part(server: ComfyServer) -> None:
