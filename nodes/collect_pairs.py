@@ -115,8 +115,8 @@ def _info(cls: Any, prompt: str, seeds: str, count: int) -> CandidateInfo:
     text = prompt.strip() or collecting.traced_prompt(cls, "images")
     if not text:
         raise ConfigError(
-            "the prompt of the images cannot be read from the graph: wire `candidates` from DSPO Candidates or, if they "
-            "are all of one prompt, write it into `prompt`"
+            "the prompt of the images cannot be read from the graph: wire `candidates` from DSPO Candidates or, if "
+            "they are all of one prompt, write it into `prompt`"
         )
     return CandidateInfo((text,) * count, tuple(read_seeds(seeds, count) or ()))
 

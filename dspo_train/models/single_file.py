@@ -189,11 +189,12 @@ def _load_text_encoder(file: SingleFile, part: TextPart, dtype: torch.dtype) -> 
         )
         skipped = f"{prefix}transformer.resblocks.{settings['num_hidden_layers']}."
         tensors = {k: v for k, v in file.tensors(prefix).items() if not k.startswith(skipped)}
-        if part.unused_layers:
-            tensors.pop(prefix + "text_projection", None)
-        elif prefix + "text_projection.weight" in tensors:  # some exporters write a Linear's weight
+        if prefix + "text_projection.weight" in tensors:  # some exporters write a Linear's weight
             tensors[prefix + "text_projection"] = tensors.pop(prefix + "text_projection.weight").T
+        # Older versions of diffusers read the width off the projection, so that it goes only afterwards.
         state = convert_open_clip_checkpoint(SimpleNamespace(config=CLIPTextConfig(**settings)), tensors, prefix)
+        if part.unused_layers:
+            state.pop("text_projection.weight", None)
     else:
         state = {k[len(prefix) :]: v for k, v in file.tensors(prefix).items()}
         bare = {k.removeprefix("text_model."): tuple(v.shape) for k, v in state.items()}
