@@ -32,6 +32,7 @@ def predict(base: Base) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_folder_and_single_file_are_the_same_model(tmp_path: Path, family: Family) -> None:
     folder = write_diffusers_folder(tmp_path / "pipeline", family, seed=5)
     path = write_single_file(tmp_path / "one file.v2.safetensors", family, seed=5)
@@ -179,6 +180,7 @@ BROKEN: list[tuple[str, Family, Callable[[Path], Any], str]] = [
 
 
 @pytest.mark.parametrize(("family", "harm", "message"), [c[1:] for c in BROKEN], ids=[c[0] for c in BROKEN])
+@pytest.mark.slow
 def test_broken_folders_are_named(tmp_path: Path, family: Family, harm: Callable[[Path], Any], message: str) -> None:
     folder = write_diffusers_folder(tmp_path / "my model", family)
     harm(folder)

@@ -74,6 +74,7 @@ class _Fixed:
 
 
 @pytest.mark.parametrize("name", RELATIVES)
+@pytest.mark.slow
 def test_what_was_trained_is_what_loads(tmp_path: Path, name: str) -> None:
     """Through the loader, whose conversion is diffusers' and not ours."""
     family, changes = RELATIVES[name]
@@ -103,6 +104,7 @@ def test_what_was_trained_is_what_loads(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.slow
 def test_all_else_is_the_base_files_byte_by_byte(tmp_path: Path, family: Family, dtype: torch.dtype) -> None:
     unet = tiny_unet(family)
     extra = {
@@ -156,6 +158,7 @@ def test_an_average_of_the_old_unet_is_left_out(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("folder", [False, True])
+@pytest.mark.slow
 def test_an_sdxl_file_says_what_was_trained(
     tmp_path: Path, before: set[str], prediction: str, zero_snr: bool, after: set[str], folder: bool
 ) -> None:

@@ -110,6 +110,7 @@ MISTAKES: list[Case] = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), [c[1:] for c in MISTAKES], ids=[c[0] for c in MISTAKES])
+@pytest.mark.slow
 def test_a_mistake_gets_one_message_and_no_traceback(world, capsys, arguments, message):
     assert main(arguments(world)) == USER
     error = capsys.readouterr().err
@@ -224,6 +225,7 @@ def test_compare_makes_one_picture(world):
     assert grid.height > 2 * 160
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_program(tmp_path):
     """One real process: exit code 2, one sentence, no traceback."""
     done = subprocess.run(

@@ -131,6 +131,7 @@ def test_a_pass_without_gradients_holds_input_and_output_of_one_layer():
 
 @pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.slow
 def test_a_real_step_keeps_what_was_counted(family: Family, checkpointing: bool):
     """In float32, where autocast plays no part: autograd's own saved tensors on real ones, each storage once."""
     spec, unet = LoraSpec(rank=RANK, targets="attention+mlp+proj"), tiny_unet(family)

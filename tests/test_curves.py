@@ -58,6 +58,7 @@ EDGE_CASES = {
 
 
 @pytest.mark.parametrize("reports", EDGE_CASES.values(), ids=EDGE_CASES)
+@pytest.mark.slow
 def test_every_run_has_a_curve(reports: list[dict[str, float]]):
     picture = training_curve(reports, title="run", size=(600, 500))
     assert (picture.size, picture.mode) == ((600, 500), "RGB")

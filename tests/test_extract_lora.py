@@ -42,6 +42,7 @@ def update(layer: LoraLayer) -> Tensor:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_at_full_rank_the_lora_predicts_as_the_whole_model(family: Family, tmp_path: Path) -> None:
     unet = tiny_unet(family)
     inputs = unet_inputs(unet)

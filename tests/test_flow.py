@@ -50,6 +50,7 @@ def test_the_folder_is_read_as_a_flow(inputs):
 
 
 @pytest.mark.parametrize("objective", ["dspo", "diffusion_dpo", "sft", "dspo_paper"])
+@pytest.mark.slow
 def test_the_same_objectives_train_it(inputs, tmp_path, objective):
     reports = train(job(inputs, tmp_path / "run", config(objective=objective, steps=4)))
     assert len(reports) == 4 and reports[0]["margin"] == 0  # at the reference
@@ -59,6 +60,7 @@ def test_the_same_objectives_train_it(inputs, tmp_path, objective):
         assert file.metadata()["modelspec.prediction_type"] == "flow"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_bits_and_the_same_held_out_figures(inputs, tmp_path):
     settings = config(
         steps=6,

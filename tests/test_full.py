@@ -72,6 +72,7 @@ def test_every_weight_is_trained_in_float32_under_the_name_of_its_state_dict(dty
 
 @pytest.mark.parametrize("moving", [False, True])
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_the_reference_stays_bit_identical_while_the_policy_is_trained(family: Family, moving: bool) -> None:
     unet = tiny_unet(family)
     inputs = unet_inputs(unet)
@@ -218,6 +219,7 @@ def test_a_kept_model_holds_its_weights_and_nothing_of_the_base() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_under_autocast_the_reference_is_the_base_and_the_start_has_no_drift(
     family: Family, dtype: torch.dtype
 ) -> None:

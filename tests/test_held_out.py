@@ -458,6 +458,7 @@ def test_a_level_accuracy_does_not_stop_a_run_whose_winners_still_gain():
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.slow
 def test_a_fresh_lora_measures_as_nothing_and_a_changed_one_the_same_twice(tmp_path, family):
     config = tiny_runs.config()
     base = load_base(tiny_runs.write_base(tmp_path / "base", family), dtype=torch.float32)

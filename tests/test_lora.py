@@ -261,6 +261,7 @@ def merged_prediction(family: Family, weights: dict[str, LoraLayer], inputs: dic
 
 
 @pytest.mark.parametrize("scale", [1.0, 0.5, -1.0, 0.0])
+@pytest.mark.slow
 def test_strength_scales_the_update_of_the_weights(scale: float) -> None:
     unet = tiny_unet("sd15")
     inputs, weights = unet_inputs(unet), random_lora(unet, "attention+mlp+proj", alpha=6.0)

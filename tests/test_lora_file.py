@@ -111,6 +111,7 @@ def tiny_pipeline(family: Family, folder: Path) -> Any:
 
 @pytest.mark.parametrize("targets", TARGETS)
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_diffusers_reproduces_our_adapter(tmp_path: Path, family: Family, targets: Targets) -> None:
     unet = tiny_unet(family)
     inputs, weights = unet_inputs(unet), random_lora(unet, targets)

@@ -49,6 +49,7 @@ def test_the_adapter_of_one_layer_by_hand(changes, bytes_each):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.slow
 def test_a_blueprint_has_the_sizes_of_the_loaded_model(family: tiny_models.Family, tmp_path: Path):
     folder = write_diffusers_folder(tmp_path / "folder", family)
     file = write_single_file(tmp_path / "model.safetensors", family)
@@ -64,6 +65,7 @@ def test_a_blueprint_has_the_sizes_of_the_loaded_model(family: tiny_models.Famil
         assert model.caption_values == sum(tensor.numel() for tensor in prompt.tensors.values())
 
 
+@pytest.mark.slow
 def test_published_models_need_what_was_once_counted_in_full():
     """Activations, workspace and encoding in bytes, as counted with the backward pass on torch 2.13's fake tensors by
     an earlier version. 1 pair at 512 pixels and rank 16, the allowance left out.
@@ -229,6 +231,7 @@ def test_checkpointing_is_decided_by_the_whole_memory_less_a_tenth():
     assert not needs_checkpointing(SETUP, int(limit) + 2)
 
 
+@pytest.mark.slow
 def test_previews_count_beside_the_weights_and_come_first_in_the_advice():
     """SDXL at 1024 pixels: UNet and adapter, beside the larger of text encoders and decoding VAE."""
     setup = replace(BIG, checkpointing=True, previews=True)

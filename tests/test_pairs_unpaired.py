@@ -218,6 +218,7 @@ HARM: dict[str, tuple[Callable[[Path], object], str, str, tuple[int, int]]] = {
 
 
 @pytest.mark.parametrize("name", HARM)
+@pytest.mark.slow
 def test_a_harmed_picture_is_left_out_and_told(tmp_path, name):
     harm, kind, words, (liked, disliked) = HARM[name]
     five_and_two(tmp_path)

@@ -122,6 +122,7 @@ def test_ddim_equals_the_diffusers_pipeline(family: Family, request: pytest.Fixt
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.slow
 def test_a_picture_depends_on_its_own_seed_only(family: Family, request: pytest.FixtureRequest) -> None:
     base: Base = request.getfixturevalue(family)
     prompts, seeds = ["a red dog", "dog", "", "a red dog", "a red dog"], [1, 2, 3, 1, 4]

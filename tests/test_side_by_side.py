@@ -83,6 +83,7 @@ def test_the_example_set_is_labelled_by_its_taste(tmp_path):
     assert all(better.shape == worse.shape and better.color == worse.color for better, worse in scenes(5))
 
 
+@pytest.mark.slow
 def test_previews_show_the_base_beside_the_lora_and_do_not_touch_the_training(tmp_path, monkeypatch):
     monkeypatch.setattr(previews, "_STEPS", 3)
     base, pairs = write_base(tmp_path / "base"), write_pairs(tmp_path / "pairs")

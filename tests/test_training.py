@@ -144,6 +144,7 @@ def test_the_same_command_gives_the_same_run(inputs, whole, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
+@pytest.mark.slow
 def test_cancelled_and_resumed_is_bit_identical(inputs, whole, tmp_path, stop):
     out = tmp_path / "taste"
     run(job(inputs, out), stop_after=stop)
@@ -235,6 +236,7 @@ def set_beta_end(scheduler: Path) -> None:
 
 
 class TestRefining:
+    @pytest.mark.slow
     def test_the_reference_is_the_frozen_lora_also_after_a_resume(self, inputs, whole, tmp_path):
         first = whole[0] / "taste.safetensors"
         task = job(inputs, tmp_path / "more", refine=first, steps=4)
@@ -323,6 +325,7 @@ class TestTheCache:
             run(task)
         assert len(set(cache.rglob("*.safetensors")) - before) == 1
 
+    @pytest.mark.slow
     def test_another_encoder_has_other_encodings(self, inputs, tmp_path):
         for base in ("base", "base-xl"):
             run(dataclasses.replace(job(inputs, tmp_path / base, base=base, steps=1), cache=tmp_path / "cache"))
@@ -350,6 +353,7 @@ class TestRefusals:
             ("schedule", lambda base: set_beta_end(base / "scheduler" / "scheduler_config.json"), "base.schedule was"),
         ],
     )
+    @pytest.mark.slow
     def test_another_vae_or_noise_schedule(self, inputs, tmp_path, part, change, named):
         shutil.copytree(inputs / "base", tmp_path / "base")
         task = dataclasses.replace(job(inputs, tmp_path / "taste"), base=tmp_path / "base")

@@ -191,6 +191,7 @@ def test_automatic_sharpness_follows_the_margin(world: Path, tmp_path: Path):
         assert next(session.reports()).sharpness == 1.0
 
 
+@pytest.mark.slow
 def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path, whole_run: Wholes):
     with open_session(Job(world / "base", world / "pairs", tmp_path / "run", option("held out"))) as session:
         assert session.data.bank is not None
@@ -210,6 +211,7 @@ def test_two_runs_measure_alike_to_the_digit(world: Path, tmp_path: Path, whole_
     assert keys and [[r.get(k) for k in keys] for r in first[:4]] == [[r.get(k) for k in keys] for r in second]
 
 
+@pytest.mark.slow
 def test_a_run_stops_when_held_out_accuracy_no_longer_rises(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -225,6 +227,7 @@ def test_a_run_stops_when_held_out_accuracy_no_longer_rises(
     assert train(world, tmp_path / "run", settings) == []  # it is finished
 
 
+@pytest.mark.slow
 def test_the_best_step_becomes_the_result(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     foretell(monkeypatch, 0.5, 0.75, 0.625, 0.5)
     settings = config(steps=8, held_out=HELD, keep="best", save_every=2, keep_checkpoints=9)
@@ -401,6 +404,7 @@ def test_refining_goes_with_a_fixed_reference(world: Path, tmp_path: Path, setti
         ({"objective": "dspo"}, False),
     ],
 )
+@pytest.mark.slow
 def test_a_training_that_changes_nothing_says_so_once(
     world: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], told: bool
 ):

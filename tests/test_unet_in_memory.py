@@ -28,6 +28,7 @@ def files(folder: Path, family: Family) -> tuple[Path, Path, Path]:
 
 
 @pytest.mark.parametrize("family", ["sd15", "sd2", "sdxl"])
+@pytest.mark.slow
 def test_the_wired_unet_is_trained_and_the_rest_is_the_checkpoint_s(tmp_path: Path, family: Family) -> None:
     first, second, tokenizer = files(tmp_path, family)
     weights = UnetWeights(unet_of(second), "epsilon")

@@ -73,7 +73,9 @@ class DiffusersEncoder:
             parts = []
             for encoder, tokenizer in zip(self.text_encoders, self.tokenizers, strict=True):
                 config = {name: _config(encoder).get(name) for name in TEXT_CONFIG}
-                parts.append(tensor_digest(encoder.state_dict().items(), json.dumps(config) + _vocabulary(tokenizer)))
+                # transformers 4 and 5 name the same tensors with and without this prefix
+                state = ((key.removeprefix("text_model."), value) for key, value in encoder.state_dict().items())
+                parts.append(tensor_digest(state, json.dumps(config) + _vocabulary(tokenizer)))
             self._prompt_id = hashlib.sha256("".join(parts).encode()).hexdigest()
         return self._prompt_id
 
@@ -181,12 +183,15 @@ class DiffusersEncoder:
 
 
 def _vocabulary(tokenizer: CLIPTokenizer) -> str:
-    """Tokens and merges as text, without the padding and truncation state that the last call left in the backend."""
-    words = json.dumps([tokenizer.get_vocab(), tokenizer.pad_token], sort_keys=True)
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # a slow tokenizer
-        return words + str(getattr(tokenizer, "bpe_ranks", ""))
-    return words + json.dumps(json.loads(backend.to_str())["model"].get("merges"))
+    """Tokens and merges as text, whichever version of transformers holds them."""
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # transformers 4
+        ranks: Mapping[tuple[str, str], int] = getattr(tokenizer, "bpe_ranks", {})
+        merges: list[Any] = sorted(ranks, key=lambda pair: ranks[pair])
+    else:
+        merges = json.loads(backend.to_str())["model"].get("merges") or []
+    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
+    return json.dumps([tokenizer.get_vocab(), tokenizer.pad_token, pairs], sort_keys=True)
 
 
 def tensor_digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
