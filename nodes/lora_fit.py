@@ -13,6 +13,8 @@ from comfy.weight_adapter import LoRAAdapter
 
 from ..dspo_train.exceptions import LoraFileError
 
+_READS_TEXT = (".attn2.to_k.weight", ".attn2.to_v.weight")
+
 log = logging.getLogger("dspo")
 
 
@@ -30,14 +32,17 @@ def patched(node: str, name: str, tensors: Any, model: Any, strength: float) -> 
 
 
 def check_fit(node: str, name: str, tensors: Any, model: Any) -> None:
-    """
+    """Models of two families may share some shapes, but not the width of the text that they read.
+
     Raises:
-        LoraFileError: no layer of the LoRA has a counterpart of its shape.
+        LoraFileError: no layer of the LoRA has a counterpart of its shape, or none of those that read the text.
     """
     places_of = comfy.lora.model_lora_keys_unet(model.model, {})
     patches = comfy.lora.load_lora(tensors, places_of, log_missing=False)
     weights = model.model.state_dict()
-    fitting = sum(fits(patch, weights.get(key)) for key, patch in patches.items() if isinstance(key, str))
+    fit = {key: fits(patch, weights.get(key)) for key, patch in patches.items() if isinstance(key, str)}
+    readers = [key for key in fit if key.endswith(_READS_TEXT)]
+    fitting = 0 if readers and not any(fit[key] for key in readers) else sum(fit.values())
     elsewhere = sum(not isinstance(key, str) for key in patches)  # a part of a weight: not a Stable Diffusion layer
     if not fitting + elsewhere:
         raise LoraFileError(

@@ -94,7 +94,8 @@ def test_worse_without_winning(reports, expected):
 
 
 def test_a_rise_that_is_far_too_large_has_its_own_words():
-    assert alarm(harmed(0.5, 0.5, 0.5)) == TRAINING
+    assert alarm(harmed(0.5, 0.5, 0.8)) == TRAINING
+    assert alarm(harmed(0.5, 0.5, 0.5)) == WITHOUT_WINNING
 
 
 def test_nothing_is_said_of_a_run_without_reports():

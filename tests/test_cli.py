@@ -215,7 +215,7 @@ def test_what_a_lora_holds_besides_is_said(world, caplog):
     extra = {"lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.zeros(2, 32)}
     save_file({**tensors, **extra}, world / "both.safetensors")
     assert main(pictures(world, "sample", "drawn2", "--lora", str(world / "both.safetensors"))) == OK
-    assert "both.safetensors: not applied: 1 of the text encoder" in caplog.text
+    assert "both.safetensors: not applied: 1 tensor of the text encoder" in caplog.text
 
 
 def test_compare_makes_one_picture(world):

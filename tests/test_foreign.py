@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import re
@@ -39,8 +40,19 @@ def write_single_file(path: Path, family: Family, **more: Any) -> Path:
 UNET = "model.diffusion_model."
 
 
+def saved() -> bytes:
+    """What torch.save writes."""
+    buffer = io.BytesIO()
+    torch.save({"a": torch.ones(3)}, buffer)
+    return buffer.getvalue()
+
+
 CONTENTS: dict[str, tuple[bytes, str]] = {
-    "a zip of torch.save": (b"PK\x03\x04" + bytes(200), "is a pickle, whatever its name.*convert it to .safetensors"),
+    "torch.save": (saved(), "is a pickle, whatever its name.*convert it to .safetensors"),
+    "another zip": (b"PK\x03\x04" + bytes(200), "is an archive; unpack it"),
+    "json": (b'{"a": 1}', "is a text file, not a model"),
+    "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(90), "is an image, not a model"),
+    "a note": (b"Access to this model is restricted.", "is a text file, not a model"),
     "a bare pickle": (pickle.dumps({"a": 1}, protocol=4), "is a pickle, whatever its name"),
     "gguf": (b"GGUF" + bytes(200), "is a GGUF file, whose quantised weights are not read; give the .safetensors"),
     "a web page": (b"\n<!DOCTYPE html><html>Log in</html>", "is a web page, not a model.*needed a login"),
@@ -125,6 +137,8 @@ UNSUPPLIED: dict[str, tuple[dict[str, Any], str]] = {
     "image prompts": ({"encoder_hid_dim_type": "ip_image_proj"}, "projected image or text embeddings"),
     "deepfloyd": ({"encoder_hid_dim": 4096}, "projected image or text embeddings"),
     "kandinsky": ({"addition_embed_type": "image"}, "further embeddings.*addition_embed_type is 'image'"),
+    "image tokens": ({"dual_cross_attention": True}, "image tokens beside the text.*dual_cross_attention is True"),
+    "gligen": ({"attention_type": "gated"}, "boxes or other grounding"),
     "video": ({"_class_name": "UNetMotionModel"}, "is of class UNetMotionModel, which is not supported"),
 }
 
@@ -206,7 +220,7 @@ def test_in_a_single_file_and_in_the_graph_likewise(tmp_path: Path, key: str, pa
 def test_values_too_large_for_fp16_say_so(tmp_path: Path) -> None:
     path = write_single_file(tmp_path / "m.safetensors", "sd15", extra={f"{UNET}out.2.bias": torch.full((4,), 1e5)})
     assert load_base(path).dtype == torch.float32
-    with pytest.raises(ModelError, match="in fp16 large values overflow: set `precision` to bf16 or fp32"):
+    with pytest.raises(ModelError, match="large values overflow in fp16: set `precision` to bf16 or fp32"):
         load_base(path, dtype=torch.float16)
 
 
@@ -305,7 +319,7 @@ def quoted_path(message: str) -> Path:
     return Path(found[1].strip())
 
 
-@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder"])
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
 def test_a_part_of_a_pipeline_leads_to_the_whole(tmp_path: Path, part: str) -> None:
     folder = write_diffusers_folder(tmp_path / "my model", "sd15")
     with pytest.raises(ModelError, match="is one part of a diffusers pipeline") as caught:
@@ -313,10 +327,13 @@ def test_a_part_of_a_pipeline_leads_to_the_whole(tmp_path: Path, part: str) -> N
     assert load_base(quoted_path(str(caught.value))).name == "my model"
 
 
-def test_the_file_of_a_part_leads_to_the_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"])
+def test_the_file_of_a_part_leads_to_the_whole(tmp_path: Path, part: str) -> None:
     folder = write_diffusers_folder(tmp_path / "my model", "sd15")
-    with pytest.raises(ModelError, match="is one component of a diffusers pipeline") as caught:
-        load_base(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(
+        ModelError, match=r"is (one component of a diffusers pipeline|a VAE alone|a text encoder alone)"
+    ) as caught:
+        load_base(folder / f"{part}.safetensors")
     assert load_base(quoted_path(str(caught.value))).name == "my model"
 
 
@@ -381,9 +398,28 @@ def test_a_hub_name_that_is_not_there_says_how_to_get_it(cache: Path, capsys: py
 
 
 def test_a_path_that_is_no_hub_name_is_only_a_path(tmp_path: Path) -> None:
-    for name in ("gone.safetensors", "a/b/c", "./a/b"):
+    (tmp_path / "models").mkdir()
+    for name in ("gone.safetensors", "a/b/c", "./a/b", "models/gone"):
         with pytest.raises(ModelError, match=r"no such file or folder; give a diffusers folder"):
             load_base(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["models/sd15.safetensors", "hub/no-such", "a/b.ckpt"])
+def test_a_misspelt_relative_path_is_not_taken_for_a_hub_name(cache: Path, name: str) -> None:
+    with pytest.raises(ModelError, match=r"no such file or folder; give a diffusers folder"):
+        load_base(Path(name))
+
+
+@pytest.mark.parametrize("given", ["", "snapshots"])
+def test_a_models_folder_in_the_cache_leads_to_its_snapshot(cache: Path, given: str) -> None:
+    assert load_base(cache / given).name == "tiny-model"
+
+
+@pytest.mark.parametrize(
+    "address", ["https://huggingface.co/some-org/tiny-model", "https://huggingface.co/some-org/tiny-model/tree/main"]
+)
+def test_an_address_is_read_as_the_name_in_it(cache: Path, address: str) -> None:
+    assert load_base(Path(address)).name == "tiny-model"
 
 
 def test_an_incomplete_snapshot_says_so(cache: Path) -> None:

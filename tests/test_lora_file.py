@@ -571,7 +571,12 @@ def test_unused_keys_are_named(tmp_path: Path) -> None:
     locon = {f"{other}.{name}" for name in ("lora_down.weight", "lora_up.weight", "alpha")}
     assert set(loaded.unused) == set(extra) | locon
     assert weights.keys() - loaded.weights.keys() == {QUERY.replace("to_q", "to_k")}
-    for words in ("2 of the text encoder", "1 DoRA magnitudes", "1 LoCon middle factors", "1 of an unknown kind"):
+    for words in (
+        "2 of the text encoder",
+        "1 of DoRA (magnitudes)",
+        "1 of LoCon (middle factors)",
+        "1 of an unknown kind",
+    ):
         assert words in loaded.unused_summary
 
 
@@ -616,7 +621,7 @@ BROKEN_TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]]
     "empty": (lambda _: {}, "not a LoRA; its first tensors are none at all"),
     "only a text encoder": (
         lambda _: {"lora_te_a.lora_up.weight": torch.zeros(1, 1), "lora_te_a.lora_down.weight": torch.zeros(1, 1)},
-        "no layer of this LoRA fits this base; the file holds 2 of the text encoder",
+        "no layer of this LoRA fits this base; the file holds 2 tensors of the text encoder",
     ),
     "up without down": (lambda _: {f"{STEM}.lora_up.weight": torch.zeros(64, 4)}, "no layer of this LoRA fits"),
 }
@@ -643,8 +648,9 @@ def rewritten_header(data: bytes, change: Callable[[dict[str, Any]], object]) ->
 BROKEN_BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "truncated tensors": (lambda data: data[:-10], r"truncated: its header promises \d+ bytes, but it has \d+"),
     "truncated header": (lambda data: data[:50], "truncated within its header"),
-    "nothing": (lambda data: b"", "not a safetensors file"),
-    "a pickle": (lambda data: b"PK\x03\x04" + data, "not a safetensors file; pickled"),
+    "nothing": (lambda data: b"", "cannot be read as safetensors: 0 bytes"),
+    "a web page": (lambda data: b"<!DOCTYPE html>", "is a web page, not a model"),
+    "an archive": (lambda data: b"PK\x03\x04" + data, "is an archive; unpack it"),
     "no JSON": (lambda data: data[:9] + b"!" + data[10:], "header is broken"),
     "no offsets": (lambda data: rewritten_header(data, lambda h: h.update(x={"dtype": "F32"})), "header is broken"),
     "overlap": (

@@ -156,11 +156,11 @@ def test_old_attention_processors_are_resolved() -> None:
     [
         ("lora_te1_text_model_encoder_layers_0_mlp_fc1.lora_up.weight", "of the text encoder"),
         ("text_encoder_2.text_model.encoder.layers.0.mlp.fc1.lora_A.weight", "of the text encoder"),
-        ("lora_unet_x.lora_mid.weight", "LoCon middle factors"),
-        ("lora_unet_x.dora_scale", "DoRA magnitudes"),
-        ("lora_unet_x.hada_w1_a", "LoHa, LoKr, OFT or GLoRA factors"),
-        ("lora_unet_x.diff_b", "norm, bias or full differences"),
-        ("lora_unet_x.lora_up.weight", "of layers that this base does not have"),
+        ("lora_unet_x.lora_mid.weight", "of LoCon (middle factors)"),
+        ("lora_unet_x.dora_scale", "of DoRA (magnitudes)"),
+        ("lora_unet_x.hada_w1_a", "of LoHa, LoKr, OFT or GLoRA"),
+        ("lora_unet_x.diff_b", "of norms, biases or full differences"),
+        ("lora_unet_x.lora_up.weight", "of layers that this base lacks"),
         ("bundle_emb", "of an unknown kind"),
     ],
 )

@@ -222,7 +222,7 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "too narrow": (
         lambda f: unreadable(f, lambda f: picture(f / "bad_w.png", 1, (257, 64))),
-        "bad_size", "bad_w.png", r"257x64 pixels is narrower than 1:4; crop",
+        "bad_size", "bad_w.png", r"257x64 pixels is over 4 times as wide as high; crop",
     ),
     "no pixels at all": (
         lambda f: unreadable(f, lambda f: header_only_png(f / "bad_w.png", 0, 64)),
@@ -230,11 +230,11 @@ DEFECTS: dict[str, tuple[Build, str, str, str]] = {
     ),
     "no caption": (
         lambda f: unreadable(f, lambda f: (f / "bad.txt").unlink()),
-        "no_caption", "bad_w.png", r"no caption file and no prompt in the image's metadata; write",
+        "no_caption", "bad_w.png", r"no caption file with text, and no prompt in the image's metadata; write",
     ),
     "blank caption": (
         lambda f: unreadable(f, write("bad.txt", b" \n\t")),
-        "no_caption", "bad_w.png", r"no caption file and no prompt",
+        "no_caption", "bad_w.png", r"no caption file with text",
     ),
     "caption in a code page": (
         lambda f: unreadable(f, write("bad.txt", "déjà".encode("cp1252"))),

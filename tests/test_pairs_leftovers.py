@@ -25,8 +25,12 @@ LOOSE = "neither an image, a caption nor a table; ignored"
 CASES = {
     "an image of no pair": (PAIR, {"c.png": 3}, NO_PAIR),
     "a source without its pair": (PAIR, {"c_source.png": 3}, NO_PAIR),
-    "a caption without an image": (PAIR, {"j.txt": "x"}, "a caption without an image of its name; ignored"),
-    "a caption of the second kind": (PAIR, {"a.caption": "y"}, "a.txt is read in its place; ignored"),
+    "a caption without an image": (PAIR, {"j.txt": "x"}, "a caption of no image that is read; ignored"),
+    "a caption of the second kind": (
+        PAIR,
+        {"a.caption": "y"},
+        "says something else than a.txt, which is read; ignored",
+    ),
     "a caption of another trainer": (
         PAIR,
         {"a_w.json": "{}"},
@@ -82,6 +86,31 @@ def test_whatever_name_a_jpeg_has_it_is_read(tmp_path):
 def test_both_names_of_captions_are_read_and_the_usual_one_goes_first(tmp_path):
     scan = scan_folder(fill(tmp_path, {**PAIR, "a.caption": "other", "b_w.png": 3, "b_l.png": 4, "b.caption": "y"}))
     assert [pair.prompt for pair in scan.pairs] == ["x", "y"]
+
+
+def test_captions_that_are_passed_over_are_listed_where_they_say_something_else(tmp_path):
+    files = {"a_w.png": 1, "a_l.png": 2, "a_w.txt": "a red  cat", "a_l.txt": "a blue cat"}
+    scan = scan_folder(fill(tmp_path, files))
+    assert [(d.where, d.message) for d in scan.defects] == [
+        ("a_l.txt", "says something else than a_w.txt, which is read; ignored")
+    ]
+    (tmp_path / "a_l.txt").write_text("a red cat\n")
+    assert scan_folder(tmp_path).defects == ()
+
+
+def test_an_empty_caption_hides_no_other(tmp_path):
+    scan = scan_folder(
+        fill(tmp_path, {"a_w.png": 1, "a_l.png": 2, "a.txt": " \n", "a.caption": "a cat", "a_l.txt": ""})
+    )
+    assert ([pair.prompt for pair in scan.pairs], scan.defects) == (["a cat"], ())
+
+
+@pytest.mark.parametrize("name", ["a.json", "a_w.tags", "b.cap"])
+def test_captions_of_other_trainers_are_known_by_the_names_that_captions_have(tmp_path, name):
+    """Beside a pair of suffixes, its winner, and one that is not complete."""
+    fill(tmp_path, {**PAIR, "b_w.png": 3, "b.txt": "y", name: "{}"})
+    (found,) = (d for d in scan_folder(tmp_path).defects if d.where == name)
+    assert found.message == "is not read; write the caption into a .txt or .caption file of this name"
 
 
 def test_captions_of_a_defect_are_not_left_over(tmp_path):

@@ -4,6 +4,8 @@ import builtins
 import io
 import json
 import os
+import pathlib
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -59,6 +61,8 @@ class Counted:
         for module in (builtins, io):  # pathlib opens through the second
             monkeypatch.setattr(module, "open", counting_open)
         monkeypatch.setattr(os, "scandir", counting_scandir)
+        if sys.version_info < (3, 11):  # there pathlib keeps the function itself
+            monkeypatch.setattr(pathlib._NormalAccessor, "open", staticmethod(counting_open))  # type: ignore[attr-defined]
 
     @staticmethod
     def _count(counter: Counter[str], root: Path, path) -> None:

@@ -53,10 +53,10 @@ def test_a_report_says_how_much_the_crop_cuts_away():
         pair("d", "x", (2048, 512), (2048, 512)),
     )
     report = format_report(Scan(Path("data"), "suffixes", pairs))
-    assert "  3 pairs lose over 10% of an image to the crop, 2 of them over 25%\n" in report
+    assert "  3 pairs lose over 10% of an image's area to the crop, 2 of them over 25%\n" in report
     assert "    most: 75% of l, 512x128 in 512x512\n" in report
     assert ["1024", "x", "256", "1"] in [line.split()[:4] for line in report.splitlines()]
-    assert report.endswith("READY: 4 pairs, 2 pairs lose over 25% of an image to the crop.")
+    assert report.endswith("READY: 4 pairs, 2 pairs lose over 25% of an image's area to the crop.")
 
 
 def test_remarks_on_the_prompts_count_as_warnings():

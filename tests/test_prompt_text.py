@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import PngImagePlugin
 from test_pairs import fill, picture
 from tiny_models import tiny_tokenizer
 
@@ -21,9 +21,11 @@ from dspo_train.pairs import scan_folder
         ("a (red:1.2), (blue: .5) cat", "a red, blue cat"),
         ("((very (detailed:1.1)):0.9) eyes", "very detailed eyes"),
         ("masterpiece BREAK a cat", "masterpiece a cat"),
-        ("a cat, BREAK", "a cat,"),
+        ("a cat, BREAK", "a cat"),
         ("breakfast at a BREAKWATER", "breakfast at a BREAKWATER"),
-        ("embedding:easynegative, ugly", ", ugly"),
+        ("embedding:easynegative, ugly", "ugly"),
+        ("a cat <lora:foo:1>, dog", "a cat, dog"),
+        ("<lora:a:1>, a cat, <segment:face>, dog", "a cat, dog"),
         (r"a portrait \(oil\)", "a portrait (oil)"),
         (r"(a portrait \(oil\):1.2)", "a portrait (oil)"),
         ("a [cat|dog]", "a [cat|dog]"),
@@ -42,11 +44,15 @@ def test_what_is_not_read_is_counted_once_per_prompt(tmp_path):
     tokenizer = tiny_tokenizer(tmp_path)
     prompts = ["dog " * 80, "dog " * 90, "dog " * 90, "(dog:1.5) " + "dog " * 74, "red dog", "((dog))"]
     assert remarks(prompts, tokenizer) == [
-        "2 prompts hold weights or tags, such as (dog:1.5): only the words are read",
+        "1 prompt holds weights or tags, such as (dog:1.5): only the words are read",
         "2 prompts are longer than 75 tokens, and the end is not read: of 'dog dog dog dog dog dog dog dog dog d...' "
         "15 tokens",
     ]
-    assert remarks(["red dog"], tokenizer) == []
+    assert remarks(["red dog", r"saber \(fate\)", "photo (2019)", "", "(dog), ( )"], tokenizer) == []
+    assert remarks([r"\(x\) <lora:a:1> dog"], tokenizer)[0].startswith(
+        "1 prompt holds weights or tags, such as <lora:a:1>:"
+    )
+    assert remarks(["BREAK", "<lora:a:1>", "dog"], tokenizer)[1:] == ["2 prompts hold no words, and count as empty"]
     assert remarks([], tokenizer) == []
 
 
@@ -57,11 +63,13 @@ def test_without_a_model_clips_own_vocabulary_counts():
 
 
 def test_lora_tags_are_no_words_wherever_a_prompt_comes_from(tmp_path):
+    """A1111 takes them out of its own prompt; those in a text file are told with the other tags."""
     for name in ("a", "b"):
         fill(tmp_path, {f"{name}_w.png": ord(name), f"{name}_l.png": ord(name) + 50})
     fill(tmp_path, {"a.txt": "a cat <lora:style:0.8>, (big:1.2)"})
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", "a cat <lora:style:0.8>, (big:1.2)\nSteps: 20")
     picture(tmp_path / "b_w.png", 200, pnginfo=info)
-    assert Image.open(tmp_path / "b_w.png").info["parameters"]
-    assert [pair.prompt for pair in scan_folder(tmp_path).pairs] == ["a cat , (big:1.2)"] * 2
+    prompts = [pair.prompt for pair in scan_folder(tmp_path).pairs]
+    assert prompts == ["a cat <lora:style:0.8>, (big:1.2)", "a cat, (big:1.2)"]
+    assert [as_words(prompt) for prompt in prompts] == ["a cat, big"] * 2

@@ -148,7 +148,7 @@ REFUSED: list[tuple[str, Callable[[Path], Any], str]] = [
     ("bare-unet", of_keys("input_blocks.0.0.weight"), "UNet alone"),
     ("vae", of_keys("decoder.conv_in.weight"), "VAE alone"),
     ("unknown", of_keys("layers.0.weight"), r"holds no Stable Diffusion UNet.*'layers\.0\.weight'"),
-    ("no-tensors", lambda path: save_file({}, str(path)), "holds no Stable Diffusion UNet"),
+    ("no-tensors", lambda path: save_file({}, str(path)), "holds no tensors"),
     ("refiner", lambda p: write_single_file(p, "sdxl", without=(NO_FIRST,), extra=REFINER), "SDXL refiner"),
     ("edm", lambda p: write_single_file(p, "sdxl", extra={"edm_mean": MARK}), "EDM model"),
     ("inpainting", with_input_channels(9), "an inpainting model .9 input channels."),

@@ -197,7 +197,7 @@ def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
     scan = scan_folder(world / "opinions")
     few, often = preflight.check_pairs(scan, configure("balanced", FAMILIES["sd15"], {"steps": 400}))
     assert few.startswith("3 disliked images are few")
-    assert "each of the 3 disliked images will be seen 533 times" in often  # 400 steps of 4 rows over 3
+    assert "each disliked image will be seen 533 times" in often  # 400 steps of 4 rows over 3
     assert "lower `steps` to 75" in often  # 75 steps of 4 rows: each 100 times
 
 
@@ -205,7 +205,7 @@ def test_pictures_without_captions_are_explained(tmp_path: Path):
     folder = write_opinions(tmp_path)
     (folder / "liked" / "0.txt").unlink()
     short = configure("balanced", FAMILIES["sd15"], {"steps": 1})
-    assert "1 images are left out because they have no caption" in preflight.check_pairs(scan_folder(folder), short)
+    assert "1 image left out for want of a caption" in preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("liked/*.txt"):
         text.unlink()
     with pytest.raises(DatasetError, match=r"no usable images on both sides \(0 liked, 3 disliked\)"):

@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from .. import files
 from ..exceptions import ConfigError
+from ..files.words import many
 from ..images.buckets import Bucket
 from ..images.decode import crop_to_bucket, load_rgb
 from ..lora.attach import LoraWeights, applied
-from ..lora.writing import load_lora
+from ..lora.reading import load_lora, refuse_no_lora
 from ..models.base import Base, load_base
+from ..models.families import PREDICTION_NAMES
 from ..models.sampling import SampleSpec, default_spec, sample
 from ..sheets.comparison import comparison_grid
 from ..sheets.text_inputs import load_prompts, read_strengths
@@ -35,6 +37,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--out {arguments.out}: give the name of a .png file")
     if not compare and arguments.out.exists() and not arguments.out.is_dir():
         raise ConfigError(f"--out {arguments.out} is a file; give a folder")
+    if arguments.lora is not None:
+        refuse_no_lora(arguments.lora)  # what fails fast goes first; the base loads slowly
+    if arguments.image is not None:
+        load_rgb(arguments.image)
     with devices.accelerator("auto", arguments.precision) as (accelerator, precision):
         base = load_base(
             arguments.base,
@@ -43,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             tokenizer=arguments.tokenizer,
             prediction=arguments.prediction,
         )
+        say(f"base {base.name} ({base.family.title}, {PREDICTION_NAMES[base.process.prediction]} prediction)")
         for remark in base.encoder.remarks([*prompts, arguments.negative]):
             log.warning("%s", remark)
         if compare:
@@ -64,7 +71,7 @@ def _sample(arguments: argparse.Namespace, base: Base, prompts: list[str]) -> in
         path = arguments.out / f"{seed:06d}.png"
         files.write_image(path, image)
         files.write_text(path.with_suffix(".txt"), prompt + "\n")
-    say(f"{len(images)} images in {arguments.out}")
+    say(f"{many(len(images), 'image')} in {arguments.out}")
     return OK
 
 

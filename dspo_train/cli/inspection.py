@@ -11,6 +11,12 @@ from .main import OK, USER, say
 
 def run(arguments: argparse.Namespace) -> int:
     scan = scan_folder(arguments.folder, deep=arguments.deep)
-    remarks = prompt_remarks(scan.prompts)
-    say(format_report(scan, resolution=arguments.resolution, shown=None if arguments.all else 20, remarks=remarks))
+    report = format_report(
+        scan,
+        resolution=arguments.resolution,
+        shown=None if arguments.all else 20,
+        more="; --all lists all",
+        remarks=prompt_remarks(scan.prompts),
+    )
+    say(report)
     return USER if scan.lack else OK

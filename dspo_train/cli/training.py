@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from ..config import TrainConfig, from_dict, with_settings
 from ..exceptions import ConfigError, RunError
+from ..files.words import many
 from ..models.blueprint import read_blueprint
 from ..models.families import PREDICTION_NAMES
 from ..pairs import scan_folder
@@ -86,11 +87,11 @@ def _session(job: Job) -> int:
 def _announce(session: Session) -> None:
     scan, config = session.scan, session.job.config
     dropped = sum(defect.fatal for defect in scan.defects)
-    faults = f", {dropped} defects (see inspect)" if dropped else ""
+    faults = f", {many(dropped, 'defect')}" if dropped else ""
     if scan.unpaired:
-        counted = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked images"
+        counted = f"{many(len(scan.liked), 'liked image')} and {len(scan.disliked)} disliked"
     else:
-        counted = f"{len(scan.pairs)} pairs, {scan.ties} ties left out"
+        counted = f"{many(len(scan.pairs), 'pair')}, {many(scan.ties, 'tie')} left out"
     base = session.base
     reads = PREDICTION_NAMES[base.process.prediction]
     say(f"{counted}{faults}; base {base.name} ({base.family.title}, {reads} prediction)")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..exceptions import DspoError
+from .content import damage
 
 _LARGEST = 100_000_000  # bytes; safetensors' own limit
 
@@ -56,7 +57,7 @@ def read_header(path: Path, error: type[DspoError]) -> TensorHeader:
         length = int.from_bytes(file.read(8), "little")
         begin = file.read(1)
         if begin != b"{" or length > _LARGEST:
-            raise error(f"{path}: this is not a safetensors file; pickled formats (.pt, .ckpt) are not read")
+            raise error(f"{path} {damage(path)}")
         if 8 + length > size:
             raise error(f"{path}: the file is truncated within its header; download or copy it again")
         text = begin + file.read(length - 1)

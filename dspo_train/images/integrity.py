@@ -2,7 +2,8 @@
 
 PNG (chunks), JPEG (markers) and WebP (RIFF chunks) are walked by their length fields: a file that was cut off
 fails, wherever it was cut. PNG's checksums show damage inside the compressed pixels too. JPEG and WebP have none, and
-their decoders draw something from almost any bytes; a long run of zeros, as a broken copy leaves, raises a doubt.
+their decoders draw something from almost any bytes; a long run of zeros, as a broken copy leaves, raises a doubt where
+no plain area could look like that.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _HEAD = 4096
 _TAIL = 4096
 _AHEAD = 1 << 16  # the whole file is read, mostly in small chunks
 _BLOCK = 1 << 20
-_ZEROS = bytes(128)  # compressed pixels hold so many in a row only where an image is one plain colour
+_ZEROS = bytes(128)
+_BASELINE = (0xC0, 0xC1)
 _ORIENTATION_ENTRY = (b"\x01\x12\x00\x03", b"\x12\x01\x03\x00")  # tag 0x0112 of type SHORT, either byte order
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset((0x01, *range(0xD0, 0xD8)))
@@ -61,7 +63,7 @@ def inspect_image(path: str | os.PathLike[str]) -> Structure:
         with open(path, "rb", buffering=0) as file:
             reader = _Reader(file, os.fstat(file.fileno()).st_size)
             found = _walk(reader)
-            zeros = found.unchecked and any(reader.has_zeros(*place) for place in found.pixels)
+            zeros = any(reader.has_zeros(*place) for place in found.telling)
         width, height = found.size
         if width < 1 or height < 1:
             raise ImageError(f"claims to be {width}x{height} pixels; save it again")
@@ -101,10 +103,10 @@ _ZEROS_FOUND = (
 
 
 class _Found:
-    """`unchecked`: the format has no checksums."""
+    """`telling`: the part of `pixels` in which a run of zeros means damage."""
 
-    def __init__(self, *, unchecked: bool = True) -> None:
-        self.unchecked = unchecked
+    def __init__(self) -> None:
+        self.telling: list[tuple[int, int]] = []
         self.size: tuple[int, int] = (0, 0)
         self.identity: list[bytes] = []
         self.pixels: list[tuple[int, int]] = []
@@ -169,7 +171,7 @@ def _walk(reader: _Reader) -> _Found:
 
 
 def _walk_png(reader: _Reader) -> _Found:
-    found = _Found(unchecked=False)
+    found = _Found()
     position = 8
     while True:
         length, kind = struct.unpack(">I4s", reader.at(position, 8))
@@ -203,6 +205,7 @@ def _walk_png(reader: _Reader) -> _Found:
 def _walk_jpeg(reader: _Reader) -> _Found:
     found = _Found()
     position, body = 2, 0
+    baseline, first_symbols = False, b""
     while True:
         mark, code = reader.at(position, 2)
         if mark != 0xFF:
@@ -217,6 +220,9 @@ def _walk_jpeg(reader: _Reader) -> _Found:
         if code in _JPEG_FRAMES:
             height, width = struct.unpack(">HH", reader.at(position + 5, 4))
             found.size = (width, height)
+            baseline = code in _BASELINE
+        if code == 0xC4:
+            first_symbols += _first_ac_symbols(reader.at(position + 4, length - 2))
         if code == 0xE1:
             _note_app1(reader, found, position + 4, length - 2)
         if not (0xE0 <= code <= 0xEF or code == 0xFE):
@@ -226,8 +232,24 @@ def _walk_jpeg(reader: _Reader) -> _Found:
             break
     end = _end_of_jpeg(reader, position)
     found.pixels.append((body, end - body))
+    if baseline and any(first_symbols):
+        found.telling.append((position, end - position))
     tail = reader.at(max(position, end - 1024), end - max(position, end - 1024))
     found.identity += [b"JPEG", (end - body).to_bytes(8, "big"), tail]
+    return found
+
+
+def _first_ac_symbols(tables: bytes) -> bytes:
+    """The symbol to which each AC table of a DHT segment gives its all-zero code; 0 is the end of a block.
+
+    Where all tables give it to that, a plain area is nothing but zeros. In the standard's tables one does not; tables
+    optimised for an image, as in every progressive file, may.
+    """
+    place, found = 0, b""
+    while place + 17 <= len(tables):
+        if tables[place] >> 4 == 1:
+            found += tables[place + 17 : place + 18]
+        place += 17 + sum(tables[place + 1 : place + 17])
     return found
 
 
@@ -267,6 +289,8 @@ def _walk_webp(reader: _Reader) -> _Found:
             if kind in _SIZES and found.size == (0, 0):
                 found.size = _SIZES[kind](reader.at(position + 8, min(length, 10)).ljust(10, b"\0"))
             found.pixels.append((position + 8, length))
+            if kind == b"VP8 ":
+                found.telling.append((position + 8, length))
             ends = reader.at(position + 8, min(length, 64)) + reader.at(
                 position + 8 + max(0, length - 256), min(length, 256)
             )

@@ -103,10 +103,13 @@ def _without_processor(name: str) -> str:
 
 _OTHER_TENSORS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"^lora_te\d?_|^text_encoders?(_\d)?\.|(^|\.)text_model\."), "of the text encoder"),
-    (re.compile(r"\.dora_scale$|\.lora_magnitude_vector(\.\w+)*$"), "DoRA magnitudes"),
-    (re.compile(r"\.lora_mid\.weight$"), "LoCon middle factors"),
-    (re.compile(r"\.hada_|\.lokr_|\.oft_|\.boft_|\.a1\.weight$|\.b1\.weight$"), "LoHa, LoKr, OFT or GLoRA factors"),
-    (re.compile(r"\.diff(_b)?$|\.w_norm$|\.b_norm$|\.set_weight$|\.lora_B.*\.bias$"), "norm, bias or full differences"),
+    (re.compile(r"\.dora_scale$|\.lora_magnitude_vector(\.\w+)*$"), "of DoRA (magnitudes)"),
+    (re.compile(r"\.lora_mid\.weight$"), "of LoCon (middle factors)"),
+    (re.compile(r"\.hada_|\.lokr_|\.oft_|\.boft_|\.a1\.weight$|\.b1\.weight$"), "of LoHa, LoKr, OFT or GLoRA"),
+    (
+        re.compile(r"\.diff(_b)?$|\.w_norm$|\.b_norm$|\.set_weight$|\.lora_B.*\.bias$"),
+        "of norms, biases or full differences",
+    ),
 )
 
 
@@ -115,4 +118,4 @@ def describe(key: str) -> str:
     for pattern, words in _OTHER_TENSORS:
         if pattern.search(key):
             return words
-    return "of layers that this base does not have" if split_key(key) else "of an unknown kind"
+    return "of layers that this base lacks" if split_key(key) else "of an unknown kind"

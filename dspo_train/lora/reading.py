@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..exceptions import LoraFileError
 from ..files.tensor_file import TensorHeader, read_header
+from ..files.words import many
 from ..models.families import FAMILIES
 from ..models.unet_names import BlockLayout
 from .keys import Part, describe, name_table, resolve, split_key
@@ -23,6 +24,7 @@ from .layers import LoraLayer, adaptable_layers, fitted
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _MIDDLE = ".lora_mid.weight"
+_LYCORIS = ("hada_w", "lokr_w", "oft_blocks", "oft_diag")
 _TEXT_KEYS = ("attn2.to_k", "attn2_to_k", "attn2.processor.to_k")
 
 _Groups = dict[str, dict[Part, str]]
@@ -45,9 +47,13 @@ class LoadedLora:
 
     @property
     def unused_summary(self) -> str:
-        """The unused keys by kind, '264 of the text encoder, 3 DoRA magnitudes'; empty when all were used."""
+        """The unused tensors by kind, '264 tensors of the text encoder, 1 of DoRA'; empty when all were used."""
         kinds = Counter(describe(key) for key in self.unused)
-        return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+        counts = [f"{count} {kind}" for kind, count in kinds.most_common()]
+        if counts:
+            (first, count), counts = kinds.most_common(1)[0], counts[1:]
+            counts.insert(0, f"{many(count, 'tensor')} {first}")
+        return ", ".join(counts)
 
 
 def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
@@ -79,13 +85,28 @@ def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
     return LoadedLora(weights, tuple(key for key in header.tensors if key not in used), header.metadata)
 
 
-def _read(path: Path) -> tuple[TensorHeader, bytes]:
-    """The header and the whole file; a file whose header is not a LoRA's is refused before its gigabytes are read."""
+def refuse_no_lora(path: Path) -> TensorHeader:
+    """Refuse a file that is no LoRA, by its header alone. -> the header
+
+    Raises:
+        LoraFileError: it cannot be read, or it says what the file is.
+    """
     try:
         header = read_header(path, LoraFileError)
-        if not any(split_key(key) for key in header.tensors):
-            keys = ", ".join(list(header.tensors)[:3]) or "none at all"
-            raise LoraFileError(f"{path}: this is not a LoRA; its first tensors are {keys}")
+    except OSError as error:
+        raise LoraFileError(f"{path}: the LoRA cannot be read: {error.strerror or error}") from error
+    if any(split_key(key) for key in header.tensors):
+        return header
+    if any(part in key for key in header.tensors for part in _LYCORIS):
+        raise LoraFileError(f"{path} is a LyCORIS adapter (LoHa, LoKr or OFT), which is not read; give a LoRA")
+    keys = ", ".join(list(header.tensors)[:3]) or "none at all"
+    raise LoraFileError(f"{path}: this is not a LoRA; its first tensors are {keys}")
+
+
+def _read(path: Path) -> tuple[TensorHeader, bytes]:
+    """The header and the whole file; a file whose header is not a LoRA's is refused before its gigabytes are read."""
+    header = refuse_no_lora(path)
+    try:
         return header, path.read_bytes()
     except OSError as error:
         raise LoraFileError(f"{path}: the LoRA cannot be read: {error.strerror or error}") from error

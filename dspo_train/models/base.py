@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from transformers.utils import logging as transformers_logging
 
 from ..exceptions import ModelError
+from ..files.tensor_file import read_header
+from ..files.words import many
 from . import single_file
 from .declared import scheduler_config
 from .encoder import DiffusersEncoder, tensor_digest
@@ -27,7 +30,7 @@ from .process import Process, from_scheduler_config, is_flow
 from .single_file import UnetWeights
 from .tokenizers import load_tokenizers, read_tokenizer
 from .unet import refuse_unsupplied
-from .weights import fill, named_like, read_weights, refuse_non_finite, weight_files
+from .weights import fill, has_weights, named_like, read_weights, refuse_non_finite, weight_files
 
 
 @dataclass(eq=False)
@@ -110,7 +113,11 @@ def load_base(
         vae.float()  # the published VAE overflows in float16, and its config says so
     encoder = DiffusersEncoder(family, vae, text_encoders, tokenizers, device=device)
     model.to(device)  # type: ignore[arg-type]
-    return Base(name_of(path), family, model, encoder, from_scheduler_config(scheduler), scheduler)
+    try:
+        process = from_scheduler_config(scheduler)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from None
+    return Base(name_of(path), family, model, encoder, process, scheduler)
 
 
 Parts = tuple[Family, UNet2DConditionModel, AutoencoderKL, list[nn.Module], list[CLIPTokenizer], dict[str, Any]]
@@ -130,6 +137,8 @@ def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None, weights: 
 def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Parts:
     family = folder_family(path)
     names = [part.config for part in family.text_parts]
+    if empty := [name for name in ("unet", "vae", *names) if not has_weights(path / name)]:
+        raise ModelError(f"{path}: {' and '.join(empty)} holds no weights (.safetensors or .bin); download it again")
     tokenizers = _folder_tokenizers(path, family, tokenizer)
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
     text_encoders = [_text_encoder(kind, path / name, dtype) for kind, name in zip(kinds, names, strict=False)]
@@ -219,12 +228,24 @@ def _component(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     except MemoryError:
         raise
     except Exception as error:  # the library has many exceptions for damaged files
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder} cannot be loaded: {reason}; download it again") from error
+        raise ModelError(_unloadable(folder, error)) from error
     if missing := sorted(info["missing_keys"]):
-        raise ModelError(f"{folder} lacks {len(missing)} tensors, such as {missing[0]!r}; download it again")
+        raise ModelError(f"{folder} lacks {many(len(missing), 'tensor')}, such as {missing[0]!r}; download it again")
     refuse_non_finite(model, str(folder))
     return model.eval().requires_grad_(False)
+
+
+def _unloadable(folder: Path, error: Exception) -> str:
+    """Why diffusers could not load a component, in words that do not speak of its arguments."""
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            read_header(path, ModelError)
+        except ModelError as broken:
+            return str(broken)
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if shape := re.search(r"([\w.]+) expected shape", reason):
+        return f"{folder} does not match its config.json ({shape[1]} has another shape); download both again"
+    return f"{folder} cannot be loaded: {reason[:200]}; download it again"
 
 
 def _text_encoder(kind: Any, folder: Path, dtype: torch.dtype) -> Any:

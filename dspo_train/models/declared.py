@@ -20,7 +20,7 @@ PREDICTIONS: dict[str, Prediction] = {
 }
 _LARGEST = 1 << 16  # bytes of a .yaml
 # The configs of the original trainers are read by the two lines that matter, as A1111 and Forge do.
-_PARAMETERISATION = re.compile(r"^\s*parameterization:\s*[\"']?(\w+)", re.MULTILINE)  # ldm: eps, v or x0
+_PARAMETERISATION = re.compile(r"^\s*(?:parameterization|prediction_type):\s*[\"']?(\w+)", re.MULTILINE)  # eps, v
 _SCALING = re.compile(r"\b(EpsScaling|VScaling|VScalingWithEDMcNoise|EDMScaling)\b")  # sgm
 _ZERO_SNR = re.compile(r"^\s*(?:rescale_betas_zero_snr|zero_terminal_snr|use_zsnr|ztsnr):\s*[Tt]rue", re.MULTILINE)
 _SCALINGS: dict[str, Prediction] = {"EpsScaling": "epsilon", "VScaling": "v_prediction"}
@@ -53,6 +53,7 @@ def _declarations(file: SingleFile) -> Iterable[Declared | None]:
     yield noted and Declared(noted, noted == "v_prediction" and "ztsnr" in file.shapes)
     for suffix in (".yaml", ".yml"):
         yield read_yaml(file.path.with_suffix(suffix))
+        yield read_yaml(file.path.with_name(file.path.name + suffix))
 
 
 def read_yaml(path: Path) -> Declared | None:

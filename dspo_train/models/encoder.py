@@ -17,6 +17,7 @@ from ..exceptions import ModelError
 from .conditioning import Conditioning, Frame, cat
 from .families import Family
 from .prompt_text import as_words, remarks
+from .weights import precision_hint
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +103,8 @@ class DiffusersEncoder:
         """
         if not latents.isfinite().all():
             raise ModelError(
-                "the UNet's predictions are not finite, so there is nothing to draw; set `precision` to bf16 or fp32, "
-                "or leave out the LoRA"
+                "the UNet's predictions are not finite, so there is nothing to draw"
+                f"{precision_hint(self.vae.dtype)}; if a LoRA is applied, lower its strength"
             )
         unscaled = latents.to(self.device, torch.float32) / self.scaling + self.shift
 
@@ -130,8 +131,8 @@ class DiffusersEncoder:
         for name, tensor in found.tensors.items():
             if not tensor.isfinite().all():
                 raise ModelError(
-                    f"the text encoder gives values that are not finite ({name}) in {tensor.dtype}; set `precision` to "
-                    "bf16 or fp32, or use another model"
+                    f"the text encoder gives values that are not finite ({name}){precision_hint(tensor.dtype)}; use "
+                    "another model"
                 )
         return found
 

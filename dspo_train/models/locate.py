@@ -9,6 +9,8 @@ from ..exceptions import ModelError
 from . import single_file
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_ADDRESS = re.compile(r"https?:/+huggingface\.co/")
+_FILES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", ".json", ".yaml")
 _CACHED = "models--"  # the cache's folder of `org/name` is `models--org--name`, with `snapshots/<commit>/` in it
 
 
@@ -19,9 +21,9 @@ def located(path: Path) -> Path:
         ModelError: there is neither; it says how to get the model.
     """
     if path.exists():
-        return path
-    name = path.as_posix()
-    if not _HUB_NAME.fullmatch(name):
+        return _snapshot(path)
+    name = _ADDRESS.sub("", path.as_posix()).removesuffix("/tree/main")
+    if not _HUB_NAME.fullmatch(name) or path.suffix.lower() in _FILES or Path(name.partition("/")[0]).exists():
         raise ModelError(f"{path}: no such file or folder; give a diffusers folder or a .safetensors checkpoint")
     from huggingface_hub import snapshot_download  # takes a while to import
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
@@ -33,6 +35,13 @@ def located(path: Path) -> Path:
             f"{path}: no such file or folder, and no model of that name in the Hugging Face cache; download it with "
             f"'hf download {name}', or give a diffusers folder or a .safetensors checkpoint"
         ) from error
+
+
+def _snapshot(path: Path) -> Path:
+    """The newest snapshot where a model's folder in the cache is given, or its `snapshots`; else the path itself."""
+    folder = path if path.name == "snapshots" else path / "snapshots"
+    found = [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
+    return max(found, key=lambda child: child.stat().st_mtime) if found else path
 
 
 def name_of(path: Path) -> str:
@@ -55,7 +64,7 @@ def refuse_incomplete(path: Path, missing: list[str]) -> None:
     if not any(path.iterdir()):
         raise ModelError(f"{path} is an empty folder; give a diffusers folder or a .safetensors checkpoint")
     above = path.absolute().parent
-    if (path / "config.json").is_file() and (above / "unet" / "config.json").is_file():
+    if (above / "unet" / "config.json").is_file() and (above / "model_index.json").is_file():
         raise ModelError(f"{path} is one part of a diffusers pipeline; give the whole folder, {above}")
     inside = next(filter(_is_checkpoint, sorted(path.glob("*.safetensors"))), None)
     hint = f"; did you mean the file {inside.name} in it?" if inside else ""

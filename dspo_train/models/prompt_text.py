@@ -1,7 +1,8 @@
 """From a prompt as people write it for a generator to the words that CLIP reads here.
 
-`(moon:1.5)` and `((moon))` weigh words in ComfyUI and A1111, `BREAK` begins a new chunk in A1111, `embedding:name` an
-embedding in ComfyUI. None of that is text: the words stay, the rest is left out. A parenthesis after a backslash stays.
+`(moon:1.5)` weighs words in ComfyUI and A1111, and so do bare parentheses; `BREAK` begins a new chunk in A1111,
+`<lora:name:1>` and `embedding:name` choose files. None of that is text: the words stay, the rest is left out. A
+parenthesis after a backslash stays, and so does everything else, A1111's [a|b] included.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from .families import TOKENS
 _OPEN, _CLOSE = "\ue000", "\ue001"  # stand for escaped parentheses; from Unicode's private use area
 _GROUP = re.compile(r"\(([^()]*)\)")
 _WEIGHT = re.compile(r":\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*$")
-_BARE = re.compile(r"\bBREAK\b|\bembedding:[^\s,()]+")
-_SYNTAX = re.compile(rf"\([^()]*\)|{_BARE.pattern}")
+_BARE = re.compile(r"<\w+:[^<>]*>|\bBREAK\b|\bembedding:[^\s,()]+")
+_TOLD = re.compile(rf"\([^()]*{_WEIGHT.pattern.rstrip('$')}\)|{_BARE.pattern}")  # bare parentheses are not worth a word
 _SHOWN = 40  # characters of an example
 ENDS = 2  # tokens of CLIP's context that are not the prompt's: its start and its end
 
@@ -28,11 +29,22 @@ def as_words(text: str) -> str:
     >>> as_words(r"a ((red)) fox, (moon:1.5) BREAK smiling \(film\)")
     'a red fox, moon smiling (film)'
     """
-    words = text.replace(r"\(", _OPEN).replace(r"\)", _CLOSE)
+    words = _shielded(text)
     while (inner := _GROUP.sub(lambda group: _WEIGHT.sub("", group[1]), words)) != words:
         words = inner
-    words = _BARE.sub("", words).replace(_OPEN, "(").replace(_CLOSE, ")")
-    return text if words == text else re.sub(r"\s+(?=[,.;]|$)", "", " ".join(words.split()))
+    bare = _BARE.sub("", words)
+    words = (tidied(bare) if bare != words else words).replace(_OPEN, "(").replace(_CLOSE, ")")
+    return text if words == text else " ".join(words.split())
+
+
+def tidied(text: str) -> str:
+    """Without the commas and spaces that something taken out leaves behind."""
+    single = re.sub(r",(?:\s*,)+", ",", text)
+    return re.sub(r"\s+(?=[,.;])", "", single).strip(" ,")
+
+
+def _shielded(text: str) -> str:
+    return text.replace(r"\(", _OPEN).replace(r"\)", _CLOSE)
 
 
 def remarks(texts: Sequence[str], tokenizer: CLIPTokenizer, length: int = TOKENS) -> list[str]:
@@ -45,10 +57,12 @@ def remarks(texts: Sequence[str], tokenizer: CLIPTokenizer, length: int = TOKENS
     if not distinct:
         return []
     found = []
-    written = [(text, match[0]) for text in distinct if as_words(text) != text and (match := _SYNTAX.search(text))]
+    written = [(text, match[0]) for text in distinct if (match := _TOLD.search(_shielded(text)))]
     if written:
         subject = "1 prompt holds" if len(written) == 1 else f"{len(written)} prompts hold"
         found.append(f"{subject} weights or tags, such as {_short(written[0][1])}: only the words are read")
+    if silent := sum(bool(text.strip()) and not as_words(text) for text in distinct):
+        found.append(f"{'1 prompt holds' if silent == 1 else f'{silent} prompts hold'} no words, and count as empty")
     whole = tokenizer([as_words(text) for text in distinct], truncation=False, verbose=False).input_ids
     lost = {text: len(ids) - length for text, ids in zip(distinct, whole, strict=True) if len(ids) > length}
     if lost:

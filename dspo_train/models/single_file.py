@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +23,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from ..exceptions import ModelError
+from ..files.content import damage
 from . import ldm_layout
 from .families import FAMILIES, UNET_PREFIX, Family, Prediction, Shapes, TextPart
-from .foreign import damage, refuse_foreign
+from .foreign import refuse_foreign
 from .unet import refuse_unsupplied
 from .weights import fill, named_like
 
@@ -145,10 +147,14 @@ def refuse_without_parts(file: SingleFile) -> None:
     Raises:
         ModelError: it names the part.
     """
-    for config in (unet_config, vae_config):
-        config(file)
-    for part in file.family.text_parts:
-        _prefix_of(file, part)
+    problems = []
+    for check in (unet_config, vae_config, *(partial(_prefix_of, part=part) for part in file.family.text_parts)):
+        try:
+            check(file)
+        except ModelError as error:
+            problems.append(str(error))
+    if problems:
+        raise ModelError("\n".join(problems))
 
 
 def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:

@@ -19,6 +19,8 @@ _UNSUPPLIED: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "time_cond_proj_dim": ((None,), "the guidance scale as an input (LCM or another guidance-distilled model)"),
     "encoder_hid_dim": ((None,), "projected image or text embeddings (DeepFloyd, Kandinsky, IP-Adapter)"),
     "encoder_hid_dim_type": ((None,), "projected image or text embeddings (DeepFloyd, Kandinsky, IP-Adapter)"),
+    "dual_cross_attention": ((None, False), "image tokens beside the text (Versatile Diffusion)"),
+    "attention_type": ((None, "default"), "boxes or other grounding (GLIGEN)"),
     "addition_embed_type": ((None, "text_time"), "further embeddings (Kandinsky or DeepFloyd)"),
 }
 

@@ -17,6 +17,11 @@ WEIGHT_FILES = re.compile(
 )
 
 
+def has_weights(folder: Path) -> bool:
+    """Does the folder hold a weight file under a name that is read?"""
+    return any(WEIGHT_FILES.fullmatch(path.name) for path in folder.iterdir())
+
+
 def weight_files(folder: Path) -> tuple[str | None, str]:
     """Which of a folder's weight files to read: (variant, `safetensors` or `bin`), no variant if possible."""
     found = {
@@ -96,11 +101,15 @@ def refuse_non_finite(model: nn.Module, where: str) -> None:
     for name, tensor in model.state_dict().items():
         # A sum in float32 is one pass without a copy. Huge values could overflow it, so then each is looked at.
         if tensor.is_floating_point() and not tensor.sum(dtype=torch.float32).isfinite() and not _finite(tensor):
-            half = "; in fp16 large values overflow: set `precision` to bf16 or fp32" * (tensor.dtype == torch.float16)
             raise ModelError(
                 f"{where}: the weights of {name!r} are not all finite, so that nothing can be drawn or trained with "
-                f"it{half}; download it again, or use another model"
+                f"it{precision_hint(tensor.dtype)}; download it again, or use another model"
             )
+
+
+def precision_hint(dtype: torch.dtype) -> str:
+    """What to try where fp16 may have overflowed; empty for other types."""
+    return "; large values overflow in fp16: set `precision` to bf16 or fp32" if dtype == torch.float16 else ""
 
 
 def _finite(tensor: Tensor) -> bool:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from .prompts import prompt_from_image, without_tags
+from .prompts import prompt_from_image
 from .readings import Candidate, RatedCandidate
 from .types import Defect
 
@@ -33,19 +35,32 @@ class CaptionFinder:
         is tried, because another source might say something else.
         """
         if candidate.prompt.strip():
-            return self._one_line(candidate.prompt, candidate.where)
-        for relative in candidate.captions:
+            prompt = self._one_line(candidate.prompt, candidate.where)
+            self._compare(candidate.captions, prompt, "the table or the set")
+            return prompt
+        for number, relative in enumerate(candidate.captions):
             try:
                 text = self._read(relative)
             except CaptionError as error:
                 self.defects.append(Defect("bad_caption", relative, str(error)))
                 return None
             if text:
-                return self._one_line(text, relative)
+                prompt = self._one_line(text, relative)
+                self._compare(candidate.captions[number + 1 :], prompt, relative)
+                return prompt
         return next(filter(None, map(self._embedded, candidate.images)), "")
 
+    def _compare(self, others: Sequence[str], prompt: str, source: str) -> None:
+        """Note the caption files that are passed over although they say something else."""
+        for relative in others:
+            with contextlib.suppress(CaptionError):
+                text = " ".join(self._read(relative).split())
+                if text and text != " ".join(prompt.split()):
+                    message = f"says something else than {source}, which is read; ignored"
+                    self.defects.append(Defect("ignored_files", relative, message, fatal=False))
+
     def _one_line(self, text: str, where: str) -> str:
-        lines = [line.strip() for line in without_tags(text).splitlines() if line.strip()]
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         if len(lines) > 1:
             message = f"the caption has {len(lines)} lines, joined into one; write it on a single line"
             self.defects.append(Defect("multiline_caption", where, message, fatal=False))

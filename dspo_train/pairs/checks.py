@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from ..images.buckets import MAX_ASPECT
 from ..images.decode import load_rgb, pixel_hash
 from ..images.formats import MAX_PIXELS
 from ..images.integrity import ImageError, Structure, content_hash, inspect_image
+from .listing import EXTRACTED
 from .types import Defect
 
 MIN_SIDE, MAX_SIDE = 64, 16384
@@ -48,14 +50,19 @@ class CheckedImages:
         """Of the images that `look` was asked for, each once."""
         return list(self._noted)
 
-    def look(self, relative: str) -> CheckedImage | None:
-        """The image at a path relative to the folder, or None where it is defective, which is then noted."""
+    def look(self, relative: str, within: str = "") -> CheckedImage | None:
+        """The image at a path relative to the folder, or None where it is defective, which is then noted.
+
+        Args:
+            within: the row that holds an image which a table embeds: there a defect can be mended, not in the cache.
+        """
         found = self.inspect(relative)
+        where = within if within and relative.startswith(EXTRACTED) else relative
         if isinstance(found, Defect):
-            self._noted[found] = None
+            self._noted[replace(found, where=where)] = None
             return None
         if found.doubt:
-            self._noted[Defect("doubtful_image", relative, found.doubt, fatal=False)] = None
+            self._noted[Defect("doubtful_image", where, found.doubt, fatal=False)] = None
         return found
 
     def inspect(self, relative: str) -> CheckedImage | Defect:
@@ -107,5 +114,6 @@ def _size_problem(width: int, height: int) -> str | None:
     if min(width, height) < MIN_SIDE:
         return f"{size}: a side is under {MIN_SIDE}; use a larger image"
     if max(width, height) > MAX_ASPECT * min(width, height):
-        return f"{size} is narrower than 1:{MAX_ASPECT:.0f}; crop the image"
+        longer, shorter = ("wide", "high") if width > height else ("high", "wide")
+        return f"{size} is over {MAX_ASPECT:.0f} times as {longer} as {shorter}; crop the image"
     return None

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..exceptions import DatasetError
 from ..images.decode import load_rgb, strict_decoding
+from .listing import EXTRACTED
 from .types import Defect, PreferencePair, RatedImage, Scan
 
 _THREADS = 4  # Pillow decodes outside the interpreter's lock; an image of 64 megapixels takes 190 MB in each
@@ -28,7 +29,7 @@ def decodable(scan: Scan, on_progress: Callable[[int, int], None] = lambda done,
         try:
             for done, (path, problem) in enumerate(zip(paths, pool.map(_problem, paths), strict=True), 1):
                 if problem:
-                    damaged[path] = Defect("unreadable_image", path.relative_to(scan.folder).as_posix(), problem)
+                    damaged[path] = Defect("unreadable_image", _place(scan, path), problem)
                 on_progress(done, len(paths))
         finally:  # on_progress may cancel
             pool.shutdown(cancel_futures=True)
@@ -44,6 +45,14 @@ def decodable(scan: Scan, on_progress: Callable[[int, int], None] = lambda done,
         images=tuple(filter(whole, scan.images)),
         defects=(*damaged.values(), *scan.defects),
     )
+
+
+def _place(scan: Scan, path: Path) -> str:
+    """The image's path in the folder, or the key of its row where a table embeds it."""
+    relative = path.relative_to(scan.folder).as_posix()
+    if not relative.startswith(EXTRACTED):
+        return relative
+    return next(row.key for row in scan.rows if path in row.images)
 
 
 def _problem(path: Path) -> str:

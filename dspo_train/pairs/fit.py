@@ -10,6 +10,7 @@ from ..images.buckets import Bucket, make_buckets, nearest_bucket
 from ..images.shared_buckets import shared_buckets
 from .types import Scan
 
+GROWN = 1.05  # times: a smaller enlargement does not show
 SOME, MUCH = 0.1, 0.25  # shares of an image lost to the crop: worth a count, worth a warning
 
 
@@ -46,7 +47,8 @@ def crop_note(scan: Scan, resolution: int, step: int, max_aspect: float) -> str:
     much = sum(share > MUCH for share in lost)
     if not much:
         return ""
-    return f"{much} of {len(lost)} {scan.noun} lose over {MUCH:.0%} of an image to the crop, at most {max(lost):.0%}"
+    lose = f"{scan.noun} {'loses' if much == 1 else 'lose'}"
+    return f"{much} of {len(lost)} {lose} over {MUCH:.0%} of an image's area to the crop, at most {max(lost):.0%}"
 
 
 def _placed(scan: Scan, buckets: Sequence[Bucket]) -> Iterator[Bucket]:

@@ -131,6 +131,7 @@ def _pair_up(listing: Listing, layout: Layout, sides: _Sides, sources: _Sources)
 def _account_for(listing: Listing, reading: LayoutReading, key: str, *paths: str) -> None:
     """Images of one key, whether or not they become pairs, and their captions."""
     reading.used.update(paths, listing.captions_at(key, *map(stem_of, paths)))
+    reading.stems.add(key)
 
 
 def _only_source(paths: list[str], where: str, reading: LayoutReading) -> str:

@@ -31,11 +31,10 @@ def _unused(listing: Listing, reading: LayoutReading) -> Iterator[tuple[str, str
     yield from ((path, reason) for path in listing.images if path not in used)
     table = f"this table is not read in the layout '{layout}'; ignored"
     yield from ((path, table) for path in listing.tables if path not in used)
-    stems = {stem_of(path) for path in listing.images}
-    for stem, (first, *others) in listing.captions.items():
-        if first not in used and stem not in stems:  # beside an image that is itself listed, it says nothing new
-            yield first, "a caption without an image of its name; ignored"
-        yield from ((path, f"{first} is read in its place; ignored") for path in others)
+    stems = reading.stems | {stem_of(path) for path in listing.images}
+    for stem, paths in listing.captions.items():
+        if stem not in stems:  # beside an image that is itself listed, it says nothing new
+            yield from ((path, "a caption of no image that is read; ignored") for path in paths if path not in used)
     for path in listing.others:
         beside = stem_of(path) in stems and path.lower().endswith(tuple(_OTHER_CAPTIONS))
         yield path, _NOT_A_CAPTION if beside else "neither an image, a caption nor a table; ignored"

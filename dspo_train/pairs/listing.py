@@ -60,7 +60,7 @@ class Listing:
 
     def captions_at(self, *stems: str) -> tuple[str, ...]:
         """The caption files that exist among the given NFC paths without extension, in that order."""
-        return tuple(dict.fromkeys(self.captions[stem][0] for stem in stems if stem in self.captions))
+        return tuple(dict.fromkeys(path for stem in stems for path in self.captions.get(stem, ())))
 
 
 def nfc(text: str) -> str:

@@ -41,7 +41,7 @@ def _complete(
     """The candidates whose two images and prompt are sound; the others' defects are noted."""
     keys: set[str] = set()
     for candidate in reading.pairs:
-        winner, loser = images.look(candidate.winner), images.look(candidate.loser)
+        winner, loser = (images.look(image, candidate.where) for image in candidate.images)
         if winner is None or loser is None:
             continue
         if winner.identity == loser.identity:
@@ -79,7 +79,7 @@ def _source(candidate: Candidate, images: CheckedImages, defects: list[Defect]) 
 
 
 def _no_caption(candidate: Candidate) -> Defect:
-    message = "no caption file and no prompt in the image's metadata; write the prompt into a .txt file of its name"
+    message = "no caption file with text, and no prompt in the image's metadata; write it into a .txt file of its name"
     return Defect("no_caption", candidate.where, message)
 
 

@@ -40,8 +40,9 @@ def prompt_from_parameters(text: str) -> str:
 
 
 def without_tags(text: str) -> str:
-    """The text without `<lora:...>` and its kind, which choose files and are no words."""
-    return _NETWORK_TAG.sub("", text).strip()
+    """The text without `<lora:...>` and its kind: A1111 takes them out before it encodes the prompt."""
+    plain = _NETWORK_TAG.sub("", text)
+    return re.sub(r"\s+(?=,)", "", plain).strip() if plain != text else text.strip()
 
 
 def _prompts(info: Mapping[str, str], image: Image.Image) -> Iterator[str]:

@@ -54,6 +54,7 @@ class LayoutReading:
     Attributes:
         used: files that the layout accounts for besides those of `pairs` and `images`: tables, unjudged images, images
             and captions of a defect.
+        stems: names, without suffix, that a caption of this layout may have besides those of the images.
     """
 
     layout: Layout
@@ -62,6 +63,7 @@ class LayoutReading:
     ties: int = 0
     defects: list[Defect] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
+    stems: set[str] = field(default_factory=set)
 
 
 def unique(key: str, keys: set[str]) -> str:

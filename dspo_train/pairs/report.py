@@ -6,15 +6,22 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
+from ..files.words import many
 from ..images.buckets import Bucket, make_buckets, nearest_bucket
-from .fit import MUCH, SOME, Fit, fit_rows
+from .fit import GROWN, MUCH, SOME, Fit, fit_rows
 from .types import Defect, Scan
 
 _BAR = 30
 
 
 def format_report(
-    scan: Scan, *, resolution: int = 512, step: int = 64, shown: int | None = 20, remarks: Sequence[str] = ()
+    scan: Scan,
+    *,
+    resolution: int = 512,
+    step: int = 64,
+    shown: int | None = 20,
+    more: str = "",
+    remarks: Sequence[str] = (),
 ) -> str:
     """What a scan found: counts, sizes, buckets at a resolution, the first defects and a verdict.
 
@@ -23,6 +30,7 @@ def format_report(
     Args:
         resolution, step: as for `make_buckets`, in pixels.
         shown: how many defects to list; None for all.
+        more: how to see the others.
         remarks: on the prompts, one sentence each.
 
     Raises:
@@ -40,7 +48,7 @@ def format_report(
         rows += [*_cropped(scan, fits), *_enlarged(scan, fits)]
         lines += ["", *_size_lines(scan), "", f"Buckets at {resolution} pixels{_sides(scan)}", *rows]
     if scan.defects:
-        lines += ["", *_first_defects(scan.defects, shown)]
+        lines += ["", *_first_defects(scan.defects, shown, more)]
     return "\n".join(_printable(line) for line in [*lines, "", _verdict(scan, fits, remarks)])
 
 
@@ -53,7 +61,7 @@ def _sides(scan: Scan) -> str:
 
 
 def _counts(scan: Scan) -> str:
-    prompts = f"{len(set(scan.prompts))} different prompts"
+    prompts = many(len(set(scan.prompts)), "different prompt")
     if scan.unpaired:
         return f"Images    {len(scan.liked)} liked, {len(scan.disliked)} disliked, {prompts}"
     return f"Pairs     {len(scan.pairs)} usable, {prompts}"
@@ -62,17 +70,17 @@ def _counts(scan: Scan) -> str:
 def _verdict(scan: Scan, fits: Sequence[tuple[Fit, ...]], remarks: Sequence[str]) -> str:
     """The last line: what there is to train on, or that there is nothing."""
     fatal = sum(defect.fatal for defect in scan.defects)
-    warnings = _many(len(scan.defects) - fatal + len(remarks), "warning")
+    warnings = many(len(scan.defects) - fatal + len(remarks), "warning")
     cropped = sum(max(fit.lost for fit in row) > MUCH for row in fits)
-    crop = f", {_some(cropped, scan)} over {MUCH:.0%} of an image to the crop" if cropped else ""
+    crop = f", {_some(cropped, scan)} over {MUCH:.0%} of an image's area to the crop" if cropped else ""
     count = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked images"
     if scan.lack:
         lack = "one side has no image to train on" if scan.unpaired else "no pair is left to train on"
         return f"NOT USABLE: {lack}; fix the defects above."
     if not scan.unpaired:
-        count = _many(len(scan.pairs), "pair")
+        count = many(len(scan.pairs), "pair")
     if fatal:
-        return f"USABLE with {count}; {_many(fatal, 'defect')} left something out, {warnings}{crop}."
+        return f"USABLE with {count}; {many(fatal, 'defect')} left something out, {warnings}{crop}."
     if scan.defects or remarks:
         return f"READY: {count}, {warnings}{crop}."
     return f"READY: {count}{crop or ', nothing to fix'}."
@@ -85,10 +93,6 @@ def _size_lines(scan: Scan) -> list[str]:
     for name, values in (("width", [w for w, _ in sizes]), ("height", [h for _, h in sizes])):
         lines.append(f"  {name:<7} {min(values):>7} {median(values):>7.0f} {max(values):>7}")
     return lines
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _pair_buckets(fits: Sequence[tuple[Fit, ...]], buckets: Sequence[Bucket]) -> list[str]:
@@ -124,7 +128,7 @@ def _cropped(scan: Scan, fits: Sequence[tuple[Fit, ...]]) -> list[str]:
     one, size = max(worst, key=lambda fit: fit.lost), "{}x{}".format
     more = f", {much} of them over {MUCH:.0%}" if much else ""
     return [
-        f"  {_some(some, scan)} over {SOME:.0%} of an image to the crop{more}",
+        f"  {_some(some, scan)} over {SOME:.0%} of an image's area to the crop{more}",
         f"    most: {one.lost:.0%} of {_below(scan, one)}, {size(*one.size)} in {size(*one.bucket)}",
     ]
 
@@ -136,7 +140,7 @@ def _some(count: int, scan: Scan) -> str:
 def _enlarged(scan: Scan, fits: Sequence[tuple[Fit, ...]]) -> list[str]:
     """How many rows hold an image that is smaller than its bucket, and the worst case."""
     worst = [max(row, key=lambda fit: fit.scale) for row in fits]
-    small = [fit for fit in worst if fit.scale > 1]
+    small = [fit for fit in worst if fit.scale > GROWN]
     if not small:
         return []
     one = max(small, key=lambda fit: fit.scale)
@@ -161,10 +165,10 @@ def _defect_counts(defects: Sequence[Defect]) -> list[str]:
     return lines
 
 
-def _first_defects(defects: Sequence[Defect], shown: int | None) -> list[str]:
+def _first_defects(defects: Sequence[Defect], shown: int | None, more: str) -> list[str]:
     ordered = sorted(defects, key=lambda defect: not defect.fatal)
     few = shown is not None and len(defects) > shown
-    lines = [f"First {shown} of {len(defects)} defects" if few else "All defects"]
+    lines = [f"First {shown} of {len(defects)} defects{more}" if few else "All defects"]
     for defect in ordered[:shown]:
         mark = "x" if defect.fatal else "!"
         lines.append(f"  {mark} {defect}")

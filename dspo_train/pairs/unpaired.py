@@ -48,7 +48,7 @@ def _complete(
         if found is None or prompt is None:
             continue
         if not prompt and not allow_empty:
-            message = "has no caption file and no prompt in its metadata; write the prompt into a .txt file of its name"
+            message = "no caption file with text, and no prompt in the metadata; write it into a .txt file of its name"
             defects.append(Defect("no_caption", candidate.where, message))
             continue
         path, key = images.root / candidate.image, unique(candidate.key, keys)

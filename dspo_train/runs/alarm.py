@@ -14,7 +14,7 @@ from .reports import LATEST, spoils, winning_by_getting_worse, worse_without_win
 
 _IN_A_ROW = 2  # measurements on a fixed bank differ only by the weights, so few are enough
 
-_ADVICE = "lower `optim.lr`, stop earlier, or set `loss.sft_mix` to 0.25"  # as docs/taste.md found
+_ADVICE = "lower `optim.lr`, stop earlier, or raise `loss.sft_mix`, to 0.25 at first"  # as docs/taste.md found
 HELD_OUT = (
     "On pairs that it was not trained on, the model separates winners from losers by predicting both worse, and image "
     f"quality will suffer: {_ADVICE}."
@@ -40,9 +40,9 @@ def alarm(reports: Sequence[Mapping[str, Any]]) -> str | None:
     """
     if held_out_getting_worse(reports):
         return HELD_OUT
-    if winning_by_getting_worse(reports):
-        return TRAINING
-    return WITHOUT_WINNING if worse_without_winning(reports) else None
+    if worse_without_winning(reports):
+        return WITHOUT_WINNING
+    return TRAINING if winning_by_getting_worse(reports) else None
 
 
 def reports_needed(every: int) -> int:

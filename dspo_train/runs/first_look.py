@@ -16,6 +16,7 @@ from ..exceptions import ModelError
 from ..models.denoiser import Denoiser
 from ..models.families import Prediction
 from ..models.process import Ddpm
+from ..models.weights import precision_hint
 
 _NOISE = (0.5, 0.8)  # part of the schedule: much noise, and yet an image to see
 _BATCHES = 4  # at most
@@ -41,8 +42,9 @@ class Readings:
         if self.other_share > _KNOWN or self.share <= _CLEAR * self.other_share:
             return ""
         return (
-            f"the base is read as {self.declared}, but predicts like {other}: it misses {self.share:.0%} of the former "
-            f"and {self.other_share:.0%} of the latter. Set `prediction` to {other}"
+            f"the base is read as {self.declared}, but predicts like {other}: read as the former its error is "
+            f"{self.share:.2f} times that of no prediction, read as the latter {self.other_share:.2f} times. Set "
+            f"`prediction` to {other}"
         )
 
 
@@ -61,7 +63,7 @@ def first_look(denoiser: Denoiser, source: Source, accelerator: Accelerator) -> 
         if not prediction.isfinite().all():
             raise ModelError(
                 "the UNet's prediction is not finite before anything was trained, though its weights, the latents and "
-                "the text embeddings are: set `precision` to bf16 or fp32, or use another base"
+                f"the text embeddings are{precision_hint(_computing(accelerator))}; use another base"
             )
         if isinstance(process, Ddpm):
             targets = batch.target, _other_target(process, batch)
@@ -71,6 +73,10 @@ def first_look(denoiser: Denoiser, source: Source, accelerator: Accelerator) -> 
     if not isinstance(process, Ddpm):
         return None
     return Readings(process.prediction, error / size, other_error / other_size)
+
+
+def _computing(accelerator: Accelerator) -> torch.dtype:
+    return torch.float16 if accelerator.mixed_precision == "fp16" else torch.float32
 
 
 def _other_target(process: Ddpm, batch: Batch) -> Tensor:

@@ -7,7 +7,7 @@ import logging
 import math
 import re
 import shutil
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,8 @@ import torch
 from ..config import TrainConfig
 from ..data.split import normalised
 from ..exceptions import DatasetError, RunError
-from ..pairs import Scan, crop_note
+from ..files.words import many
+from ..pairs import Defect, Scan, crop_note
 from . import memory
 from .advice import advice
 from .session import check_settings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # that module loads diffusers
     from ..models.blueprint import Blueprint
 
 FEW = 20  # pairs; a rule of thumb
+SHOWN = 5  # defects that a note names
 OFTEN = 100  # times that each pair is seen
 FLOAT = 4  # bytes per number in an encoding or a checkpoint
 SPARE = 256 * 2**20  # bytes that are left free on the disk
@@ -119,15 +121,16 @@ def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) ->
     what, count = _fewest(scan, config)
     notes = []
     if silent:
-        notes.append(f"{silent} {kind} are left out because they have no caption")
-    if others := len(left_out) - silent:
-        notes.append(f"{others} defects left {kind} out: see the report on the set")
+        notes.append(f"{many(silent, kind[:-1])} left out for want of a caption")
+    if others := [defect for defect in left_out if defect.kind != "no_caption"]:
+        notes.append(f"{many(len(others), 'defect')} left {kind} out: {_first(others)}")
     if count < FEW:
-        notes.append(f"{count} {what} are few: the LoRA may learn their style rather than a taste; 50 are better")
+        few = f"{many(count, what)} {'is' if count == 1 else 'are'} few"
+        notes.append(f"{few}: the LoRA may learn their style rather than a taste; 50 are better")
     seen = config.steps * config.batch_size * config.accumulate / count
     if seen > OFTEN:
         fewer = max(1, math.ceil(config.steps * OFTEN / seen))
-        each = f"each of the {count} {what}" if scan.unpaired else "each pair"
+        each = f"each {what}" if scan.unpaired else "each pair"
         notes.append(f"{each} will be seen {seen:.0f} times: lower `steps` to {fewer}, or add {kind}")
     data = config.data
     if cropped := crop_note(scan, data.resolution, data.bucket_step, data.max_aspect):
@@ -135,13 +138,21 @@ def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) ->
     return notes
 
 
+def _first(defects: Sequence[Defect]) -> str:
+    """The first of them in words, each with its place."""
+    more = f"; and {len(defects) - SHOWN} more" if len(defects) > SHOWN else ""
+    return "; ".join(map(str, defects[:SHOWN])) + more
+
+
 def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:
-    """The pairs to train on, about; or the images of the smaller side, since both sides are drawn equally often."""
+    """What there is to train on, in the singular, and about how many: pairs, or images of the smaller side, since both
+    sides are drawn equally often.
+    """
     if not scan.unpaired:
         one = config.data.one_per_prompt
         count = len({normalised(pair.prompt) for pair in scan.pairs}) if one else len(scan.pairs)
-        return "pairs", max(1, round(count * (1 - config.held_out.share)))
-    sides = ("liked images", len(scan.liked)), ("disliked images", len(scan.disliked))
+        return "pair", max(1, round(count * (1 - config.held_out.share)))
+    sides = ("liked image", len(scan.liked)), ("disliked image", len(scan.disliked))
     return min(sides, key=lambda side: side[1])
 
 

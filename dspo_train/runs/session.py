@@ -19,6 +19,7 @@ from ..data.encode import Opening, Workers
 from ..data.kinds import training_data
 from ..data.training_data import Opened
 from ..exceptions import DspoError
+from ..files.words import many
 from ..lora.layers import LoraWeights
 from ..lora.metadata import lora_metadata
 from ..lora.reading import load_lora
@@ -187,8 +188,8 @@ def _damaged(scan: Scan, found: Scan) -> str:
     known = set(found.defects)
     names = [defect.where for defect in scan.defects if defect not in known]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    left_out = len(found.rows) - len(scan.rows)
-    return f"{left_out} {scan.noun} left out, as these images cannot be decoded: {', '.join(names[:_NAMED])}{more}"
+    left_out = many(len(found.rows) - len(scan.rows), scan.noun[:-1])
+    return f"{left_out} left out, whose files cannot be decoded: {', '.join(names[:_NAMED])}{more}"
 
 
 def _load(job: Job, precision: str) -> Base:

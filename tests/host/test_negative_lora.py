@@ -70,7 +70,7 @@ def server(core: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Com
     tensors = load_file(folder / "unknown.safetensors")
     widened = {k: torch.cat([v, v], 1) if ".lora_down." in k else v for k, v in tensors.items()}
     renamed = {k.replace("lora_unet_", "lora_te_"): v for k, v in tensors.items()}
-    first = next(iter(widened)).partition(".")[0]
+    first = next(key for key in widened if "_attn1_" in key).partition(".")[0]
     partly = {k: v if k.startswith(first) else tensors[k] for k, v in widened.items()}
     for name, content in (("wider", widened), ("text", renamed), ("partly", partly)):
         save_file(content, str(folder / f"{name}.safetensors"))
