@@ -119,6 +119,7 @@ def test_a_mistake_gets_one_message_and_no_traceback(world, capsys, arguments, m
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_a_mistake_leaves_the_run_folder_free_for_the_next_try(world):
     """What is refused before training has not named the folder's run."""
     assert main(train(world, "tried", "--set", "optim.name=adamw8bit")) == USER
@@ -237,6 +238,7 @@ def test_the_module_runs_as_a_program(tmp_path):
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 def test_an_early_stop_is_a_success(world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     """The second measurement is worse than the first, and one in vain is all the patience there is."""
     foretell(monkeypatch, 0.75, 0.5)

@@ -140,6 +140,7 @@ def lines_of(picture: Image.Image, colour: tuple[int, int, int]) -> int:
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK])
+@pytest.mark.slow
 def test_held_out_lines_are_strong_and_the_training_s_tinted(theme: Theme):
     """One strong line of each colour either way: without measurements the training's, with them theirs."""
     run = [report(step) for step in range(1, 101)]

@@ -38,6 +38,7 @@ def readings(base: Path, pairs: Path, out: Path, prediction: Prediction | None =
     return found
 
 
+@pytest.mark.slow
 def test_the_readings_of_one_model_swap_with_what_it_declares(tmp_path):
     right = readings(EMBEDDED, EXAMPLE, tmp_path / "a")
     wrong = readings(EMBEDDED, EXAMPLE, tmp_path / "b", "epsilon")

@@ -287,6 +287,7 @@ Renaming = Callable[[str], str]
     "rename", [lambda k: k.removeprefix("text_model."), lambda k: "text_model." + k.removeprefix("text_model.")]
 )
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.slow
 def test_text_encoders_saved_by_any_version_of_transformers_are_read(
     tmp_path: Path, family: Family, rename: Renaming
 ) -> None:
@@ -348,6 +349,7 @@ def test_a_folder_suggests_only_a_file_that_would_be_taken(tmp_path: Path) -> No
     assert name and load_base(tmp_path / name[1]).name == "z model"
 
 
+@pytest.mark.slow
 def test_another_prediction_type_is_set_by_the_flag_that_the_warning_names(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

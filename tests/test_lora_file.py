@@ -453,6 +453,7 @@ def dialect(
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl"])
 @pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.slow
 def test_every_dialect_gives_the_same_weights(tmp_path: Path, name: str, family: Family) -> None:
     unet = tiny_unet(family)
     weights = random_lora(unet)

@@ -263,6 +263,7 @@ class TestRefining:
         first.unlink()
         assert [r.step for r in run(task)] == [2, 3]
 
+    @pytest.mark.slow
     def test_a_leftover_copy_of_a_run_that_never_began_is_not_used(self, inputs, whole, tmp_path):
         other = whole[0] / "checkpoints" / "step-000004" / "lora.safetensors"
         task = job(inputs, tmp_path / "more", refine=whole[0] / "taste.safetensors", steps=2)
@@ -368,6 +369,7 @@ class TestRefusals:
             run(job(inputs, tmp_path))
         assert sorted(p.name for p in tmp_path.iterdir()) == [".notes.tmp", ".step-x", "thesis.txt"]
 
+    @pytest.mark.slow
     def test_checkpoint_settings_may_change(self, inputs, tmp_path):
         run(job(inputs, tmp_path / "taste"), stop_after=1)
         run(job(inputs, tmp_path / "taste", save_every=1, keep_checkpoints=5))

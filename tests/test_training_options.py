@@ -247,6 +247,7 @@ def assert_the_result_is_of_step(step: int, run: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [{}, {"one_per_prompt": True}, {"crop": "random"}])
+@pytest.mark.slow
 def test_runs_of_other_seeds_are_measured_alike(world: Path, tmp_path: Path, data: dict[str, Any]):
     """The same pairs are held out, at the same draws; what is trained at is another matter."""
     banks, steps = [], []

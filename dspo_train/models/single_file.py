@@ -67,7 +67,7 @@ def open_single_file(path: Path) -> SingleFile:
             dtypes = {key: part.get_dtype() for key, part in slices.items()}
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} {damage(path)} ({error})") from error
+        raise ModelError(f"{path} {damage(path)}") from error
     refuse_foreign(path, shapes, dtypes)
     family = _family(path, shapes)
     return SingleFile(path, family, shapes, metadata)
