@@ -1,7 +1,7 @@
 """A LoRA on a UNet during training or sampling: attached, switched, and removed without a trace.
 
-peft does the layers' arithmetic: W x + (alpha / rank) up (down x) (Hu et al. 2022). The base is only borrowed: on
-leaving, its modules, keys, weights, `requires_grad` flags and train/eval modes are as they were on entering.
+peft wraps the layers, with the arithmetic of `lean`. The base is only borrowed: on leaving, its modules, keys, weights,
+`requires_grad` flags and train/eval modes are as they were on entering.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from peft import LoraConfig, inject_adapter_in_model
+from peft import inject_adapter_in_model
 from peft.tuners.lora import LoraLayer as PeftLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..config import LoraSpec
 from ..exceptions import LoraFileError, ModelError
 from .layers import TARGETS, LoraLayer, LoraWeights, adaptable_layers, fitted, fresh_weights
+from .lean import lean_config
 from .switched import Switched, set_modes
 
 __all__ = ["TARGETS", "Adapter", "LoraLayer", "LoraWeights", "applied", "attached"]
@@ -230,7 +231,7 @@ def _all_fitted(weights: LoraWeights, bases: Mapping[str, nn.Module]) -> dict[st
 
 def _inject(unet: nn.Module, name: str, weights: LoraWeights, dtype: torch.dtype | None) -> None:
     # Ranks and alphas are set below, because peft compares every layer with every pattern that is given for them.
-    config = LoraConfig(r=1, lora_alpha=1, target_modules=list(weights))
+    config = lean_config(list(weights))
     unet.__dict__.pop("peft_config", None)  # of an earlier injection, about which peft would warn
     with torch.random.fork_rng(devices=[]):  # peft draws, on the CPU, values that are replaced below
         inject_adapter_in_model(config, unet, name)

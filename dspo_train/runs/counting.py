@@ -4,7 +4,8 @@ Tensors on the meta device have shapes and lifetimes but no values: one forward 
 model takes a second or two and shows every tensor that autograd keeps. The backward pass is not run: its gradients in
 flight are assumed to be as large as the activations in flight at the same place of the forward pass.
 
-Mixed precision is CUDA's autocast, reproduced below because torch has none for the meta device. Attention is one
+A LoRA's step runs in the weights' own type. A whole model's runs under CUDA's autocast, reproduced below because torch
+has none for the meta device. Attention is one
 operation that does not keep its matrix, like flash and memory-efficient attention on CUDA and torch's own on the CPU.
 """
 
@@ -60,8 +61,9 @@ def count_step(
     Args:
         model: on the meta device, without gradients; left as found.
         run: the pass over one image, through `model`, on inputs on the meta device.
-        trained: linear and convolution layers that carry a LoRA of `rank`; None if every weight is trained.
-        dtype: of weights and autocast; float32 runs without autocast.
+        trained: linear and convolution layers that carry a LoRA of `rank`; None if every weight is trained, under
+            autocast.
+        dtype: of the weights, and of autocast.
         checkpointing: by the model's own `enable_gradient_checkpointing`.
     """
     with contextlib.ExitStack() as stack:
@@ -75,7 +77,8 @@ def count_step(
         blocks: list[int] = []
         checkpoint = _counted_checkpoint(saves, live, blocks)
         stack.enter_context(mock.patch.object(torch.utils.checkpoint, "checkpoint", checkpoint))
-        for mode in (torch.device("meta"), _Autocast(dtype), live, saves.hooks(), torch.enable_grad()):
+        mixed = _Autocast(dtype if trained is None else torch.float32)
+        for mode in (torch.device("meta"), mixed, live, saves.hooks(), torch.enable_grad()):
             stack.enter_context(mode)
         run()
     return StepCount(saves.total, max([live.peak, *blocks]))
@@ -220,7 +223,7 @@ def _trained(
 
 def _adapted(down: Tensor, up: Tensor) -> Callable[..., Tensor]:
     def hook(layer: Any, args: tuple[Tensor, ...], result: Tensor) -> Tensor:
-        given = args[0].float()  # as peft does if its weights are float32
+        (given,) = args
         if isinstance(layer, nn.Conv2d):
             return result + F.conv2d(F.conv2d(given, down, None, layer.stride, layer.padding), up)  # type: ignore[arg-type]
         return result + F.linear(F.linear(given, down), up)

@@ -58,7 +58,7 @@ def first_look(denoiser: Denoiser, source: Source, accelerator: Accelerator) -> 
     process, sums = denoiser.process, torch.zeros(4, dtype=torch.float64)
     for batch in islice(noisy.step(0), _BATCHES):
         batch = batch.to(accelerator.device)
-        with torch.no_grad(), denoiser.reference(), accelerator.autocast():
+        with torch.no_grad(), denoiser.reference():
             prediction = denoiser.predict(batch.noisy, batch.t, batch.conditioning).float()
         if not prediction.isfinite().all():
             raise ModelError(

@@ -82,7 +82,7 @@ class MemoryNeed:
 
     Attributes:
         weights: of the frozen model, and of its encoders if they share the memory.
-        adapter: what is trained, with its gradients, AdamW's moments and autocast's copy of it in half precision.
+        adapter: what is trained, with its gradients, AdamW's moments and the cast to half precision.
         activations: what the graph keeps for the backward pass.
         workspace: temporary tensors of a forward or backward pass, and `ALLOWANCE`.
         encoding: VAE and text encoders together, encoding one image, and `ALLOWANCE`.
@@ -157,7 +157,7 @@ def trained_parameters(setup: Setup) -> int:
 
 
 def adapter_bytes(parameters: int, setup: Setup) -> int:
-    """Bytes for so many trained parameters: themselves, gradients, moments, copies, autocast's, a frozen LoRA."""
+    """Bytes for so many trained parameters: themselves, gradients, moments, copies, the cast, a frozen LoRA."""
     own = 4 + 4 + MOMENTS[setup.optimizer] + 4 * (setup.refine + setup.copies)
     cast = 0 if setup.precision == "fp32" else DTYPES[setup.precision].itemsize
     return math.ceil((own + cast) * parameters)

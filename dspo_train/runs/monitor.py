@@ -73,10 +73,10 @@ class Monitor:
         return dataclasses.replace(report, held_out={**values, "stopped": True} if self.over else values)
 
     def _measure(self, denoiser: Denoiser, bank: Bank, accelerator: Accelerator) -> held_out.HeldOut:
-        device, autocast = accelerator.device, accelerator.autocast
+        device = accelerator.device
         if self._origin is None:
-            self._origin = held_out.origin_predictions(denoiser, bank, device, autocast)
-        found = held_out.measure(denoiser, bank, device, autocast, self._origin)
+            self._origin = held_out.origin_predictions(denoiser, bank, device)
+        found = held_out.measure(denoiser, bank, device, self._origin)
         (found,) = broadcast_object_list([found])  # devices may round differently, and all must stop together
         return found
 

@@ -85,7 +85,8 @@ class Session:
         config = self.job.config
         for note in objectives.warnings(config):
             self.notes(note)
-        denoiser = DiffusersDenoiser(self.base, self.trained)
+        mixed = self.training.accelerator.autocast if config.method == "full" else contextlib.nullcontext
+        denoiser = DiffusersDenoiser(self.base, self.trained, mixed)
         if not self.training.step:
             readings = first_look(denoiser, self.data.source, self.training.accelerator)
             if readings and readings.mismatch:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from torch import Tensor
 
@@ -12,13 +14,22 @@ from ..models.process import Process
 from ..models.unet import predict
 from .trainable import Trainable
 
+Autocast = Callable[..., AbstractContextManager[Any]]
+
 
 class DiffusersDenoiser:
-    """Implements `models.denoiser.Denoiser` with the base's UNet and what is trained on it."""
+    """Implements `models.denoiser.Denoiser` with the base's UNet and what is trained on it.
 
-    def __init__(self, base: Base, trained: Trainable) -> None:
+    Args:
+        autocast: makes the context of each prediction. A LoRA needs none; a whole model has float32 masters and runs
+            under autocast. Every prediction has one of its own: a longer one caches casts of the trained weights, and
+            would use them for the untrained model if both are the same tensors.
+    """
+
+    def __init__(self, base: Base, trained: Trainable, autocast: Autocast = nullcontext) -> None:
         self.base = base
         self.trained = trained
+        self.autocast = autocast
 
     @property
     def process(self) -> Process:
@@ -26,7 +37,8 @@ class DiffusersDenoiser:
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """See `Denoiser.predict`."""
-        return predict(self.base.family, self.base.unet, noisy, self.process.model_time(t), conditioning)
+        with self.autocast():
+            return predict(self.base.family, self.base.unet, noisy, self.process.model_time(t), conditioning)
 
     def reference(self) -> AbstractContextManager[None]:
         """Inside, `predict` answers as the reference."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import stdev
 from typing import Any
@@ -16,8 +15,6 @@ from ..data.bank import QUARTERS, Bank
 from ..data.batch import Batch
 from ..models.denoiser import Denoiser
 from ..objectives.errors import per_sample_mse
-
-Autocast = Callable[..., AbstractContextManager[Any]]
 
 _KEPT = 512 * 2**20  # bytes of predictions: about 2000 draws of SDXL at 1024 px in 16 bits, or 8000 of SD 1.5 at 512
 _PREFIX = "held_out_"
@@ -64,7 +61,7 @@ class HeldOut:
 
 @torch.no_grad()
 def origin_predictions(
-    denoiser: Denoiser, bank: Bank, device: torch.device | str, autocast: Autocast = nullcontext, most: int = _KEPT
+    denoiser: Denoiser, bank: Bank, device: torch.device | str, most: int = _KEPT
 ) -> tuple[Tensor, ...]:
     """The untrained model's predictions for the first batches of a bank. They never change; `measure` can reuse them.
 
@@ -74,7 +71,7 @@ def origin_predictions(
     kept, size = [], 0
     with denoiser.origin():  # once: for a model trained in full it moves all weights
         for batch in bank.batches():
-            kept.append(_predict(denoiser, batch.to(device), autocast).cpu())
+            kept.append(_predict(denoiser, batch.to(device)).cpu())
             size += kept[-1].nbytes
             if size > most:
                 return tuple(kept[:-1])
@@ -86,36 +83,29 @@ def measure(
     denoiser: Denoiser,
     bank: Bank,
     device: torch.device | str,
-    autocast: Autocast = nullcontext,
     origin: Sequence[Tensor] = (),
 ) -> HeldOut:
-    """Measure the policy on a bank. Must not be called inside another autocast.
+    """Measure the policy on a bank.
 
     Args:
-        autocast: makes the context for each prediction.
         origin: `origin_predictions` of the same bank; batches that it lacks are predicted again, with the same result.
     """
     rows = []
     for number, batch in enumerate(bank.batches()):
         batch = batch.to(device)
-        policy = _predict(denoiser, batch, autocast)
+        policy = _predict(denoiser, batch)
         if number < len(origin):
             before = origin[number].to(policy.device)
         else:
             with denoiser.origin():
-                before = _predict(denoiser, batch, autocast)
+                before = _predict(denoiser, batch)
         rows.append(_changes(bank, batch, policy, before))
     return _summed_up(torch.cat(rows, dim=1), bank)
 
 
-def _predict(denoiser: Denoiser, batch: Batch, autocast: Autocast) -> Tensor:
-    """Winners' predictions and then losers', (2B, C, h, w).
-
-    Every call has an autocast of its own: a longer one caches casts of the trained weights, and would use them for the
-    untrained model if both are the same tensors.
-    """
-    with autocast():
-        return denoiser.predict(batch.noisy, batch.t, batch.conditioning)
+def _predict(denoiser: Denoiser, batch: Batch) -> Tensor:
+    """Winners' predictions and then losers', (2B, C, h, w)."""
+    return denoiser.predict(batch.noisy, batch.t, batch.conditioning)
 
 
 def _changes(bank: Bank, batch: Batch, policy: Tensor, before: Tensor) -> Tensor:

@@ -105,8 +105,7 @@ def train(
         with _seeded_dropout(config, training, accelerator):
             for batch in source.step(training.step):
                 batch = batch.to(accelerator.device)
-                with accelerator.autocast():
-                    errors = pair_errors(denoiser, batch, loser_gradient=has_loser)
+                errors = pair_errors(denoiser, batch, loser_gradient=has_loser)
                 losses = loss_of(errors)
                 if config.loss.min_snr is not None:
                     losses = losses * denoiser.process.weight(batch.row_times, config.loss.min_snr)
