@@ -9,7 +9,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { axe, openPanel, ready, watch, withPage } from "./page.mjs";
+import { axe, openPanel, ready, TAB, watch, withPage } from "./page.mjs";
 
 const { GRAPHS, SHOTS, VUE, PARTS = "collect,train,compare,blind,tabs" } = process.env;
 const graphs = JSON.parse(fs.readFileSync(GRAPHS, "utf8"));
@@ -241,7 +241,7 @@ async function face(page, type) {
 
 async function compare(page) {
   await load(page, "compare");
-  if (await page.locator(".dspo-panel").count()) await page.locator(".dspo-studio-tab-button").click();
+  if (await page.locator(".dspo-panel").count()) await page.locator(TAB).click();
   await face(page, "DSPOCompareSampler");
   await queue(page);
   await ended(page, "compare");

@@ -94,25 +94,28 @@ export function watch(page) {
   return problems;
 }
 
+/** Our tab in the sidebar: a class of its name in frontends before 1.50 or so, a test id of that name since. */
+export const TAB = '.dspo-studio-tab-button, [data-testid="dspo-studio-tab-button"]';
+
 /** Load the page and wait until the graph and our tab are there. */
 export async function ready(page) {
   await page.goto(URL_, { waitUntil: "domcontentloaded" });
   await page.waitForFunction(
-    () =>
+    (tab) =>
       window.app?.extensionManager &&
       window.app.graph &&
       window.app.vueAppReady &&
       window.LiteGraph?.registered_node_types?.DSPOCompareSampler &&
-      document.querySelector(".dspo-studio-tab-button") &&
+      document.querySelector(tab) &&
       !document.querySelector(".p-blockui-mask, .p-progress-spinner"),
-    null,
+    TAB,
     { timeout: 60_000 },
   );
 }
 
 /** Open our sidebar tab and wait for its list. */
 export async function openPanel(page) {
-  if (!(await page.locator(".dspo-panel").count())) await page.locator(".dspo-studio-tab-button").click();
+  if (!(await page.locator(".dspo-panel").count())) await page.locator(TAB).click();
   await page.locator(".dspo-panel .dspo-note").waitFor({ state: "hidden" });
 }
 
