@@ -40,7 +40,8 @@ def located(path: Path) -> Path:
 def _snapshot(path: Path) -> Path:
     """The newest snapshot where a model's folder in the cache is given, or its `snapshots`; else the path itself."""
     folder = path if path.name == "snapshots" else path / "snapshots"
-    found = [child for child in folder.iterdir() if child.is_dir()] if folder.is_dir() else []
+    there = folder.is_dir() and not (path / "model_index.json").exists()
+    found = [child for child in folder.iterdir() if child.is_dir()] if there else []
     return max(found, key=lambda child: child.stat().st_mtime) if found else path
 
 
