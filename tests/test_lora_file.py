@@ -617,9 +617,9 @@ BROKEN_TENSORS: dict[str, tuple[Callable[[dict[str, Tensor]], dict[str, Tensor]]
     ),
     "a checkpoint": (
         lambda _: {"model.diffusion_model.out.0.weight": torch.zeros(1)},
-        r"not a LoRA; its first .*out\.0",
+        "not a LoRA but a whole checkpoint; give it as the base",
     ),
-    "empty": (lambda _: {}, "not a LoRA; its first tensors are none at all"),
+    "empty": (lambda _: {}, "not a LoRA; it holds no tensors"),
     "only a text encoder": (
         lambda _: {"lora_te_a.lora_up.weight": torch.zeros(1, 1), "lora_te_a.lora_down.weight": torch.zeros(1, 1)},
         "no layer of this LoRA fits this base; the file holds 2 tensors of the text encoder",

@@ -106,7 +106,7 @@ def test_layouts_by_name(tmp_path, name):
     scan = scan_pairs(fill(tmp_path, files))
     assert found(scan) == expected
     assert scan.layout == name.split(",")[0].split()[0]
-    others = [defect for defect in scan.defects if "says something else than" not in defect.message]
+    others = [defect for defect in scan.defects if "differs from" not in defect.message]
     assert (scan.ties, others) == (0, [])
 
 

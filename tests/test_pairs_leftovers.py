@@ -29,7 +29,7 @@ CASES = {
     "a caption of the second kind": (
         PAIR,
         {"a.caption": "y"},
-        "says something else than a.txt, which is read; ignored",
+        "differs from a.txt, which is read; ignored",
     ),
     "a caption of another trainer": (
         PAIR,
@@ -91,9 +91,7 @@ def test_both_names_of_captions_are_read_and_the_usual_one_goes_first(tmp_path):
 def test_captions_that_are_passed_over_are_listed_where_they_say_something_else(tmp_path):
     files = {"a_w.png": 1, "a_l.png": 2, "a_w.txt": "a red  cat", "a_l.txt": "a blue cat"}
     scan = scan_folder(fill(tmp_path, files))
-    assert [(d.where, d.message) for d in scan.defects] == [
-        ("a_l.txt", "says something else than a_w.txt, which is read; ignored")
-    ]
+    assert [(d.where, d.message) for d in scan.defects] == [("a_l.txt", "differs from a_w.txt, which is read; ignored")]
     (tmp_path / "a_l.txt").write_text("a red cat\n")
     assert scan_folder(tmp_path).defects == ()
 
@@ -105,12 +103,13 @@ def test_an_empty_caption_hides_no_other(tmp_path):
     assert ([pair.prompt for pair in scan.pairs], scan.defects) == (["a cat"], ())
 
 
-@pytest.mark.parametrize("name", ["a.json", "a_w.tags", "b.cap"])
+@pytest.mark.parametrize("name", ["a.json", "a_w.tags", "b.cap", "c.json"])
 def test_captions_of_other_trainers_are_known_by_the_names_that_captions_have(tmp_path, name):
-    """Beside a pair of suffixes, its winner, and one that is not complete."""
-    fill(tmp_path, {**PAIR, "b_w.png": 3, "b.txt": "y", name: "{}"})
+    """Beside a caption that is read, a winner, and pairs without a caption."""
+    fill(tmp_path, {**PAIR, "b_w.png": 3, "b_l.png": 4, "c_w.png": 5, name: "{}"})
     (found,) = (d for d in scan_folder(tmp_path).defects if d.where == name)
-    assert found.message == "is not read; write the caption into a .txt or .caption file of this name"
+    instead = "write the caption into a .txt or .caption file of this name"
+    assert found.message == ("is not read, but a.txt is; ignored" if name == "a.json" else f"is not read; {instead}")
 
 
 def test_captions_of_a_defect_are_not_left_over(tmp_path):

@@ -171,7 +171,7 @@ def test_a_crafted_graph_cannot_hang_the_scan():
     [
         ("a cat\nNegative prompt: bad\nSteps: 20, Sampler: Euler", "a cat"),
         ("a cat,\non a mat\nSteps: 20, Sampler: Euler", "a cat,\non a mat"),
-        ("a cat <lora:fur:0.8>\nSteps: 20", "a cat"),
+        ("a cat <lora:fur:0.8>\nSteps: 20", "a cat <lora:fur:0.8>"),
         ("Negative prompt: bad\nSteps: 20", ""),
         ("Steps to heaven, painting\nSteps: 20", "Steps to heaven, painting"),
         ("just a prompt", "just a prompt"),

@@ -123,7 +123,7 @@ def test_layouts(tmp_path, case):
     scan = scan_folder(tmp_path)
     assert scan.unpaired and scan.noun == "images"
     assert told(scan) == expected
-    assert [defect for defect in scan.defects if "says something else than" not in defect.message] == []
+    assert [defect for defect in scan.defects if "differs from" not in defect.message] == []
     assert all(image.image.is_file() and image.size == (64, 64) for image in scan.images)
     assert scan.usable() == scan.rows == scan.liked + scan.disliked
 

@@ -234,7 +234,7 @@ def test_pairs_without_captions_are_explained(tmp_path):
     folder = write_pairs(tmp_path, 3)
     (folder / "pair0.txt").unlink()
     notes = preflight.check_pairs(scan_pairs(folder), configure("balanced", FAMILIES["sd15"], {"steps": 1}))
-    assert "1 pair left out for want of a caption" in notes
+    assert "1 pair left out for want of a caption (pair0_w.png)" in notes
     for text in folder.glob("*.txt"):
         text.unlink()
     with pytest.raises(DatasetError, match="none of its 3 pairs has a caption"):

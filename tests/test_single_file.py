@@ -183,12 +183,12 @@ def test_pickles_are_not_opened(tmp_path: Path, ending: str) -> None:
 @pytest.mark.parametrize(
     ("without", "extra", "message"),
     [
-        ("model.diffusion_model.middle_block.0.in_layers.2.bias", {}, "UNet lacks 1 tensors, such as"),
+        ("model.diffusion_model.middle_block.0.in_layers.2.bias", {}, "UNet lacks 1 tensor, such as"),
         ("model.diffusion_model.out.2.weight", {}, r"UNet is incomplete \(key 'out.2.weight'"),
         (
             "\0",
             {"model.diffusion_model.time_embed.cond.weight": MARK},
-            "UNet has 1 tensors that no known UNet has",
+            "UNet has 1 tensor that no known UNet has",
         ),
     ],
     ids=["a-bias", "a-shape-giver", "an-extra"],

@@ -104,7 +104,7 @@ def test_damaged_images_are_left_out_and_listed_before_the_model_is_loaded(input
     with open_session(task) as session:
         list(session.reports())
         assert [pair.key for pair in session.scan.pairs] == ["pair0", "pair2", "pair3", "pair5"]
-        assert session.notes.texts[0] == ("2 pairs left out, whose files cannot be decoded: pair1_l.png, pair4_w.png")
+        assert session.notes.texts[0] == ("2 pairs left out; these images cannot be decoded: pair1_l.png, pair4_w.png")
     for name in ("pair0_w.png", "pair2_w.png", "pair3_w.png", "pair5_w.png"):
         damage(tmp_path / "pairs" / name, checksum=True)
     monkeypatch.setattr("dspo_train.runs.session.load_base", lambda *args, **more: pytest.fail("loaded"))

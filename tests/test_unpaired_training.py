@@ -205,7 +205,7 @@ def test_pictures_without_captions_are_explained(tmp_path: Path):
     folder = write_opinions(tmp_path)
     (folder / "liked" / "0.txt").unlink()
     short = configure("balanced", FAMILIES["sd15"], {"steps": 1})
-    assert "1 image left out for want of a caption" in preflight.check_pairs(scan_folder(folder), short)
+    assert "1 image left out for want of a caption (liked/0.png)" in preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("liked/*.txt"):
         text.unlink()
     with pytest.raises(DatasetError, match=r"no usable images on both sides \(0 liked, 3 disliked\)"):

@@ -289,8 +289,6 @@ def _walk_webp(reader: _Reader) -> _Found:
             if kind in _SIZES and found.size == (0, 0):
                 found.size = _SIZES[kind](reader.at(position + 8, min(length, 10)).ljust(10, b"\0"))
             found.pixels.append((position + 8, length))
-            if kind == b"VP8 ":
-                found.telling.append((position + 8, length))
             ends = reader.at(position + 8, min(length, 64)) + reader.at(
                 position + 8 + max(0, length - 256), min(length, 256)
             )

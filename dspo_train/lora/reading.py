@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..exceptions import LoraFileError
 from ..files.tensor_file import TensorHeader, read_header
 from ..files.words import many
-from ..models.families import FAMILIES
+from ..models.families import FAMILIES, UNET_PREFIX
+from ..models.foreign import what_else
 from ..models.unet_names import BlockLayout
 from .keys import Part, describe, name_table, resolve, split_key
 from .layers import LoraLayer, adaptable_layers, fitted
@@ -91,6 +92,10 @@ def refuse_no_lora(path: Path) -> TensorHeader:
     Raises:
         LoraFileError: it cannot be read, or it says what the file is.
     """
+    if path.is_dir():
+        inside = next(iter(sorted(path.glob("*.safetensors"))), None)
+        hint = f"; give the file in it, {inside}" if inside else ""
+        raise LoraFileError(f"{path}: the LoRA cannot be read: it is a folder{hint}")
     try:
         header = read_header(path, LoraFileError)
     except OSError as error:
@@ -99,8 +104,14 @@ def refuse_no_lora(path: Path) -> TensorHeader:
         return header
     if any(part in key for key in header.tensors for part in _LYCORIS):
         raise LoraFileError(f"{path} is a LyCORIS adapter (LoHa, LoKr or OFT), which is not read; give a LoRA")
-    keys = ", ".join(list(header.tensors)[:3]) or "none at all"
-    raise LoraFileError(f"{path}: this is not a LoRA; its first tensors are {keys}")
+    if not header.tensors:
+        raise LoraFileError(f"{path}: this is not a LoRA; it holds no tensors")
+    shapes = {key: tensor.shape for key, tensor in header.tensors.items()}
+    if any(key.startswith(UNET_PREFIX) for key in shapes):
+        raise LoraFileError(f"{path}: this is not a LoRA but a whole checkpoint; give it as the base")
+    if what := what_else(shapes):
+        raise LoraFileError(f"{path}: this is not a LoRA but {what}")
+    raise LoraFileError(f"{path}: this is not a LoRA; its first tensors are {', '.join(list(shapes)[:3])}")
 
 
 def _read(path: Path) -> tuple[TensorHeader, bytes]:

@@ -138,7 +138,8 @@ def _load_folder(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Part
     family = folder_family(path)
     names = [part.config for part in family.text_parts]
     if empty := [name for name in ("unet", "vae", *names) if not has_weights(path / name)]:
-        raise ModelError(f"{path}: {' and '.join(empty)} holds no weights (.safetensors or .bin); download it again")
+        hold = f"{' and '.join(empty)} {'holds' if len(empty) == 1 else 'hold'}"
+        raise ModelError(f"{path}: {hold} no weights (.safetensors or .bin); download the model again")
     tokenizers = _folder_tokenizers(path, family, tokenizer)
     kinds = (CLIPTextModel, CLIPTextModelWithProjection)
     text_encoders = [_text_encoder(kind, path / name, dtype) for kind, name in zip(kinds, names, strict=False)]
@@ -243,6 +244,8 @@ def _unloadable(folder: Path, error: Exception) -> str:
         except ModelError as broken:
             return str(broken)
     reason = " ".join(str(error).split()) or type(error).__name__
+    if "nable to load weights" in reason:
+        return f"{folder} cannot be loaded: a weight file is damaged or not fully downloaded; download it again"
     if shape := re.search(r"([\w.]+) expected shape", reason):
         return f"{folder} does not match its config.json ({shape[1]} has another shape); download both again"
     return f"{folder} cannot be loaded: {reason[:200]}; download it again"

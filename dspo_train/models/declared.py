@@ -20,9 +20,9 @@ PREDICTIONS: dict[str, Prediction] = {
 }
 _LARGEST = 1 << 16  # bytes of a .yaml
 # The configs of the original trainers are read by the two lines that matter, as A1111 and Forge do.
-_PARAMETERISATION = re.compile(r"^\s*(?:parameterization|prediction_type):\s*[\"']?(\w+)", re.MULTILINE)  # eps, v
+_PARAMETERISATION = re.compile(r"\b(?:parameterization|prediction_type)[\"']?\s*:\s*[\"']?(\w+)")  # eps, v
 _SCALING = re.compile(r"\b(EpsScaling|VScaling|VScalingWithEDMcNoise|EDMScaling)\b")  # sgm
-_ZERO_SNR = re.compile(r"^\s*(?:rescale_betas_zero_snr|zero_terminal_snr|use_zsnr|ztsnr):\s*[Tt]rue", re.MULTILINE)
+_ZERO_SNR = re.compile(r"\b(?:rescale_betas_zero_snr|zero_terminal_snr|use_zsnr|ztsnr)[\"']?\s*:\s*[Tt]rue")
 _SCALINGS: dict[str, Prediction] = {"EpsScaling": "epsilon", "VScaling": "v_prediction"}
 
 
@@ -51,7 +51,7 @@ def _declarations(file: SingleFile) -> Iterable[Declared | None]:
         yield Declared("v_prediction", "ztsnr" in file.shapes)
     noted = PREDICTIONS.get(file.metadata.get("modelspec.prediction_type", "").lower())
     yield noted and Declared(noted, noted == "v_prediction" and "ztsnr" in file.shapes)
-    for suffix in (".yaml", ".yml"):
+    for suffix in (".yaml", ".yml", ".YAML"):
         yield read_yaml(file.path.with_suffix(suffix))
         yield read_yaml(file.path.with_name(file.path.name + suffix))
 
@@ -64,7 +64,7 @@ def read_yaml(path: Path) -> Declared | None:
     """
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
-            text = file.read(_LARGEST)
+            text = re.sub(r"(?m)^\s*#.*", "", file.read(_LARGEST))
     except OSError:
         return None
     named = _PARAMETERISATION.search(text) or _SCALING.search(text)

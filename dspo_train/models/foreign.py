@@ -13,10 +13,10 @@ _ADAPTERS = (  # parts of keys -> what a file is that mostly has such keys
     (("hada_w", "lokr_w", "oft_blocks", "oft_diag", "lora_unet_", "lycoris_"), "a LyCORIS adapter"),
 )
 _FOREIGN = (  # parts of keys -> what a file is that has such a key; the first match counts
-    (("joint_blocks.",), "a Stable Diffusion 3 model, which is not supported"),
-    (("double_blocks.", "double_stream"), "a Flux model, which is not supported"),
-    (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet, not a base model"),
-    (("emb_params", "string_to_param"), "a textual-inversion embedding, not a base model"),
+    (("joint_blocks.",), "a Stable Diffusion 3 model"),
+    (("double_blocks.", "double_stream"), "a Flux model"),
+    (("control_model.", "controlnet_", "input_hint_block."), "a ControlNet"),
+    (("emb_params", "string_to_param"), "a textual-inversion embedding"),
 )
 _ALONE = (  # parts of keys -> what a file is that mostly has such keys
     (("down_blocks.", "up_blocks.", "mid_block."), "one component of a diffusers pipeline"),
@@ -31,6 +31,7 @@ _QUANTISED = (  # parts of keys -> the format
     ((".SCB", ".weight_format"), "bitsandbytes int8"),
     ((".qweight", ".qzeros", ".scales"), "GPTQ or AWQ"),
 )
+_MOST = 0.9  # of the keys
 _WANTED = "a Stable Diffusion 1.x, 2.x or XL checkpoint is needed"
 
 
@@ -54,18 +55,24 @@ def refuse_foreign(path: Path, shapes: Shapes, dtypes: Mapping[str, str]) -> Non
         )
     if f"{UNET_PREFIX}input_blocks.0.0.weight" in shapes:
         return
-    for parts, what in _FOREIGN:
-        if _share(shapes, parts):
-            raise ModelError(f"{path} is {what}; {_WANTED}")
-    for parts, what in _ALONE:
-        if _share(shapes, parts) > 0.5:
-            raise ModelError(f"{path} is {what}{_whole(path, what)}; {_WANTED}")
+    if what := what_else(shapes):
+        whole = _whole(path, what)
+        raise ModelError(
+            f"{path} is {what}{whole}" if whole else f"{path} is {what}, which is not supported; {_WANTED}"
+        )
     if not shapes:
         raise ModelError(f"{path} holds no tensors; {_WANTED}")
     raise ModelError(
         f"{path} holds no Stable Diffusion UNet: no {UNET_PREFIX}input_blocks.0.0.weight among its tensors "
         f"({next(iter(shapes))!r}, ...); {_WANTED}"
     )
+
+
+def what_else(shapes: Shapes) -> str:
+    """What a file is that is neither a LoRA nor a base model; empty if nothing known."""
+    found = [what for parts, what in _FOREIGN if _share(shapes, parts)]
+    found += [what for parts, what in _ALONE if _share(shapes, parts) > _MOST]
+    return next(iter(found), "")
 
 
 def _share(shapes: Shapes, parts: tuple[str, ...]) -> float:
@@ -87,5 +94,5 @@ def _whole(path: Path, what: str) -> str:
     """Which folder to give instead of one component's file."""
     folder = path.absolute().parent.parent
     if (folder / "unet" / "config.json").is_file():
-        return f": give its folder, {folder}"
-    return ": give the folder that holds unet/, vae/ and the rest" if "component" in what else ""
+        return f"; give the whole folder, {folder}"
+    return "; give the folder that holds unet/, vae/ and the rest" if "component" in what else ""

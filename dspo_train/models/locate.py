@@ -23,6 +23,8 @@ def located(path: Path) -> Path:
     if path.exists():
         return _snapshot(path)
     name = _ADDRESS.sub("", path.as_posix()).removesuffix("/tree/main")
+    if "://" in (address := path.as_posix().replace(":/", "://", 1)) and not _HUB_NAME.fullmatch(name):
+        raise ModelError(f"{address} is an address; download the file and give its path, or give a model's org/name")
     if not _HUB_NAME.fullmatch(name) or path.suffix.lower() in _FILES or Path(name.partition("/")[0]).exists():
         raise ModelError(f"{path}: no such file or folder; give a diffusers folder or a .safetensors checkpoint")
     from huggingface_hub import snapshot_download  # takes a while to import

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from transformers import CLIPTokenizer
 
+from ..files.words import many
 from .families import TOKENS
 
 _OPEN, _CLOSE = "\ue000", "\ue001"  # stand for escaped parentheses; from Unicode's private use area
@@ -62,15 +63,16 @@ def remarks(texts: Sequence[str], tokenizer: CLIPTokenizer, length: int = TOKENS
         subject = "1 prompt holds" if len(written) == 1 else f"{len(written)} prompts hold"
         found.append(f"{subject} weights or tags, such as {_short(written[0][1])}: only the words are read")
     if silent := sum(bool(text.strip()) and not as_words(text) for text in distinct):
-        found.append(f"{'1 prompt holds' if silent == 1 else f'{silent} prompts hold'} no words, and count as empty")
+        hold = "1 prompt holds no words, and counts" if silent == 1 else f"{silent} prompts hold no words, and count"
+        found.append(f"{hold} as empty")
     whole = tokenizer([as_words(text) for text in distinct], truncation=False, verbose=False).input_ids
     lost = {text: len(ids) - length for text, ids in zip(distinct, whole, strict=True) if len(ids) > length}
     if lost:
         subject = "1 prompt is" if len(lost) == 1 else f"{len(lost)} prompts are"
         worst = max(lost, key=lambda text: lost[text])
         found.append(
-            f"{subject} longer than {length - ENDS} tokens, and the end is not read: of {_short(worst)!r} "
-            f"{lost[worst]} tokens"
+            f"{subject} longer than {length - ENDS} tokens, so the end is not read: at most "
+            f"{many(lost[worst], 'token')}, of {_short(worst)!r}"
         )
     return found
 

@@ -24,6 +24,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from ..exceptions import ModelError
 from ..files.content import damage
+from ..files.words import many
 from . import ldm_layout
 from .families import FAMILIES, UNET_PREFIX, Family, Prediction, Shapes, TextPart
 from .foreign import refuse_foreign
@@ -67,7 +68,7 @@ def open_single_file(path: Path) -> SingleFile:
             dtypes = {key: part.get_dtype() for key, part in slices.items()}
             metadata = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
-        raise ModelError(f"{path} {damage(path)}") from error
+        raise ModelError(f"{path} {damage(path)}{_whole_folder(path)}") from error
     refuse_foreign(path, shapes, dtypes)
     family = _family(path, shapes)
     return SingleFile(path, family, shapes, metadata)
@@ -125,6 +126,14 @@ def unet_config(file: SingleFile) -> dict[str, Any]:
     return config
 
 
+def _whole_folder(path: Path) -> str:
+    """What to give instead of a file of a pipeline that holds no weights; empty for other files."""
+    if path.suffix.lower() in (".safetensors", ".bin"):
+        return ""
+    above = (folder for folder in path.absolute().parents[:2] if (folder / "unet" / "config.json").is_file())
+    return next((f"; give the whole folder, {folder}" for folder in above), "")
+
+
 def _unet_of(file: SingleFile) -> str:
     return "the model to train" if file.memory else f"{file.path}: UNet"
 
@@ -166,8 +175,8 @@ def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
     taken = set(map(id, state.values()))
     if left := sorted(key for key, tensor in tensors.items() if id(tensor) not in taken):
         raise ModelError(
-            f"{where} has {len(left)} tensors that no known UNet has, such as {left[0]!r}; it is not the expected kind "
-            "of model"
+            f"{where} has {many(len(left), 'tensor')} that no known UNet has, such as {left[0]!r}; it is not the "
+            "expected kind of model"
         )
     return fill(unet, state, dtype, where)  # type: ignore[return-value]
 

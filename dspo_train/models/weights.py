@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from ..exceptions import ModelError
+from ..files.words import many
 
 WEIGHT_FILES = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)(?:-\d+-of-\d+)?(?:\.(?P<variant>\w+))?(?:-\d+-of-\d+)?"
@@ -56,8 +57,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         except MemoryError:
             raise
         except Exception as error:  # torch.load raises many types on damaged files
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise ModelError(f"{folder} cannot be loaded: {reason}; download it again") from error
+            raise ModelError(
+                f"{path} cannot be loaded: it is damaged or not fully downloaded; download it again"
+            ) from error
     return state
 
 
@@ -73,14 +75,16 @@ def fill(model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype, where: 
     if missing or unexpected:
         kind, names = ("lacks", missing) if missing else ("has unknown", unexpected)
         raise ModelError(
-            f"{where} {kind} {len(names)} tensors, such as {names[0]!r}; it is not the expected kind of model"
+            f"{where} {kind} {many(len(names), 'tensor')}, such as {names[0]!r}; it is not the expected kind of model"
         )
     for key in state:
         state[key] = state[key].to(dtype)
     try:
         model.load_state_dict(state, strict=True, assign=True)
     except RuntimeError as error:
-        raise ModelError(f"{where} does not have the expected shapes: {str(error).splitlines()[-1].strip()}") from error
+        found = re.search(r"for ([\w.]+): .*?\[([\d, ]*)\].*?\[([\d, ]*)\]", str(error))
+        what = f"{found[1]} has the shape ({found[2]}), not ({found[3]})" if found else "its shapes do not fit"
+        raise ModelError(f"{where}: {what}; it is not the expected kind of model") from error
     refuse_non_finite(model, where)
     return model.eval().requires_grad_(False)
 

@@ -36,7 +36,7 @@ class CaptionFinder:
         """
         if candidate.prompt.strip():
             prompt = self._one_line(candidate.prompt, candidate.where)
-            self._compare(candidate.captions, prompt, "the table or the set")
+            self._compare(candidate.captions, prompt, candidate.where)
             return prompt
         for number, relative in enumerate(candidate.captions):
             try:
@@ -56,7 +56,7 @@ class CaptionFinder:
             with contextlib.suppress(CaptionError):
                 text = " ".join(self._read(relative).split())
                 if text and text != " ".join(prompt.split()):
-                    message = f"says something else than {source}, which is read; ignored"
+                    message = f"differs from {source}, which is read; ignored"
                     self.defects.append(Defect("ignored_files", relative, message, fatal=False))
 
     def _one_line(self, text: str, where: str) -> str:

@@ -48,11 +48,11 @@ def decodable(scan: Scan, on_progress: Callable[[int, int], None] = lambda done,
 
 
 def _place(scan: Scan, path: Path) -> str:
-    """The image's path in the folder, or the key of its row where a table embeds it."""
+    """The image's path in the folder, or the place of its row where a table embeds it."""
     relative = path.relative_to(scan.folder).as_posix()
     if not relative.startswith(EXTRACTED):
         return relative
-    return next(row.key for row in scan.rows if path in row.images)
+    return next(row.place or row.key for row in scan.rows if path in row.images)
 
 
 def _problem(path: Path) -> str:

@@ -37,7 +37,9 @@ def _unused(listing: Listing, reading: LayoutReading) -> Iterator[tuple[str, str
             yield from ((path, "a caption of no image that is read; ignored") for path in paths if path not in used)
     for path in listing.others:
         beside = stem_of(path) in stems and path.lower().endswith(tuple(_OTHER_CAPTIONS))
-        yield path, _NOT_A_CAPTION if beside else "neither an image, a caption nor a table; ignored"
+        captions = listing.captions.get(stem_of(path))
+        reason = f"is not read, but {captions[0]} is; ignored" if captions else _NOT_A_CAPTION
+        yield path, reason if beside else "neither an image, a caption nor a table; ignored"
 
 
 _NOT_A_CAPTION = "is not read; write the caption into a .txt or .caption file of this name"

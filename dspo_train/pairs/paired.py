@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .captions import CaptionFinder
 from .checks import CheckedImages
+from .listing import EXTRACTED
 from .readings import Candidate, LayoutReading, unique, unusable_source
 from .types import Defect, PreferencePair
 
@@ -61,6 +62,7 @@ def _complete(
             winner.size,
             loser.size,
             _source(candidate, images, defects),
+            candidate.where,
         )
         warning = _shape_warning(pair, candidate.where)
         if warning:
@@ -80,12 +82,16 @@ def _source(candidate: Candidate, images: CheckedImages, defects: list[Defect]) 
 
 def _no_caption(candidate: Candidate) -> Defect:
     message = "no caption file with text, and no prompt in the image's metadata; write it into a .txt file of its name"
+    if candidate.where != candidate.winner:
+        message = "this row has no prompt, and its images have none either; fill in its column for the prompt"
     return Defect("no_caption", candidate.where, message)
 
 
 def _same_image(candidate: Candidate) -> Defect:
-    message = f"winner and loser are the same image ({candidate.winner}, {candidate.loser}); replace one of them"
-    if candidate.winner == candidate.loser:
+    embedded = candidate.winner.startswith(EXTRACTED)
+    names = "" if embedded else f" ({candidate.winner}, {candidate.loser})"
+    message = f"winner and loser are the same image{names}; replace one of them"
+    if candidate.winner == candidate.loser and not embedded:
         message = f"winner and loser are the same file ({candidate.winner}); name two different images"
     return Defect("same_image", candidate.where, message)
 

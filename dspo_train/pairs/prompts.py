@@ -19,7 +19,6 @@ from ..images.formats import FORMATS
 from .comfy_graph import positive_prompt
 
 _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
-_NETWORK_TAG = re.compile(r"<(?:lora|lyco|hypernet):[^<>]*>", re.IGNORECASE)
 _END_OF_PROMPT = re.compile(r"(?:^|\n)(?:Negative prompt:|Steps: \d)")
 
 
@@ -34,15 +33,9 @@ def prompt_from_image(path: str | os.PathLike[str]) -> str:
 
 
 def prompt_from_parameters(text: str) -> str:
-    """The prompt in A1111's parameter text: what precedes `Negative prompt:` and `Steps:`, without LoRA tags."""
+    """The prompt in A1111's parameter text: what precedes `Negative prompt:` and `Steps:`."""
     end = _END_OF_PROMPT.search(text)
-    return without_tags(text[: end.start()] if end else text)
-
-
-def without_tags(text: str) -> str:
-    """The text without `<lora:...>` and its kind: A1111 takes them out before it encodes the prompt."""
-    plain = _NETWORK_TAG.sub("", text)
-    return re.sub(r"\s+(?=,)", "", plain).strip() if plain != text else text.strip()
+    return (text[: end.start()] if end else text).strip()
 
 
 def _prompts(info: Mapping[str, str], image: Image.Image) -> Iterator[str]:
@@ -71,7 +64,7 @@ def _from_text(text: str) -> str:
     swarm = data.get("sui_image_params")
     found = swarm.get("prompt") if isinstance(swarm, Mapping) else data.get("positive_prompt")
     if isinstance(found, str):
-        return without_tags(found)
+        return found.strip()
     graph = data.get("prompt")
     return positive_prompt(_json(graph) if isinstance(graph, str) else graph)
 

@@ -9,6 +9,7 @@ from statistics import median
 from ..files.words import many
 from ..images.buckets import Bucket, make_buckets, nearest_bucket
 from .fit import GROWN, MUCH, SOME, Fit, fit_rows
+from .listing import EXTRACTED
 from .types import Defect, Scan
 
 _BAR = 30
@@ -70,7 +71,8 @@ def _counts(scan: Scan) -> str:
 def _verdict(scan: Scan, fits: Sequence[tuple[Fit, ...]], remarks: Sequence[str]) -> str:
     """The last line: what there is to train on, or that there is nothing."""
     fatal = sum(defect.fatal for defect in scan.defects)
-    warnings = many(len(scan.defects) - fatal + len(remarks), "warning")
+    warned = len(scan.defects) - fatal + len(remarks)
+    warnings = many(warned, "warning")
     cropped = sum(max(fit.lost for fit in row) > MUCH for row in fits)
     crop = f", {_some(cropped, scan)} over {MUCH:.0%} of an image's area to the crop" if cropped else ""
     count = f"{len(scan.liked)} liked and {len(scan.disliked)} disliked images"
@@ -80,7 +82,9 @@ def _verdict(scan: Scan, fits: Sequence[tuple[Fit, ...]], remarks: Sequence[str]
     if not scan.unpaired:
         count = many(len(scan.pairs), "pair")
     if fatal:
-        return f"USABLE with {count}; {many(fatal, 'defect')} left something out, {warnings}{crop}."
+        return (
+            f"USABLE with {count}; {many(fatal, 'defect')} left something out{f', {warnings}' if warned else ''}{crop}."
+        )
     if scan.defects or remarks:
         return f"READY: {count}, {warnings}{crop}."
     return f"READY: {count}{crop or ', nothing to fix'}."
@@ -126,9 +130,11 @@ def _cropped(scan: Scan, fits: Sequence[tuple[Fit, ...]]) -> list[str]:
     if not some:
         return []
     one, size = max(worst, key=lambda fit: fit.lost), "{}x{}".format
-    more = f", {much} of them over {MUCH:.0%}" if much else ""
+    share, more = SOME, f", {much} of them over {MUCH:.0%}" if much else ""
+    if some == much:
+        share, more = MUCH, ""
     return [
-        f"  {_some(some, scan)} over {SOME:.0%} of an image's area to the crop{more}",
+        f"  {_some(some, scan)} over {share:.0%} of an image's area to the crop{more}",
         f"    most: {one.lost:.0%} of {_below(scan, one)}, {size(*one.size)} in {size(*one.bucket)}",
     ]
 
@@ -149,7 +155,13 @@ def _enlarged(scan: Scan, fits: Sequence[tuple[Fit, ...]]) -> list[str]:
 
 
 def _below(scan: Scan, fit: Fit) -> str:
-    return fit.image.relative_to(scan.folder).as_posix() if fit.image.is_relative_to(scan.folder) else str(fit.image)
+    """The image's path in the folder, or the place of its row where a table embeds it."""
+    if not fit.image.is_relative_to(scan.folder):
+        return str(fit.image)
+    relative = fit.image.relative_to(scan.folder).as_posix()
+    if not relative.startswith(EXTRACTED):
+        return relative
+    return next(row.place or row.key for row in scan.rows if fit.image in row.images)
 
 
 def _bucket(bucket: Bucket) -> str:

@@ -67,6 +67,7 @@ class PreferencePair:
         key: stable, unique name within the dataset, such as `cat`, `sub/cat#0>2` or `a.png>b.png`.
         winner_size, loser_size: (width, height) in pixels, after the EXIF orientation was applied.
         source: the image that both were made from (img2img), where the dataset names one.
+        place: where the dataset has it, as in `Defect.where`.
     """
 
     key: str
@@ -76,6 +77,7 @@ class PreferencePair:
     winner_size: tuple[int, int]
     loser_size: tuple[int, int]
     source: Path | None = None
+    place: str = ""
 
     @property
     def images(self) -> tuple[Path, ...]:
@@ -95,6 +97,7 @@ class RatedImage:
     Attributes:
         key: stable, unique name within the dataset: the path of the image, such as `liked/cat.png`.
         size: (width, height) in pixels, after the EXIF orientation was applied.
+        place: where the dataset has it, as in `Defect.where`.
     """
 
     key: str
@@ -102,6 +105,7 @@ class RatedImage:
     image: Path
     liked: bool
     size: tuple[int, int]
+    place: str = ""
 
     @property
     def images(self) -> tuple[Path, ...]:

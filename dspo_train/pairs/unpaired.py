@@ -49,10 +49,13 @@ def _complete(
             continue
         if not prompt and not allow_empty:
             message = "no caption file with text, and no prompt in the metadata; write it into a .txt file of its name"
+            if candidate.where != candidate.image:
+                message = "this row has no caption, and its image has none either; fill in its column for the caption"
             defects.append(Defect("no_caption", candidate.where, message))
             continue
         path, key = images.root / candidate.image, unique(candidate.key, keys)
-        yield _Seen(RatedImage(key, prompt, path, candidate.liked, found.size), candidate.where, found.identity)
+        rated = RatedImage(key, prompt, path, candidate.liked, found.size, candidate.where)
+        yield _Seen(rated, candidate.where, found.identity)
 
 
 def _settle(seen: Iterable[_Seen]) -> tuple[list[RatedImage], list[Defect]]:

@@ -27,8 +27,8 @@ TRAINING = (
 
 
 WITHOUT_WINNING = (
-    "The model predicts winners worse than before and tells them no better from losers: lower `optim.lr` by ten times; "
-    "if that does not help, the labels contradict each other."
+    "The model predicts the images to prefer worse than before, and little or nothing is won by it: lower `optim.lr` "
+    "by ten times; if that does not help, the labels may contradict each other."
 )
 
 

@@ -42,8 +42,8 @@ class Readings:
         if self.other_share > _KNOWN or self.share <= _CLEAR * self.other_share:
             return ""
         return (
-            f"the base is read as {self.declared}, but predicts like {other}: read as the former its error is "
-            f"{self.share:.2f} times that of no prediction, read as the latter {self.other_share:.2f} times. Set "
+            f"the base is read as {self.declared}, but predicts like {other}: read as the former, its error is "
+            f"{self.share:.2f} times that of a blind guess; read as the latter, {self.other_share:.2f} times. Set "
             f"`prediction` to {other}"
         )
 

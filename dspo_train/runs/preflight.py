@@ -121,11 +121,13 @@ def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) ->
     what, count = _fewest(scan, config)
     notes = []
     if silent:
-        notes.append(f"{many(silent, kind[:-1])} left out for want of a caption")
+        notes.append(f"{many(silent, kind[:-1])} left out for want of a caption{_first(left_out, 'no_caption')}")
     if others := [defect for defect in left_out if defect.kind != "no_caption"]:
-        notes.append(f"{many(len(others), 'defect')} left {kind} out: {_first(others)}")
+        named = [f"  {defect}" for defect in others[:SHOWN]]
+        named += [f"  and {len(others) - SHOWN} more"] * (len(others) > SHOWN)
+        notes.append("\n".join([f"{many(len(others), 'defect')} left {kind} out:", *named]))
     if count < FEW:
-        few = f"{many(count, what)} {'is' if count == 1 else 'are'} few"
+        few = f"only 1 {what}" if count == 1 else f"{count} {what}s are few"
         notes.append(f"{few}: the LoRA may learn their style rather than a taste; 50 are better")
     seen = config.steps * config.batch_size * config.accumulate / count
     if seen > OFTEN:
@@ -138,10 +140,11 @@ def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) ->
     return notes
 
 
-def _first(defects: Sequence[Defect]) -> str:
-    """The first of them in words, each with its place."""
-    more = f"; and {len(defects) - SHOWN} more" if len(defects) > SHOWN else ""
-    return "; ".join(map(str, defects[:SHOWN])) + more
+def _first(defects: Sequence[Defect], kind: str) -> str:
+    """The places of the first defects of a kind, in brackets."""
+    places = [defect.where for defect in defects if defect.kind == kind]
+    more = ", ..." if len(places) > SHOWN else ""
+    return f" ({', '.join(places[:SHOWN])}{more})"
 
 
 def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:

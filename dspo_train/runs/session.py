@@ -190,7 +190,7 @@ def _damaged(scan: Scan, found: Scan) -> str:
     names = [defect.where for defect in scan.defects if defect not in known]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     left_out = many(len(found.rows) - len(scan.rows), scan.noun[:-1])
-    return f"{left_out} left out, whose files cannot be decoded: {', '.join(names[:_NAMED])}{more}"
+    return f"{left_out} left out; these images cannot be decoded: {', '.join(names[:_NAMED])}{more}"
 
 
 def _load(job: Job, precision: str) -> Base:
