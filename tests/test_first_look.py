@@ -46,9 +46,7 @@ def test_the_readings_of_one_model_swap_with_what_it_declares(tmp_path):
     assert (right.share, right.other_share) == pytest.approx((wrong.other_share, wrong.share), rel=1e-4)
     assert right.share < 0.6 < 1.2 < wrong.share
     assert right.mismatch == ""
-    assert wrong.mismatch.startswith(
-        "the base is read as epsilon, but predicts like v_prediction: read as the former its"
-    )
+    assert wrong.mismatch.startswith("the base is read as epsilon, but predicts like v_prediction: read as the former,")
     assert wrong.mismatch.endswith("Set `prediction` to v_prediction")
 
 
