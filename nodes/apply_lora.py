@@ -44,4 +44,5 @@ class ApplyLora(io.ComfyNode):
         tensors = chosen(lora, lora_name)
         if strength == 0:
             return io.NodeOutput(model)
-        return io.NodeOutput(patched("DSPO Apply LoRA", name_of(lora, lora_name), tensors, model, strength))
+        (with_lora,) = patched("DSPO Apply LoRA", name_of(lora, lora_name), tensors, model, [strength])
+        return io.NodeOutput(with_lora)

@@ -95,8 +95,7 @@ class CompareSampler(io.ComfyNode):
             drawn = [common_ksampler(drawing, each, latent=latent, **sampling)[0]["samples"] for each in seeds]
             return torch.cat([vae.decode(samples) for samples in drawn])
 
-        name = name_of(lora, lora_name)
-        models = [patched("DSPO Compare Sampler", name, tensors, model, strength) for strength in wanted]
+        models = patched("DSPO Compare Sampler", name_of(lora, lora_name), tensors, model, wanted)
         base, aligned = draw(model), torch.cat(list(map(draw, models)))
         save = ui.ImageSaveHelper.save_images
         shown = {

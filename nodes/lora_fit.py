@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import comfy.lora
@@ -18,8 +19,8 @@ _READS_TEXT = (".attn2.to_k.weight", ".attn2.to_v.weight")
 log = logging.getLogger("dspo")
 
 
-def patched(node: str, name: str, tensors: Any, model: Any, strength: float) -> Any:
-    """The model with the LoRA, as core's own loader applies it.
+def patched(node: str, name: str, tensors: Any, model: Any, strengths: Sequence[float]) -> list[Any]:
+    """The model with the LoRA at each strength, as core's own loader applies it; the fit is checked once.
 
     Args:
         node, name: for messages.
@@ -28,7 +29,7 @@ def patched(node: str, name: str, tensors: Any, model: Any, strength: float) -> 
         LoraFileError: the LoRA fits no layer of the model.
     """
     check_fit(node, name, comfy.lora_convert.convert_lora(tensors), model)
-    return comfy.sd.load_lora_for_models(model, None, tensors, strength, 0)[0]
+    return [comfy.sd.load_lora_for_models(model, None, tensors, strength, 0)[0] for strength in strengths]
 
 
 def check_fit(node: str, name: str, tensors: Any, model: Any) -> None:

@@ -18,14 +18,13 @@ from ..exceptions import LoraFileError
 from ..files.tensor_file import TensorHeader, read_header
 from ..files.words import many
 from ..models.families import FAMILIES, UNET_PREFIX
-from ..models.foreign import what_else
+from ..models.foreign import LYCORIS, what_else
 from ..models.unet_names import BlockLayout
 from .keys import Part, describe, name_table, resolve, split_key
 from .layers import LoraLayer, adaptable_layers, fitted
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _MIDDLE = ".lora_mid.weight"
-_LYCORIS = ("hada_w", "lokr_w", "oft_blocks", "oft_diag")
 _TEXT_KEYS = ("attn2.to_k", "attn2_to_k", "attn2.processor.to_k")
 
 _Groups = dict[str, dict[Part, str]]
@@ -50,11 +49,8 @@ class LoadedLora:
     def unused_summary(self) -> str:
         """The unused tensors by kind, '264 tensors of the text encoder, 1 of DoRA'; empty when all were used."""
         kinds = Counter(describe(key) for key in self.unused)
-        counts = [f"{count} {kind}" for kind, count in kinds.most_common()]
-        if counts:
-            (first, count), counts = kinds.most_common(1)[0], counts[1:]
-            counts.insert(0, f"{many(count, 'tensor')} {first}")
-        return ", ".join(counts)
+        ordered = enumerate(kinds.most_common())
+        return ", ".join(f"{count if place else many(count, 'tensor')} {kind}" for place, (kind, count) in ordered)
 
 
 def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
@@ -102,7 +98,7 @@ def refuse_no_lora(path: Path) -> TensorHeader:
         raise LoraFileError(f"{path}: the LoRA cannot be read: {error.strerror or error}") from error
     if any(split_key(key) for key in header.tensors):
         return header
-    if any(part in key for key in header.tensors for part in _LYCORIS):
+    if any(part in key for key in header.tensors for part in LYCORIS):
         raise LoraFileError(f"{path} is a LyCORIS adapter (LoHa, LoKr or OFT), which is not read; give a LoRA")
     if not header.tensors:
         raise LoraFileError(f"{path}: this is not a LoRA; it holds no tensors")

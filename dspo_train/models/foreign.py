@@ -8,9 +8,10 @@ from pathlib import Path
 from ..exceptions import ModelError
 from .families import UNET_PREFIX, Shapes
 
+LYCORIS = ("hada_w", "lokr_w", "oft_blocks", "oft_diag")  # parts of its tensors' keys
 _ADAPTERS = (  # parts of keys -> what a file is that mostly has such keys
     (("lora_up.", "lora_down.", "lora_A.", "lora_B.", "lora.up.", "lora.down.", "lora_mid."), "a LoRA"),
-    (("hada_w", "lokr_w", "oft_blocks", "oft_diag", "lora_unet_", "lycoris_"), "a LyCORIS adapter"),
+    ((*LYCORIS, "lora_unet_", "lycoris_"), "a LyCORIS adapter"),
 )
 _FOREIGN = (  # parts of keys -> what a file is that has such a key; the first match counts
     (("joint_blocks.",), "a Stable Diffusion 3 model"),
@@ -80,6 +81,11 @@ def _share(shapes: Shapes, parts: tuple[str, ...]) -> float:
     return sum(any(part in key for part in parts) for key in shapes) / max(len(shapes), 1)
 
 
+def holds_pipeline(folder: Path) -> bool:
+    """Is it a diffusers pipeline's folder, by its UNet?"""
+    return (folder / "unet" / "config.json").is_file()
+
+
 def _quantised(shapes: Shapes, dtypes: Mapping[str, str]) -> str:
     """The format of quantised weights; empty for ordinary ones."""
     for parts, how in _QUANTISED:
@@ -93,6 +99,6 @@ def _quantised(shapes: Shapes, dtypes: Mapping[str, str]) -> str:
 def _whole(path: Path, what: str) -> str:
     """Which folder to give instead of one component's file."""
     folder = path.absolute().parent.parent
-    if (folder / "unet" / "config.json").is_file():
+    if holds_pipeline(folder):
         return f"; give the whole folder, {folder}"
     return "; give the folder that holds unet/, vae/ and the rest" if "component" in what else ""

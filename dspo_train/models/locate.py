@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..exceptions import ModelError
 from . import single_file
+from .foreign import holds_pipeline
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _ADDRESS = re.compile(r"https?:/+huggingface\.co/")
@@ -67,7 +68,7 @@ def refuse_incomplete(path: Path, missing: list[str]) -> None:
     if not any(path.iterdir()):
         raise ModelError(f"{path} is an empty folder; give a diffusers folder or a .safetensors checkpoint")
     above = path.absolute().parent
-    if (above / "unet" / "config.json").is_file() and (above / "model_index.json").is_file():
+    if holds_pipeline(above) and (above / "model_index.json").is_file():
         raise ModelError(f"{path} is one part of a diffusers pipeline; give the whole folder, {above}")
     inside = next(filter(_is_checkpoint, sorted(path.glob("*.safetensors"))), None)
     hint = f"; did you mean the file {inside.name} in it?" if inside else ""

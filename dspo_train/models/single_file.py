@@ -27,7 +27,7 @@ from ..files.content import damage
 from ..files.words import many
 from . import ldm_layout
 from .families import FAMILIES, UNET_PREFIX, Family, Prediction, Shapes, TextPart
-from .foreign import refuse_foreign
+from .foreign import holds_pipeline, refuse_foreign
 from .unet import refuse_unsupplied
 from .weights import fill, named_like
 
@@ -130,7 +130,7 @@ def _whole_folder(path: Path) -> str:
     """What to give instead of a file of a pipeline that holds no weights; empty for other files."""
     if path.suffix.lower() in (".safetensors", ".bin"):
         return ""
-    above = (folder for folder in path.absolute().parents[:2] if (folder / "unet" / "config.json").is_file())
+    above = (folder for folder in path.absolute().parents[:2] if holds_pipeline(folder))
     return next((f"; give the whole folder, {folder}" for folder in above), "")
 
 

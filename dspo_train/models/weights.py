@@ -104,7 +104,11 @@ def refuse_non_finite(model: nn.Module, where: str) -> None:
     """
     for name, tensor in model.state_dict().items():
         # A sum in float32 is one pass without a copy. Huge values could overflow it, so then each is looked at.
-        if tensor.is_floating_point() and not tensor.sum(dtype=torch.float32).isfinite() and not _finite(tensor):
+        if (
+            tensor.is_floating_point()
+            and not tensor.sum(dtype=torch.float32).isfinite()
+            and not tensor.isfinite().all()
+        ):
             raise ModelError(
                 f"{where}: the weights of {name!r} are not all finite, so that nothing can be drawn or trained with "
                 f"it{precision_hint(tensor.dtype)}; download it again, or use another model"
@@ -114,7 +118,3 @@ def refuse_non_finite(model: nn.Module, where: str) -> None:
 def precision_hint(dtype: torch.dtype) -> str:
     """What to try where fp16 may have overflowed; empty for other types."""
     return "; large values overflow in fp16: set `precision` to bf16 or fp32" if dtype == torch.float16 else ""
-
-
-def _finite(tensor: Tensor) -> bool:
-    return bool(tensor.isfinite().all())

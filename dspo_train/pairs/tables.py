@@ -126,7 +126,7 @@ def find_image(listing: Listing, row: TableRow, column: str) -> str:
 def named_images(listing: Listing, row: TableRow, *columns: str) -> set[str]:
     """The listed images that a row names in these columns, whatever else is wrong with it."""
     found: set[str] = set()
-    for column in columns:
+    for column in row.keys() & set(columns):
         with contextlib.suppress(RowError):
             found.add(find_image(listing, row, column))
     return found

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..exceptions import DatasetError
+from ..files.words import shortened
 
 Layout = Literal["collected", "metadata", "subfolders", "suffixes", "ranked", "table", "folders"]
 """The last two are unpaired: a table or two folders of liked and disliked images."""
@@ -177,8 +178,4 @@ class Scan:
 
 
 def _nothing_usable(folder: Path, lack: str, defects: Sequence[Defect]) -> DatasetError:
-    shown = [f"  {defect}" for defect in defects[:10]]
-    rest = len(defects) - len(shown)
-    if rest > 0:
-        shown.append(f"  and {rest} more")
-    return DatasetError("\n".join([f"{folder}: {lack}", *shown]))
+    return DatasetError("\n  ".join([f"{folder}: {lack}", *shortened(defects, 10)]))

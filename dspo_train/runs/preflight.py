@@ -17,7 +17,7 @@ import torch
 from ..config import TrainConfig
 from ..data.split import normalised
 from ..exceptions import DatasetError, RunError
-from ..files.words import many
+from ..files.words import many, shortened
 from ..pairs import Defect, Scan, crop_note
 from . import memory
 from .advice import advice
@@ -123,9 +123,8 @@ def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) ->
     if silent:
         notes.append(f"{many(silent, kind[:-1])} left out for want of a caption{_first(left_out, 'no_caption')}")
     if others := [defect for defect in left_out if defect.kind != "no_caption"]:
-        named = [f"  {defect}" for defect in others[:SHOWN]]
-        named += [f"  and {len(others) - SHOWN} more"] * (len(others) > SHOWN)
-        notes.append("\n".join([f"{many(len(others), 'defect')} left {kind} out:", *named]))
+        title = f"{many(len(others), 'defect')} left {kind} out:"
+        notes.append("\n  ".join([title, *shortened(others, SHOWN)]))
     if count < FEW:
         few = f"only 1 {what}" if count == 1 else f"{count} {what}s are few"
         notes.append(f"{few}: the LoRA may learn their style rather than a taste; 50 are better")
