@@ -11,7 +11,7 @@ from ..exceptions import RunError
 
 
 def shortfalls(requirements: Path) -> list[str]:
-    """What the packages named in a requirements file lack: 'diffusers 0.30.1 is installed, but 0.32 or newer is needed'.
+    """What packages named in a requirements file lack: 'diffusers 0.30.1 is installed, but 0.32 or newer is needed'.
 
     Lines that are no requirement, and files that cannot be read, are passed over.
     """
