@@ -16,15 +16,16 @@ from dspo_train.models.single_file import template
 from dspo_train.runs.memory import gib, need_of
 from dspo_train.runs.preflight import setup_of
 from dspo_train.runs.presets import PresetName, configure
+from dspo_train.runs.sizes import BlueprintSizes
 
 PRESETS: tuple[PresetName, ...] = get_args(PresetName)
 
 
-def published(family: Family) -> Blueprint:
+def published(family: Family) -> BlueprintSizes:
     """The full-size model of a family."""
     unet, vae = (json.dumps(template(family, part)) for part in ("unet", "vae"))
     texts = [template(family, part.config) for part in family.text_parts]
-    return Blueprint(family, unet, vae, text_parameters(texts))
+    return BlueprintSizes(Blueprint(family, unet, vae, text_parameters(texts)))
 
 
 def rows() -> Iterator[str]:
@@ -39,7 +40,7 @@ def cell(family: Family, preset: PresetName) -> str:
     peaks = []
     for checkpointing in (False, True):
         changes = {"steps": 400, "batch_size": 1, "precision": "bf16", "gradient_checkpointing": checkpointing}
-        setup = setup_of(published(family), configure(preset, family, changes))
+        setup = setup_of(published(family), configure(preset, family.resolution, changes))
         peaks.append(gib(need_of(setup).peak))
     return ", ".join(peaks)
 

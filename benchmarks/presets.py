@@ -21,6 +21,7 @@ from dspo_train.lora.writing import load_lora
 from dspo_train.models.base import load_base
 from dspo_train.models.families import FAMILIES
 from dspo_train.models.sampling import sample
+from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.presets import PRESETS, configure
 from dspo_train.runs.session import open_session
@@ -46,8 +47,8 @@ def main(steps: int) -> None:
         say(f"{'preset':10} {'win rate':>26} {'taste':>14} {'fit':>16} {'seconds':>8}")
         for name in PRESETS:
             started = time.monotonic()
-            config = configure(name, FAMILIES["sd15"], {**HERE, "steps": steps})
-            with open_session(Job(MODEL, out / "pairs", out / "runs" / name, config)) as session:
+            config = configure(name, FAMILIES["sd15"].resolution, {**HERE, "steps": steps})
+            with open_session(Job(DiffusersSource(MODEL), out / "pairs", out / "runs" / name, config)) as session:
                 for _ in session.reports():
                     pass
                 result = session.folder.result

@@ -1,8 +1,8 @@
 """Preference learning for Stable Diffusion: from labelled pairs to a LoRA.
 
-    from dspo_train import Job, TrainConfig, open_session
+    from dspo_train import DiffusersSource, Job, TrainConfig, open_session
 
-    job = Job(base, pairs, out, TrainConfig(steps=400))
+    job = Job(DiffusersSource(base), pairs, out, TrainConfig(steps=400))
     with open_session(job) as session:
         for report in session.reports():
             print(report.step, report.margin)
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .models.sampling import sample as sample
     from .objectives import OBJECTIVES as OBJECTIVES
     from .pairs import scan_pairs as scan_pairs
+    from .runs.diffusers_model import DiffusersSource as DiffusersSource
     from .runs.job import Job as Job
     from .runs.session import open_session as open_session
 
@@ -40,6 +41,7 @@ __version__ = VERSION
 _HOME = {
     "OBJECTIVES": "objectives",
     "DataSpec": "config",
+    "DiffusersSource": "runs.diffusers_model",
     "DspoError": "exceptions",
     "Job": "runs.session",
     "LoraSpec": "config",

@@ -18,6 +18,7 @@ from ..dspo_train.preferences.entries import MAX_IMAGES
 from ..dspo_train.sheets.text_inputs import load_prompts, read_prompts
 from . import places
 from .collecting import CandidateInfo, Candidates
+from .comfy.latents import decoded, empty_latent, latent_size
 from .sampling_inputs import sampling_inputs
 from .sockets import CATEGORY
 
@@ -100,7 +101,8 @@ class DrawCandidates(io.ComfyNode):
         texts = list(dict.fromkeys(given))  # a repeated prompt would draw the same images again
         seeds = [(seed + n) % 2**64 for n in range(seeds_per_prompt)]
         encoded = {text: _encode(clip, text) for text in dict.fromkeys([*texts, negative])}
-        drawing = Drawing(model, (height // 8, width // 8), batch_size, sampling, len(texts) * len(seeds))
+        size = latent_size(model, width, height)
+        drawing = Drawing(model, size, batch_size, sampling, len(texts) * len(seeds))
         latents = [drawing.draw(encoded[text], encoded[negative], seeds) for text in texts]
         images = _decoded(vae, latents)
         settings = {"negative": negative, "width": width, "height": height, **sampling}
@@ -136,8 +138,7 @@ class Drawing:
         """Latents of one prompt, one per seed."""
 
         def sample(some: Sequence[int]) -> torch.Tensor:
-            empty = torch.zeros([1, 4, *self.size], device=mm.intermediate_device())
-            empty = comfy.sample.fix_empty_latent_channels(self.model, empty)
+            empty = empty_latent(self.model, self.size)
             noise = torch.cat([comfy.sample.prepare_noise(empty, each) for each in some])
             drawn = comfy.sample.sample(
                 self.model,
@@ -188,8 +189,7 @@ def _decoded(vae: Any, latents: Sequence[torch.Tensor]) -> torch.Tensor:
     images, done = torch.empty(0), 0
     for latent in latents:
         mm.throw_exception_if_processing_interrupted()
-        drawn = vae.decode(latent)
-        drawn = drawn.reshape(-1, *drawn.shape[-3:])  # video models add a time axis
+        drawn = decoded(vae, latent)
         if not done:
             images = torch.empty(sum(map(len, latents)), *drawn.shape[1:], dtype=drawn.dtype)
         images[done : done + len(drawn)] = drawn

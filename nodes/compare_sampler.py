@@ -10,6 +10,7 @@ from comfy_api.v0_0_2 import io, ui
 from nodes import common_ksampler  # ComfyUI's own nodes.py
 
 from ..dspo_train.sheets.text_inputs import read_strengths
+from .comfy.latents import decoded, first_of
 from .lora_choice import chosen, lora_inputs, lora_stamp, name_of
 from .lora_fit import patched
 from .sampling_inputs import sampling_inputs
@@ -88,12 +89,11 @@ class CompareSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         tensors, wanted = chosen(lora, lora_name), read_strengths(strengths)
         seeds = [(first_seed + n) % 2**64 for n in range(pictures)]
-        # The first of a batch, without its batch index, for which core would draw different noise.
-        latent = {key: latent_image[key][:1] for key in ("samples", "noise_mask") if key in latent_image}
+        latent = first_of(latent_image)
 
         def draw(drawing: Any) -> torch.Tensor:
             drawn = [common_ksampler(drawing, each, latent=latent, **sampling)[0]["samples"] for each in seeds]
-            return torch.cat([vae.decode(samples) for samples in drawn])
+            return torch.cat([decoded(vae, samples) for samples in drawn])
 
         models = patched("DSPO Compare Sampler", name_of(lora, lora_name), tensors, model, wanted)
         base, aligned = draw(model), torch.cat(list(map(draw, models)))

@@ -16,6 +16,7 @@ from .candidates import DrawCandidates
 from .collect_pairs import CollectPairs
 from .compare_sampler import CompareSampler
 from .negative_lora import NegativeLora
+from .playground import Playground
 from .preference_set import PreferenceSet
 from .train_lora import TrainLora
 from .training_options import TrainingOptions
@@ -33,6 +34,7 @@ NODES: list[type[io.ComfyNode]] = [
     CollectPairs,
     DrawCandidates,
     BlindTest,
+    Playground,
 ]
 
 

@@ -119,20 +119,15 @@ def lora(name: str) -> Path:
     return Path(folder_paths.get_full_path_or_raise("loras", listed[wanted]))
 
 
-def checkpoint(name: str) -> Path:
-    return Path(folder_paths.get_full_path_or_raise("checkpoints", name))
-
-
 def stamp(path: Path) -> tuple[int, int]:
     """Changes when the file is written to: its size, and the time in nanoseconds."""
     status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 
-def train_stamp(ckpt_name: str | None, name: str | None, refine_lora: str | None) -> str:
+def train_stamp(name: str | None, refine_lora: str | None) -> str:
     """Covers the files that a training reads by name and its missing results; a wired value is None."""
-    read = [checkpoint(ckpt_name)] if ckpt_name else []
-    read += [lora(refine_lora)] if refine_lora and refine_lora != NO_LORA else []
+    read = [lora(refine_lora)] if refine_lora and refine_lora != NO_LORA else []
     stamps = [(path.name, *stamp(path)) for path in read]
     missing = undelivered(runs(), file_name(name, "the LoRA's name"), lora_folder()) if name else []
     return f"{stamps} {missing}"

@@ -14,7 +14,7 @@ from ..dspo_train.exceptions import DspoError
 from ..dspo_train.runs.presets import COMMON, names_in_graph_of_arguments
 
 NAMES = {**names_in_graph(), **names_in_graph_of_arguments(), "previews": "preview_every"}
-NAMES["prediction"] = "the model's type (ModelSamplingDiscrete, wired into model)"
+NAMES["prediction"] = "the model's prediction type (by ModelSamplingDiscrete, between its loader and this node)"
 
 
 def setting_inputs(form: Form, *, after: str = "", optional: bool = False) -> list[io.Input]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import folder_paths
 import torch
 from comfy_api.v0_0_2 import io, ui
 
@@ -12,6 +11,7 @@ from ..dspo_train.objectives import OBJECTIVES
 from ..dspo_train.runs.presets import PRESETS
 from . import places
 from .images import to_tensor
+from .loaded_name import loaded_name
 from .setting_inputs import errors_in_graph, setting_input, setting_inputs
 from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
 
@@ -26,7 +26,7 @@ class TrainLora(io.ComfyNode):
             description="Trains a LoRA on preference pairs. A stopped run resumes where it stopped; a finished one is "
             "not trained again.",
             is_output_node=True,
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             inputs=[*_first_inputs(), *_sockets(), *_expert_inputs(), *_later_sockets()],
             outputs=[
                 LoraModel.Output("lora", display_name="lora", tooltip="The LoRA, for a loader node."),
@@ -39,17 +39,17 @@ class TrainLora(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(
-        cls, ckpt_name: str | None = None, name: str | None = None, refine_lora: str | None = None, **_: object
-    ) -> str:
+    def fingerprint_inputs(cls, name: str | None = None, refine_lora: str | None = None, **_: object) -> str:
         """Changes when a file behind a name does, or when a finished LoRA has to be delivered again."""
-        return places.train_stamp(ckpt_name, name, refine_lora)
+        return places.train_stamp(name, refine_lora)
 
     @classmethod
-    def execute(cls, ckpt_name: str, pairs: PairSet, name: str, **settings: Any) -> io.NodeOutput:
+    def execute(cls, model: Any, clip: Any, vae: Any, pairs: PairSet, name: str, **settings: Any) -> io.NodeOutput:
+        from .comfy.model import Wired
         from .training import Order, train
 
-        order = Order(ckpt_name, pairs, name, settings, node_id=cls.hidden.unique_id)
+        wired = Wired(model, clip, vae, loaded_name(cls.hidden.prompt or {}, cls.hidden.unique_id, "model"))
+        order = Order(wired, pairs, name, settings, node_id=cls.hidden.unique_id)
         with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
             done = train(order)
         curve = to_tensor([done.curve])
@@ -59,11 +59,13 @@ class TrainLora(io.ComfyNode):
 
 def _first_inputs() -> list[io.Input]:
     return [
-        io.Combo.Input(
-            "ckpt_name",
-            options=folder_paths.get_filename_list("checkpoints"),
-            tooltip="The model to align: an SD 1.x, SD 2.x or SDXL checkpoint.",
+        io.Model.Input(
+            "model",
+            tooltip="The model to train for, as it is wired: from any loader, quantised or not, with merges and LoRAs. "
+            "It is not changed itself.",
         ),
+        io.Clip.Input("clip", tooltip="The model's text encoder, which reads the prompts of the pairs."),
+        io.Vae.Input("vae", tooltip="The model's VAE, which encodes the images of the pairs."),
         Pairs.Input("pairs", tooltip="From DSPO Preference Set."),
         io.String.Input(
             "name",
@@ -92,18 +94,13 @@ def _first_inputs() -> list[io.Input]:
 
 def _sockets() -> list[io.Input]:
     return [
-        io.Model.Input(
-            "model",
-            optional=True,
-            tooltip="Trains on this model as wired, merges and LoRAs included, in place of the checkpoint's own. Text "
-            "encoder and VAE still come from the checkpoint.",
-        ),
         io.Combo.Input(
             "refine_lora",
             options=[places.NO_LORA, *places.loras()],
             default=places.NO_LORA,
             optional=True,
-            tooltip="A LoRA to start from: it becomes the reference, and the new LoRA contains it.",
+            tooltip="A LoRA to start from: it becomes the reference, and the new LoRA contains it. LoRAs that are "
+            "wired in with the model are not contained.",
         ),
     ]
 

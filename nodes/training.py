@@ -8,7 +8,6 @@ import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +20,6 @@ from ..dspo_train import files
 from ..dspo_train.config import TrainConfig
 from ..dspo_train.config.forms import read_form
 from ..dspo_train.exceptions import RunError
-from ..dspo_train.models.blueprint import of_file
-from ..dspo_train.models.families import Family
-from ..dspo_train.models.single_file import open_single_file
 from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.runs import preflight
@@ -31,14 +27,18 @@ from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.installed import refuse_old_packages
 from ..dspo_train.runs.job import Job
 from ..dspo_train.runs.machine import Machine, host_memory, shares_memory
-from ..dspo_train.runs.memory import Setup
+from ..dspo_train.runs.memory import Setup, need_of
 from ..dspo_train.runs.names import claim, find_run
 from ..dspo_train.runs.presets import OWN_NUMBER, configure
 from ..dspo_train.runs.previews import Previewer
 from ..dspo_train.runs.results import write_curve
 from ..dspo_train.runs.session import Session, open_session
 from ..dspo_train.training.devices import resolve_precision
-from . import places, wired
+from . import places
+from .comfy import memory
+from .comfy.model import Wired, WiredSource
+from .comfy.probe import refuse_without_gradients
+from .comfy.sizes import WiredSizes
 from .progress import Progress
 from .sockets import PairSet
 
@@ -53,7 +53,7 @@ log = logging.getLogger("dspo")
 class Order:
     """The node's inputs; `settings` are its other widgets and sockets by name."""
 
-    ckpt_name: str
+    wired: Wired
     pairs: PairSet
     name: str
     settings: Mapping[str, Any]
@@ -62,17 +62,17 @@ class Order:
 
 @dataclass(frozen=True)
 class Plan:
-    """What an order amounts to with this checkpoint on this device.
+    """What an order amounts to with this model on this device.
 
     Attributes:
-        setup: what the run's memory depends on, previews included.
         refine: the file of the LoRA to start from.
+        setup: what the run's memory depends on, previews included; None while it is not known.
     """
 
     order: Order
     config: TrainConfig
-    setup: Setup
     refine: Path | None
+    setup: Setup | None = None
 
     @property
     def scan(self) -> Scan:
@@ -91,54 +91,45 @@ def train(order: Order) -> Done:
     """Train, resume a stopped run, or find a finished one; call it outside inference mode.
 
     Raises:
-        DspoError: the run cannot work; raised, as far as possible, before the device is touched.
+        DspoError: the run cannot work; raised, as far as possible, before anything is encoded.
     """
     refuse_old_packages(places.REQUIREMENTS)
-    plan = _plan(order)
+    plan = Plan(order, _config(order), _refine(order))
     request = _request(plan)
     folder = find_run(places.runs(), order.name, request)
     if folder is None or not folder.completed(plan.config.steps):
-        notes = _preflight(plan)
-        folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
-        progress = Progress(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
-        for note in notes:
-            progress.note(note)
-        _run(plan, folder, progress)
+        with _device_to_ourselves():
+            plan = _sized(plan)
+            notes = _preflight(plan)
+            folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
+            progress = Progress(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
+            for note in notes:
+                progress.note(note)
+            _run(plan, folder, progress)
     return _done(folder)
 
 
-def _plan(order: Order) -> Plan:
-    """`auto` checkpointing depends on the device's total memory, not on what is free, so that it is reproducible."""
-    file, refine = open_single_file(places.checkpoint(order.ckpt_name)), _refine(order)
-    config, machine = _config(order.settings, file.family), _machine()
-    previews = order.settings["preview_every"] > 0
-    setup = preflight.setup_of(
-        of_file(file), config, refine=refine is not None, previews=previews, shared=machine.shared
-    )
-    asked = order.settings.get("gradient_checkpointing", "auto")
-    on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(setup, machine.total))
-    return Plan(order, replace(config, gradient_checkpointing=on), replace(setup, checkpointing=on), refine)
-
-
-def _config(given: Mapping[str, Any], family: Family) -> TrainConfig:
-    device, options = mm.get_torch_device(), given.get("options")
+def _config(order: Order) -> TrainConfig:
+    given, wired = order.settings, order.wired
+    family, device, options = wired.family, mm.get_torch_device(), given.get("options")
     changes = {**read_form("train", given), **({} if options is None else options.values)}
-    changes["precision"] = resolve_precision(changes.get("precision", "auto"), device)
+    asked = changes.get("precision", "auto")
+    changes["precision"] = wired.precision if asked == "auto" else resolve_precision(asked, device)
     changes["device"] = "cpu" if device.type == "cpu" else "auto"
-    return configure(given["preset"].lower(), family, changes, given.get(OWN_NUMBER, 0.0))
+    resolution = changes.get("data.resolution", family.resolution)
+    changes.setdefault("data.bucket_step", max(1, min(64, resolution) // wired.grain) * wired.grain)
+    return configure(given["preset"].lower(), family.resolution, changes, given.get(OWN_NUMBER, 0.0))
 
 
 def _request(plan: Plan) -> dict[str, Any]:
-    """Everything that determines the run, known without loading a checkpoint."""
+    """Everything that determines the run, known without loading anything onto the device."""
     settings = {key: value for key, value in plan.config.to_dict().items() if key not in FREE_SETTINGS}
-    order, model = plan.order, plan.order.settings.get("model")
     return {
         "settings": settings,
         "device": mm.get_torch_device().type,
-        "checkpoint": [order.ckpt_name, *places.stamp(places.checkpoint(order.ckpt_name))],
-        "model": None if model is None else wired.fingerprint(model),
+        "wired": plan.order.wired.fingerprint(),
         "refine": None if plan.refine is None else [plan.refine.name, *places.stamp(plan.refine)],
-        "pairs": [order.pairs.name, pairs_stamp(plan.scan)],
+        "pairs": [plan.order.pairs.name, pairs_stamp(plan.scan)],
     }
 
 
@@ -147,23 +138,43 @@ def _refine(order: Order) -> Path | None:
     return None if name == places.NO_LORA else places.lora(name)
 
 
+def _sized(plan: Plan) -> Plan:
+    """With the memory that the run needs, which one encoded prompt and one pass without values tell.
+
+    Raises:
+        ModelError: no gradient flows through this model.
+    """
+    wired, given = plan.order.wired, plan.order.settings
+    plan.scan.usable()
+    caption = wired.encoder().prompts([plan.scan.prompts[0]])
+    refuse_without_gradients(wired, caption)
+    machine, previews, refine = _machine(), given["preview_every"] > 0, plan.refine is not None
+    sizes = WiredSizes(wired, caption)
+    setup = preflight.setup_of(sizes, plan.config, refine=refine, previews=previews, shared=machine.shared)
+    asked = given.get("gradient_checkpointing", "auto")
+    on = asked == "on" or (asked == "auto" and preflight.needs_checkpointing(setup, machine.total))
+    config = replace(plan.config, gradient_checkpointing=on)
+    return replace(plan, config=config, setup=replace(setup, checkpointing=on))
+
+
 def _job(plan: Plan, folder: RunFolder) -> Job:
-    model = plan.order.settings.get("model")
+    assert plan.setup is not None
+    need = need_of(plan.setup)
     return Job(
-        base=places.checkpoint(plan.order.ckpt_name),
+        model=WiredSource(plan.order.wired, need.adapter + need.activations + need.workspace),
         pairs=plan.scan.folder,
         out=folder.folder,
         config=plan.config,
         refine=plan.refine,
         cache=places.encodings(),
-        unet=None if model is None else partial(wired.copy, model),
         scan=plan.scan,
     )
 
 
 def _preflight(plan: Plan) -> list[str]:
     """Refuse what cannot work; return warnings about what may not."""
-    return preflight.check_run(
+    assert plan.setup is not None
+    found = preflight.check_run(
         plan.scan,
         plan.config,
         plan.setup,
@@ -172,6 +183,7 @@ def _preflight(plan: Plan) -> list[str]:
         cache=places.encodings(),
         fixed=FIXED,
     )
+    return [*plan.order.wired.remarks(), *found, *preflight.check_free(plan.setup, _machine().free)]
 
 
 def _machine() -> Machine:
@@ -183,15 +195,13 @@ def _machine() -> Machine:
 
 
 def _run(plan: Plan, folder: RunFolder, progress: Progress) -> None:
+    assert plan.setup is not None
+
     def work() -> None:
         with open_session(_job(plan, folder), progress.stage) as session:
             _steps(session, plan.order, progress)
 
-    with _device_to_ourselves():
-        for note in preflight.check_free(plan.setup, _machine().free):
-            progress.note(note)
-        out_of_memory = preflight.ran_out_of_memory(work)
-    if out_of_memory:
+    if preflight.ran_out_of_memory(work):
         raise RunError(preflight.too_large(plan.setup, _machine().total, plan.config.accumulate, FIXED))
 
 
@@ -234,12 +244,12 @@ class _Previews:
 @contextlib.contextmanager
 def _device_to_ourselves() -> Iterator[None]:
     """Unload ComfyUI's models first; release what we used afterwards."""
-    wired.clear_device()
+    memory.clear()
     try:
         yield
     finally:
         gc.collect()
-        mm.soft_empty_cache()
+        memory.clear()
 
 
 def _done(folder: RunFolder) -> Done:

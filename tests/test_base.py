@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, inject_adapter_in_model
 from tiny_models import Family, tiny_tokenizer, tiny_unet, write_diffusers_folder, write_single_file
 
+from dspo_train.config import LoraSpec
 from dspo_train.exceptions import ModelError
+from dspo_train.lora.attach import attached
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.process import Ddpm
 from dspo_train.models.weights import weight_files
@@ -52,9 +53,9 @@ def test_fingerprint_tells_models_and_precisions_apart_but_not_adapters(tmp_path
     folder = write_diffusers_folder(tmp_path / "a", "sd15", seed=0)
     other = write_diffusers_folder(tmp_path / "b", "sd15", seed=1)
     plain, adapted = load_base(folder), load_base(folder)
-    inject_adapter_in_model(LoraConfig(r=2, target_modules=["to_q"]), adapted.unet)
     half = load_base(folder, dtype=torch.float16)
-    assert adapted.fingerprint() == plain.fingerprint()
+    with attached(adapted.unet, LoraSpec(rank=2), seed=0):
+        assert adapted.fingerprint() == plain.fingerprint()
     assert len({plain.fingerprint(), half.fingerprint(), load_base(other).fingerprint()}) == 3
 
 

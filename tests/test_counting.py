@@ -170,8 +170,10 @@ def _really_kept(unet, spec: LoraSpec, checkpointing: bool) -> int:
 
     if checkpointing:
         unet.enable_gradient_checkpointing()
-    with attached(unet, spec, seed=0), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        weights = {weight.untyped_storage()._cdata for weight in unet.parameters()}
+    saving = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+    with attached(unet, spec, seed=0) as adapter, saving:
+        held_anyway = [*unet.parameters(), *adapter.parameters.values()]
+        weights = {weight.untyped_storage()._cdata for weight in held_anyway}
         result = _one_image(unet, "cpu")()
         storages = [storage for key, held in kept.items() if key not in weights and (storage := held()) is not None]
     assert result.requires_grad

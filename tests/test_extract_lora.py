@@ -17,8 +17,10 @@ from dspo_train.exceptions import LoraFileError
 from dspo_train.lora import extract as extract_lora
 from dspo_train.lora.attach import LoraLayer, applied
 from dspo_train.lora.extract import extract, factored
+from dspo_train.lora.formats import unet_format
 from dspo_train.lora.layers import TARGETS
 from dspo_train.lora.writing import load_lora, save_lora
+from dspo_train.models import families
 
 FAMILIES: tuple[Family, ...] = ("sd15", "sd2", "sdxl")
 ALL: Targets = "attention+mlp+proj"
@@ -58,9 +60,8 @@ def test_at_full_rank_the_lora_predicts_as_the_whole_model(family: Family, tmp_p
     assert found.targeted == 1
     assert found.weights.keys() == {path for path in _paths(unet) if TARGETS[ALL].fullmatch(path)}
     path = tmp_path / "lora.safetensors"
-    save_lora(
-        path, found.weights, family=family, unet_config=unet.config, metadata={}, dtype=torch.float32
-    )  # ranks differ from layer to layer
+    names = unet_format(families.FAMILIES[family], unet)
+    save_lora(path, found.weights, format=names, metadata={}, dtype=torch.float32)  # ranks differ from layer to layer
     with applied(unet, load_lora(path, unet).weights):
         torch.testing.assert_close(predict(unet, inputs), expected, rtol=0, atol=1e-5)
 

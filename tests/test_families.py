@@ -14,6 +14,7 @@ from tiny_runs import config, write_base, write_pairs
 from dspo_train.models.base import load_base
 from dspo_train.models.families import FAMILIES, Family, LoraLabels
 from dspo_train.models.sampling import default_spec, sample
+from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
 
@@ -55,7 +56,7 @@ def test_a_row_is_enough_to_load_draw_train_and_save(third, tmp_path):
     assert spec.guidance == 3.5
     (image,) = sample(base, ["red dog"], [1], spec)
     assert image.size == (64, 64)
-    job = Job(tmp_path / "base", write_pairs(tmp_path / "pairs"), tmp_path / "run", config(steps=2))
+    job = Job(DiffusersSource(tmp_path / "base"), write_pairs(tmp_path / "pairs"), tmp_path / "run", config(steps=2))
     with open_session(job) as session:
         assert len(list(session.reports())) == 2
         result = session.folder.result

@@ -11,10 +11,11 @@ from tiny_runs import config, write_base, write_pairs
 import dspo_train
 from dspo_train.exceptions import ModelError
 from dspo_train.models.families import Prediction
+from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.first_look import Readings, first_look
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
-from dspo_train.training.denoiser import DiffusersDenoiser
+from dspo_train.training.denoiser import TrainedDenoiser
 
 EMBEDDED = Path(dspo_train.__file__).parent / "demo" / "model"  # predicts v
 EXAMPLE = Path(dspo_train.__file__).parents[1] / "example_pairs" / "shapes-large-and-dark"
@@ -29,10 +30,10 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def readings(base: Path, pairs: Path, out: Path, prediction: Prediction | None = None) -> Readings:
-    job = Job(base, pairs, out, config(steps=1), prediction=prediction, cache=out.parent / "cache")
+    job = Job(DiffusersSource(base, prediction=prediction), pairs, out, config(steps=1), cache=out.parent / "cache")
     with open_session(job) as session:
         found = first_look(
-            DiffusersDenoiser(session.base, session.trained), session.data.source, session.training.accelerator
+            TrainedDenoiser(session.model, session.trained), session.data.source, session.training.accelerator
         )
     assert found is not None
     return found
@@ -64,7 +65,7 @@ def test_only_a_clear_mismatch_is_a_warning(share, other, warned):
 
 
 def test_the_run_says_it_once_and_before_its_first_step(tmp_path):
-    job = Job(EMBEDDED, EXAMPLE, tmp_path / "run", config(steps=2, save_every=1), prediction="epsilon")
+    job = Job(DiffusersSource(EMBEDDED, prediction="epsilon"), EXAMPLE, tmp_path / "run", config(steps=2, save_every=1))
     with open_session(job) as session:
         reports = session.reports()
         next(reports)
@@ -76,9 +77,11 @@ def test_the_run_says_it_once_and_before_its_first_step(tmp_path):
 
 
 def test_a_prediction_that_is_not_finite_is_blamed_on_the_unet_before_any_step(inputs, tmp_path, monkeypatch):
-    monkeypatch.setattr(DiffusersDenoiser, "predict", lambda self, noisy, *_: torch.full_like(noisy, float("nan")))
-    with open_session(Job(inputs / "base", inputs / "pairs", tmp_path / "run", config(steps=1))) as session:
-        with pytest.raises(ModelError, match="the UNet's prediction is not finite before anything was trained"):
+    monkeypatch.setattr(TrainedDenoiser, "predict", lambda self, noisy, *_: torch.full_like(noisy, float("nan")))
+    with open_session(
+        Job(DiffusersSource(inputs / "base"), inputs / "pairs", tmp_path / "run", config(steps=1))
+    ) as session:
+        with pytest.raises(ModelError, match="the model's prediction is not finite before anything was trained"):
             list(session.reports())
         assert session.training.step == 0
     assert not list((tmp_path / "run").glob("checkpoints/*"))

@@ -11,7 +11,6 @@ from dspo_train.config.forms import Overrides, inputs_of, read_form
 from dspo_train.config.naming import names_in_graph, rendered
 from dspo_train.config.setting import Form
 from dspo_train.exceptions import ConfigError
-from dspo_train.models.families import FAMILIES
 from dspo_train.objectives import check_objective
 from dspo_train.runs.presets import COMMON, PRESETS, configure
 
@@ -46,14 +45,14 @@ def test_nothing_chosen_is_the_run_as_it_is_without():
     assert from_names(read_form("options", untouched("options"))) == TrainConfig()
     given = {**untouched("train"), "pairs_at_once": COMMON["batch_size"], "accumulate": COMMON["accumulate"]}
     for preset in PRESETS:
-        assert configure(preset, FAMILIES["sdxl"], read_form("train", given)) == configure(preset, FAMILIES["sdxl"], {})
+        assert configure(preset, 1024, read_form("train", given)) == configure(preset, 1024, {})
     assert read_form("train", {}) == read_form("options", {}) == {}
 
 
 def test_each_option_arrives_at_its_setting():
     assert set(EVERYTHING) == set(INPUTS["options"])
     train = read_form("train", {"resolution": 256, "flip": True, "training_seed": 7, "learning_rate": 0.0})
-    config = configure("gentle", FAMILIES["sd15"], {**train, **read_form("options", EVERYTHING)})
+    config = configure("gentle", 512, {**train, **read_form("options", EVERYTHING)})
     assert (config.labels, config.keep, config.ema, config.moving_reference) == ("swapped", "best", 0.95, 0.99)
     held_out, loss, data = config.held_out, config.loss, config.data
     assert (held_out.share, held_out.every, held_out.patience) == (0.1, 10, 3)
@@ -121,7 +120,7 @@ def test_what_does_not_go_together_is_said_when_it_is_chosen_in_the_words_of_the
 def test_what_the_objective_cannot_use_is_said_with_it(given: dict[str, Any]):
     changes = {"objective": "sft", **read_form("options", given)}
     with pytest.raises(ConfigError, match=f"`loss.{next(iter(given))}` needs an objective that trains on the loser"):
-        check_objective(configure("balanced", FAMILIES["sd15"], changes))
+        check_objective(configure("balanced", 512, changes))
 
 
 def test_only_settings_are_renamed():

@@ -274,16 +274,6 @@ def test_neither_a_switch_nor_checkpointing_changes_a_gradient(family: Family) -
     assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
 
 
-def test_the_bases_own_dropout_stays_off() -> None:
-    unet = tiny_unet("sd15", dropout=0.5)
-    inputs = unet_inputs(unet)
-    base = predict(unet, inputs)
-    with whole(unet):
-        assert unet.training
-        assert torch.equal(unet(**inputs).sample, base)
-    assert not unet.training
-
-
 def test_what_cannot_be_trained_is_refused() -> None:
     with pytest.raises(ModelError, match="ReLU has no weights"), whole(nn.ReLU()):
         pass

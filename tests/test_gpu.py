@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import config, write_base, write_pairs
 
+from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
 
@@ -26,7 +27,12 @@ def test_a_run_trains_resumes_and_gives_the_memory_back(tmp_path, family, precis
     before = torch.cuda.memory_allocated()
 
     def run(out: str, stop_after: int | None = None) -> None:
-        job = Job(tmp_path / "base", tmp_path / "pairs", tmp_path / out, config(device="auto", precision=precision))
+        job = Job(
+            DiffusersSource(tmp_path / "base"),
+            tmp_path / "pairs",
+            tmp_path / out,
+            config(device="auto", precision=precision),
+        )
         with open_session(job) as session:
             assert session.training.accelerator.device.type == "cuda"
             reports = session.reports()
@@ -50,7 +56,12 @@ def test_only_one_unet_is_on_the_device(tmp_path):
     """Policy and reference predict with one set of weights, and the encoders have left."""
     write_base(tmp_path / "base")
     write_pairs(tmp_path / "pairs")
-    job = Job(tmp_path / "base", tmp_path / "pairs", tmp_path / "out", config(device="auto", precision="fp32"))
+    job = Job(
+        DiffusersSource(tmp_path / "base"),
+        tmp_path / "pairs",
+        tmp_path / "out",
+        config(device="auto", precision="fp32"),
+    )
     with open_session(job) as session:
-        weights = sum(p.numel() * p.element_size() for p in session.base.unet.parameters())
+        weights = sum(p.numel() * p.element_size() for p in session.model.network.parameters())
         assert torch.cuda.memory_allocated() < 1.5 * weights

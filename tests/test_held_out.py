@@ -30,8 +30,9 @@ from dspo_train.models.conditioning import Frame
 from dspo_train.models.families import FAMILIES
 from dspo_train.pairs import scan_pairs
 from dspo_train.runs.choosing import Evaluation, best, evaluations, should_stop
+from dspo_train.runs.diffusers_model import DiffusersModel
 from dspo_train.training import held_out
-from dspo_train.training.denoiser import DiffusersDenoiser
+from dspo_train.training.denoiser import TrainedDenoiser
 from dspo_train.training.forward import pair_errors
 from dspo_train.training.held_out import measure, origin_predictions
 
@@ -466,7 +467,7 @@ def test_a_fresh_lora_measures_as_nothing_and_a_changed_one_the_same_twice(tmp_p
     )
     bank = Bank(source, draws=4)
     with attached(base.unet, LoraSpec(rank=2, dropout=0.5), seed=0) as adapter:
-        denoiser = DiffusersDenoiser(base, adapter)
+        denoiser = TrainedDenoiser(DiffusersModel(base, base.device, tmp_path / "base"), adapter)
         origin = origin_predictions(denoiser, bank, "cpu")
         fresh = measure(denoiser, bank, "cpu", origin=origin)
         assert (fresh.margin, fresh.accuracy, fresh.pair_accuracy, fresh.drift) == (0.0, 0.5, 0.5, 0.0)

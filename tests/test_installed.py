@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Of four packages one is new enough, one too old, one missing, one not asked for by this Python."""
-    installed = {"diffusers": "0.30.1", "peft": "0.14.0", "accelerate": "1.15.0.dev0"}
+    installed = {"diffusers": "0.30.1", "transformers": "4.46.0", "accelerate": "1.15.0.dev0"}
 
     def version(name: str) -> str:
         if name not in installed:
@@ -26,7 +26,8 @@ def requirements(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(metadata, "version", version)
     path = tmp_path / "requirements.txt"
     path.write_text(
-        "# for ComfyUI\ndiffusers>=0.32\npeft>=0.14  # adapters\naccelerate>=1.0\nfilelock>=3.13\n\n-r other.txt\n"
+        "# for ComfyUI\ndiffusers>=0.32\ntransformers>=4.46  # prompts\naccelerate>=1.0\n"
+        "filelock>=3.13\n\n-r other.txt\n"
         "tomli>=2.0; python_version < '3.5'\n"
     )
     return path

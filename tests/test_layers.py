@@ -16,7 +16,7 @@ ALLOWED = {
     "__main__": "cli",
     "__init__": "version",  # the rest when it is first asked for
     "cli": "config demo exceptions files images lora models objectives pairs runs sheets training",
-    "demo": "config data evaluate exceptions files lora models runs sheets training",
+    "demo": "config data evaluate exceptions files images lora models runs sheets training",
     "runs": "config data drawing exceptions files lora models objectives pairs training version",
     "training": "config data exceptions lora models objectives",
     "data": "config exceptions files images models pairs",

@@ -30,9 +30,11 @@ from dspo_train.config import LoraSpec, Targets
 from dspo_train.exceptions import LoraFileError, RunError
 from dspo_train.files.published import check_metadata
 from dspo_train.lora.attach import LoraLayer, applied, attached
+from dspo_train.lora.formats import unet_format
 from dspo_train.lora.keys import kohya_name
 from dspo_train.lora.layers import fresh_weights
 from dspo_train.lora.writing import LoraFacts, load_lora, lora_metadata, save_lora, tensor_hash
+from dspo_train.models.families import FAMILIES as KINDS
 from dspo_train.models.unet_names import BlockLayout, ldm_path
 
 FAMILIES: tuple[Family, ...] = ("sd15", "sd2", "sdxl")
@@ -45,7 +47,7 @@ PIPELINES: dict[str, Any] = {
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 
 FACTS = LoraFacts(
-    family="sd15",
+    model=KINDS["sd15"].lora,
     name="my taste",
     base_name="some-model.safetensors",
     base_fingerprint="ab12",
@@ -68,7 +70,8 @@ FACTS = LoraFacts(
 
 
 def save(path: Path, weights: dict[str, LoraLayer], unet: UNet2DConditionModel, family: str, **options: Any) -> Path:
-    return save_lora(path, weights, family=family, unet_config=unet.config, metadata={"ss_v2": "False"}, **options)
+    names = unet_format(KINDS[family], unet)
+    return save_lora(path, weights, format=names, metadata={"ss_v2": "False"}, **options)
 
 
 def equal(a: dict[str, LoraLayer], b: dict[str, LoraLayer]) -> bool:
@@ -186,9 +189,8 @@ def test_the_hash_covers_the_tensors_alone(tmp_path: Path) -> None:
     weights = random_lora(unet)
     hashes = []
     for n, metadata in enumerate(({"ss_v2": "False"}, {"ss_v2": "False", "ss_training_comment": "longer"})):
-        path = save_lora(
-            tmp_path / f"{n}.safetensors", weights, family="sd15", unet_config=unet.config, metadata=metadata
-        )
+        names = unet_format(KINDS["sd15"], unet)
+        path = save_lora(tmp_path / f"{n}.safetensors", weights, format=names, metadata=metadata)
         data = path.read_bytes()
         length = int.from_bytes(data[:8], "little")
         written = json.loads(data[8 : 8 + length])["__metadata__"]
@@ -242,7 +244,7 @@ def test_metadata_of_the_families(family: str, prediction: Any, version: str, ar
         "a": LoraLayer(torch.zeros(2, 3), torch.zeros(3, 2), 1.0),
         "b": LoraLayer(torch.zeros(1, 3), torch.zeros(3, 1), 1.0),
     }
-    found = lora_metadata(replace(FACTS, family=family, prediction=prediction), mixed)
+    found = lora_metadata(replace(FACTS, model=KINDS[family].lora, prediction=prediction), mixed)
     assert found["ss_base_model_version"] == version
     assert found["modelspec.architecture"] == architecture
     assert found["modelspec.prediction_type"] == kind
@@ -274,8 +276,7 @@ def test_absolute_paths_are_refused(tmp_path: Path, value: str) -> None:
         save_lora(
             tmp_path / "a.safetensors",
             random_lora(unet),
-            family="sd15",
-            unet_config=unet.config,
+            format=unet_format(KINDS["sd15"], unet),
             metadata={"dspo.base": value},
         )
     assert list(tmp_path.iterdir()) == []
@@ -401,10 +402,6 @@ def test_saving_makes_folders_replaces_and_names_its_mistakes(tmp_path: Path) ->
     assert list(path.parent.iterdir()) == [path]
     with pytest.raises(LoraFileError, match=r"must end in \.safetensors"):
         save(tmp_path / "a.pt", weights, unet, "sd15")
-    with pytest.raises(LoraFileError, match="'flux'; known: sdxl, sd2, sd15"):
-        save(path, weights, unet, "flux")
-    with pytest.raises(LoraFileError, match="'flux'; known: sdxl, sd2, sd15"):
-        lora_metadata(replace(FACTS, family="flux"), weights)
     with pytest.raises(LoraFileError, match="holds no layers"):
         save(path, {}, unet, "sd15")
 

@@ -20,6 +20,7 @@ from dspo_train.models.families import FAMILIES
 from dspo_train.runs.advice import advice
 from dspo_train.runs.memory import ALLOWANCE, GIB, MemoryNeed, Setup, adapter_bytes, fits, gib, need_of
 from dspo_train.runs.preflight import needs_checkpointing, too_large
+from dspo_train.runs.sizes import BlueprintSizes
 
 SD15, XL = published(FAMILIES["sd15"]), published(FAMILIES["sdxl"])
 SETUP = Setup(SD15, 512, 4, "bf16", 16, "attention", checkpointing=False)
@@ -30,7 +31,7 @@ BIG = Setup(XL, 1024, 1, "bf16", 16, "attention", checkpointing=False)
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     """A model that is counted in no time."""
     folder = write_diffusers_folder(tmp_path_factory.mktemp("base"), "sd15")
-    return replace(SETUP, model=read_blueprint(folder))
+    return replace(SETUP, model=BlueprintSizes(read_blueprint(folder)))
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_what_saves_memory_saves_it(tiny):
 
 def test_all_weights_in_float32_beside_the_base(tiny):
     """4 bytes the base; 4 + 4 + 8 the masters, gradients and moments, and 2 autocast's copy."""
-    parameters = sum(weight.numel() for weight in tiny.model.unet.parameters())
+    parameters = sum(weight.numel() for weight in tiny.model.blueprint.unet.parameters())
     need = need_of(replace(tiny, method="full"))
     assert (need.weights, need.adapter) == (4 * parameters, 18 * parameters)
     assert need.activations > need_of(tiny).activations
@@ -146,9 +147,9 @@ def test_all_weights_in_float32_beside_the_base(tiny):
 def test_on_the_host_everything_stays_in_memory(tiny):
     """The encoders do not make room for the model."""
     device, host = need_of(tiny), need_of(replace(tiny, shared=True))
-    parameters = sum(weight.numel() for weight in tiny.model.unet.parameters())
-    vae = sum(weight.numel() for weight in tiny.model.vae.parameters())
-    assert host.weights == 2 * (parameters + vae + tiny.model.text_parameters)
+    parameters = sum(weight.numel() for weight in tiny.model.blueprint.unet.parameters())
+    vae = sum(weight.numel() for weight in tiny.model.blueprint.vae.parameters())
+    assert host.weights == 2 * (parameters + vae + tiny.model.blueprint.text_parameters)
     assert host.encoding - device.encoding == 2 * parameters
     assert host.total - device.total == host.weights - device.weights
 

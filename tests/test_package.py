@@ -19,5 +19,12 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, dspo_train; sys.exit(bool({'torch', 'diffusers', 'transformers'} & sys.modules.keys()))"
+    code = "import sys, dspo_train; sys.exit(bool({'torch', 'diffusers', 'transformers'} & sys.modules.keys()) or None)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_run_loads_no_package_that_only_some_models_need():
+    names = "{'diffusers', 'transformers', 'peft'}"
+    code = f"import sys, dspo_train.runs.session; sys.exit(', '.join({names} & sys.modules.keys()) or None)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr

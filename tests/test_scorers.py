@@ -9,7 +9,7 @@ from dspo_train.demo.run import TASTE
 from dspo_train.evaluate.scorers import SCORERS, make_scorer
 from dspo_train.evaluate.shapes import Scene, draw_scenes
 from dspo_train.exceptions import ConfigError
-from dspo_train.models.sampling import to_images
+from dspo_train.images.decode import to_images
 
 
 def scene(x: float, radius: float, tone: float) -> Image.Image:

@@ -17,7 +17,9 @@ from safetensors.torch import load_file
 from tiny_runs import write_base, write_pairs
 
 from dspo_train.config import SETTINGS, from_names
-from dspo_train.runs.session import Job, open_session
+from dspo_train.runs.diffusers_model import DiffusersSource
+from dspo_train.runs.job import Job
+from dspo_train.runs.session import open_session
 from dspo_train.training import devices
 
 pytestmark = pytest.mark.slow
@@ -117,7 +119,7 @@ def observe(tmp_path_factory: pytest.TempPathFactory) -> Observe:
         if key not in seen:
             out = world / hashlib.sha256(key.encode()).hexdigest() / "run"
             with pytest.MonkeyPatch.context() as patch:
-                seen[key] = _run(Job(world / "base", world / "pairs", out, from_names(values)), patch)
+                seen[key] = _run(Job(DiffusersSource(world / "base"), world / "pairs", out, from_names(values)), patch)
         return seen[key]
 
     return observed
@@ -141,7 +143,7 @@ def _run(job: Job, patch: pytest.MonkeyPatch) -> dict[str, Any]:
     with open_session(job) as session:
         reports = list(session.reports())
         optimiser = type(getattr(session.training.optimiser, "optimizer", None))
-        checkpointing = session.base.unet.is_gradient_checkpointing
+        checkpointing = session.model.network.is_gradient_checkpointing
     out: Path = job.out
     weights = load_file(out / "run.safetensors")
     return {

@@ -15,7 +15,8 @@ from dspo_train.evaluate.scorers import large_and_dark, look
 from dspo_train.exceptions import ConfigError, DatasetError
 from dspo_train.images.decode import load_rgb
 from dspo_train.pairs import scan_pairs
-from dspo_train.runs import previews
+from dspo_train.runs import diffusers_model
+from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.previews import Previewer
 from dspo_train.runs.session import open_session
@@ -85,11 +86,13 @@ def test_the_example_set_is_labelled_by_its_taste(tmp_path):
 
 @pytest.mark.slow
 def test_previews_show_the_base_beside_the_lora_and_do_not_touch_the_training(tmp_path, monkeypatch):
-    monkeypatch.setattr(previews, "_STEPS", 3)
+    monkeypatch.setattr(diffusers_model, "_PREVIEW_STEPS", 3)
     base, pairs = write_base(tmp_path / "base"), write_pairs(tmp_path / "pairs")
     losses = []
     for name in ("with", "without"):
-        job = Job(base, pairs, tmp_path / name, config(steps=4, optim={"lr": 0.05}), cache=tmp_path / "cache")
+        job = Job(
+            DiffusersSource(base), pairs, tmp_path / name, config(steps=4, optim={"lr": 0.05}), cache=tmp_path / "cache"
+        )
         with open_session(job) as session, contextlib.closing(session.reports()) as reports:
             previewer = Previewer(session, "red dog", 3, lambda done, total: None) if name == "with" else None
             losses.append([])
@@ -98,6 +101,6 @@ def test_previews_show_the_base_beside_the_lora_and_do_not_touch_the_training(tm
                 if previewer is not None:
                     picture = previewer.draw()
                     assert same(picture, load_rgb(session.folder.preview(report.step)))
-                    assert not same(previewer.before, previewer._sample()) or report.step == 1
+                    assert not same(previewer.before, previewer._draw()) or report.step == 1
     assert losses[0] == losses[1]
     assert len(list((tmp_path / "with" / "previews").iterdir())) == 4

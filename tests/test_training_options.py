@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from tiny_models import HIDDEN
 from tiny_runs import config, foretell, train_and_cut, write_base, write_pairs
 
 from dspo_train import objectives
@@ -25,6 +26,7 @@ from dspo_train.data.paired import one_per_prompt
 from dspo_train.exceptions import ConfigError
 from dspo_train.pairs import scan_pairs
 from dspo_train.runs import choosing
+from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.folder import RunFolder
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
@@ -57,9 +59,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def job(world: Path, out: Path, settings: TrainConfig, **more: Any) -> Job:
+    return Job(DiffusersSource(world / "base"), world / "pairs", out, settings, **more)
+
+
 def train(world: Path, out: Path, settings: TrainConfig, stop: int | None = None) -> list[dict[str, Any]]:
     """Train, perhaps only some steps; -> the reports of this part, flat."""
-    with open_session(Job(world / "base", world / "pairs", out, settings)) as session:
+    with open_session(job(world, out, settings)) as session:
         reports = session.reports()
         seen = [report.flat() for report in itertools.islice(reports, stop)]
         reports.close()
@@ -87,7 +93,7 @@ def whole_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Wholes:
         with pytest.MonkeyPatch.context() as patch:
             if name == "early stop":
                 foretell(patch, *FORETOLD)
-            task = Job(world / "base", world / "pairs", out, option(name))
+            task = job(world, out, option(name))
             return out, [report.flat() for report in train_and_cut(task, STOP, out.parent / "cut" / "x")]
 
     return trained
@@ -133,7 +139,7 @@ def test_every_option_changes_the_weights(world: Path, tmp_path: Path, whole_run
 def test_the_average_is_what_is_saved(world: Path, tmp_path: Path):
     """decay = min(0.5, (1 + n) / (10 + n)) is 2/11, 3/12, 4/13, ... after step n = 1, 2, 3, ..."""
     parameters = []
-    with open_session(Job(world / "base", world / "pairs", tmp_path / "run", config(ema=0.5, steps=3))) as session:
+    with open_session(job(world, tmp_path / "run", config(ema=0.5, steps=3))) as session:
         name = next(key for key in session.trained.parameters if key.endswith(".up"))
         for _ in session.reports():
             parameters.append(session.trained.parameters[name].detach().clone())
@@ -148,19 +154,17 @@ def test_the_average_is_what_is_saved(world: Path, tmp_path: Path):
 
 
 def test_a_moving_reference_follows_and_the_origin_does_not(world: Path, tmp_path: Path):
-    with open_session(
-        Job(world / "base", world / "pairs", tmp_path / "run", config(moving_reference=0.5, steps=2))
-    ) as session:
+    with open_session(job(world, tmp_path / "run", config(moving_reference=0.5, steps=2))) as session:
         moving = session.trained.reference_tensors()
         name = next(key for key in moving if key.endswith(".up"))
         seen = [session.trained.parameters[name].detach().clone() for _ in session.reports()]
         torch.testing.assert_close(moving[name], 0.5 * (0.5 * seen[0]) + 0.5 * seen[1])
         x, t = torch.randn(1, 4, 8, 8), torch.tensor([500])
-        text = torch.randn(1, 4, session.base.unet.config["cross_attention_dim"])
+        text = torch.randn(1, 4, HIDDEN)
 
         def predicted() -> torch.Tensor:
             with torch.no_grad():
-                return session.base.unet(x, t, encoder_hidden_states=text).sample
+                return session.model.network(x, t, encoder_hidden_states=text).sample
 
         with session.trained.reference():
             reference = predicted()
@@ -179,7 +183,7 @@ def test_automatic_sharpness_follows_the_margin(world: Path, tmp_path: Path):
     After 1e-3 and 3e-3, at a decay of 0.95: (0.95 x 1e-3 + 3e-3) / (0.95 + 1) = 2.0256e-3; ln 4 / 2.0256e-3 = 684.4.
     """
     settings = config(objective="diffusion_dpo", loss={"sharpness": "auto"}, steps=2)
-    with open_session(Job(world / "base", world / "pairs", tmp_path / "run", settings)) as session:
+    with open_session(job(world, tmp_path / "run", settings)) as session:
         training = session.training
         assert training.sharpness(settings) == 10000.0
         training.saw_margin(1e-3)
@@ -193,7 +197,7 @@ def test_automatic_sharpness_follows_the_margin(world: Path, tmp_path: Path):
 
 @pytest.mark.slow
 def test_held_out_prompts_are_not_trained_on(world: Path, tmp_path: Path, whole_run: Wholes):
-    with open_session(Job(world / "base", world / "pairs", tmp_path / "run", option("held out"))) as session:
+    with open_session(job(world, tmp_path / "run", option("held out"))) as session:
         assert session.data.bank is not None
         trained = {pair.caption for pair in session.data.source.pairs}  # type: ignore[union-attr]
         held = {pair.caption for pair in session.data.bank.source.pairs}
@@ -253,7 +257,7 @@ def test_runs_of_other_seeds_are_measured_alike(world: Path, tmp_path: Path, dat
     banks, steps = [], []
     for seed in (1, 2):
         settings = config(held_out=HELD, seed=seed, data={**config().to_dict()["data"], **data})
-        with open_session(Job(world / "base", world / "pairs", tmp_path / f"{seed}", settings)) as session:
+        with open_session(job(world, tmp_path / f"{seed}", settings)) as session:
             assert session.data.bank is not None
             banks.append(list(session.data.bank.batches()))
             steps.append(next(session.data.source.step(0)))
@@ -264,11 +268,9 @@ def test_runs_of_other_seeds_are_measured_alike(world: Path, tmp_path: Path, dat
 
 
 def test_swapped_labels_train_on_the_loser(world: Path, tmp_path: Path):
-    with open_session(
-        Job(world / "base", world / "pairs", tmp_path / "n", config(labels="swapped", objective="sft"))
-    ) as session:
+    with open_session(job(world, tmp_path / "n", config(labels="swapped", objective="sft"))) as session:
         first = next(session.data.source.step(0))
-    with open_session(Job(world / "base", world / "pairs", tmp_path / "p", config(objective="sft"))) as session:
+    with open_session(job(world, tmp_path / "p", config(objective="sft"))) as session:
         other = next(session.data.source.step(0))
     (winners, losers), (other_winners, other_losers) = (batch.noisy.chunk(2) for batch in (first, other))
     assert torch.equal(first.target, other.target) and torch.equal(first.t, other.t)
@@ -369,7 +371,7 @@ def _halves(weights: Mapping[str, torch.Tensor]) -> Counter[bytes]:
 def test_a_whole_unet_is_written_as_a_checkpoint(world: Path, tmp_path: Path):
     """The file has the trained weights to the bit, and most of them are no longer the base's."""
     settings = config(method="full", optim={"lr": 1e-4}, steps=2, objective="sft")
-    with open_session(Job(world / "base", world / "pairs", tmp_path / "run", settings)) as session:
+    with open_session(job(world, tmp_path / "run", settings)) as session:
         for _ in session.reports():
             pass
         trained = _halves(session.trained.parameters)
@@ -384,14 +386,9 @@ def test_a_whole_unet_is_written_as_a_checkpoint(world: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("settings", [{"method": "full"}, {"moving_reference": 0.9}])
 def test_refining_goes_with_a_fixed_reference(world: Path, tmp_path: Path, settings: dict[str, Any], whole_run: Wholes):
-    job = Job(
-        world / "base",
-        world / "pairs",
-        tmp_path / "second",
-        config(**settings),
-        refine=whole_run("average")[0] / "x.safetensors",
-    )
-    for task in (job, dataclasses.replace(job, base=world / "no model is needed to tell")):
+    lora = whole_run("average")[0] / "x.safetensors"
+    refining = job(world, tmp_path / "second", config(**settings), refine=lora)
+    for task in (refining, dataclasses.replace(refining, model=DiffusersSource(world / "no model is needed to tell"))):
         with pytest.raises(ConfigError, match="cannot refine a LoRA"), open_session(task):
             pass
 
@@ -411,7 +408,7 @@ def test_a_training_that_changes_nothing_says_so_once(
 ):
     with (
         caplog.at_level("WARNING", "dspo"),
-        open_session(Job(world / "base", world / "pairs", tmp_path / "x", config(steps=3, **settings))) as session,
+        open_session(job(world, tmp_path / "x", config(steps=3, **settings))) as session,
     ):
         before = {name: p.detach().clone() for name, p in session.trained.parameters.items() if name.endswith(".up")}
         list(session.reports())

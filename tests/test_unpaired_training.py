@@ -27,6 +27,7 @@ from dspo_train.models.families import FAMILIES
 from dspo_train.pairs import format_report, scan_folder
 from dspo_train.pairs.discover import find_sets, pairs_stamp
 from dspo_train.runs import preflight
+from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.presets import configure
 from dspo_train.runs.previews import Previewer
@@ -46,7 +47,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(world: Path, out: Path, settings: Mapping[str, Any], **more: Any) -> Job:
-    return Job(world / "base", world / "opinions", out, config(**settings), **more)
+    return Job(DiffusersSource(world / "base"), world / "opinions", out, config(**settings), **more)
 
 
 def train(task: Job, stop: int | None = None) -> list[dict[str, Any]]:
@@ -195,7 +196,7 @@ def test_what_is_trained_has_a_stamp(tmp_path: Path):
 
 def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
     scan = scan_folder(world / "opinions")
-    few, often = preflight.check_pairs(scan, configure("balanced", FAMILIES["sd15"], {"steps": 400}))
+    few, often = preflight.check_pairs(scan, configure("balanced", 512, {"steps": 400}))
     assert few.startswith("3 disliked images are few")
     assert "each disliked image will be seen 533 times" in often  # 400 steps of 4 rows over 3
     assert "lower `steps` to 75" in often  # 75 steps of 4 rows: each 100 times
@@ -204,7 +205,7 @@ def test_few_pictures_and_many_rounds_are_said_of_the_smaller_side(world: Path):
 def test_pictures_without_captions_are_explained(tmp_path: Path):
     folder = write_opinions(tmp_path)
     (folder / "liked" / "0.txt").unlink()
-    short = configure("balanced", FAMILIES["sd15"], {"steps": 1})
+    short = configure("balanced", 512, {"steps": 1})
     assert "1 image left out for want of a caption (liked/0.png)" in preflight.check_pairs(scan_folder(folder), short)
     for text in folder.glob("liked/*.txt"):
         text.unlink()
@@ -220,12 +221,12 @@ def test_pictures_without_captions_are_explained(tmp_path: Path):
 def test_one_side_alone_is_explained(tmp_path: Path):
     folder = write_opinions(tmp_path, disliked=0)
     with pytest.raises(DspoError, match="no usable images on both sides"):
-        preflight.check_pairs(scan_folder(folder), configure("balanced", FAMILIES["sd15"], {"steps": 1}))
+        preflight.check_pairs(scan_folder(folder), configure("balanced", 512, {"steps": 1}))
 
 
 def test_the_disk_is_asked_for_each_picture(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """As for pairs: 8 pictures at 512 pixels and their captions, and the checkpoints; see test_runs_by_name.py."""
-    setting = configure("balanced", FAMILIES["sd15"], {"steps": 10, "data.resolution": 512})
+    setting = configure("balanced", 512, {"steps": 10, "data.resolution": 512})
     need = 8 * (512 * 512 / 64 * 8 * 4 + 77 * 768 * 4) + 3 * 4 * 4 * 16 * 199296 + 256 * 2**20
     setup = preflight.setup_of(published(FAMILIES["sd15"]), setting)
     usage = namedtuple("usage", "total used free")

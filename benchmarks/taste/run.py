@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from dspo_train import files
 from dspo_train.demo.run import MODEL
+from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
 
@@ -59,14 +60,15 @@ def _train(out: Path, run: Run) -> Result:
     looks: list[Result] = []
     drifts: list[float] = []
     held_out: list[Result] = []
-    with open_session(Job(MODEL, pairs, folder, config_of(run), cache=out / "encodings")) as session:
+    with open_session(Job(DiffusersSource(MODEL), pairs, folder, config_of(run), cache=out / "encodings")) as session:
         for report in session.reports():
             drifts.append(report.drift)
             if report.held_out:
                 held_out.append({"step": report.step, **report.held_out})
             if report.step in LOOKS:
                 with session.training.averaged():
-                    seen = measure.look_at(session.base)
+                    assert isinstance(session.model, DiffusersModel)
+                    seen = measure.look_at(session.model.base)
                 recent = drifts[-20:]
                 looks.append({"step": report.step, "drift": statistics.fmean(recent), **seen.to_dict()})
     shutil.rmtree(folder, ignore_errors=True)

@@ -22,11 +22,13 @@ from ..models.blueprint import read_blueprint
 from ..models.families import PREDICTION_NAMES
 from ..pairs import scan_folder
 from ..runs import preflight
+from ..runs.diffusers_model import DiffusersSource
 from ..runs.folder import RunFolder
 from ..runs.job import Job
 from ..runs.machine import Machine, this_machine
 from ..runs.memory import Setup
 from ..runs.session import Session, Stage, encodings_of, open_session
+from ..runs.sizes import BlueprintSizes
 from ..training.devices import resolve_precision
 from ..training.trainer import StepReport
 from .main import INTERRUPTED, OK, in_words, say
@@ -41,33 +43,34 @@ FIXED = ("allow_empty_captions", "previews")  # not offered on the command line
 
 
 def run(arguments: argparse.Namespace) -> int:
+    config = read_config(arguments.config, arguments.objective, arguments.set)
+    source = DiffusersSource(arguments.base, arguments.tokenizer, arguments.prediction)
     job = Job(
-        base=arguments.base,
+        model=source,
         pairs=arguments.pairs,
         out=arguments.out,
-        config=read_config(arguments.config, arguments.objective, arguments.set),
+        config=config,
         refine=arguments.refine,
-        tokenizer=arguments.tokenizer,
-        prediction=arguments.prediction,
         cache=arguments.cache,
     )
     if RunFolder(job.out).completed(job.config.steps):
         return _session(job)
     job = replace(job, scan=scan_folder(job.pairs))
     machine = this_machine(job.config.device)
-    setup = _check(job, machine)
+    setup = _check(job, source.path, machine)
     codes: list[int] = []
     if preflight.ran_out_of_memory(lambda: codes.append(_session(job))):
         raise RunError(preflight.too_large(setup, machine.total, job.config.accumulate, FIXED))
     return codes[0]
 
 
-def _check(job: Job, machine: Machine) -> Setup:
+def _check(job: Job, base: Path, machine: Machine) -> Setup:
     """Refuse what cannot work, and warn of what may not: every process checks, the first prints. -> for `too_large`"""
     assert job.scan is not None
     precision = resolve_precision(job.config.precision, torch.device(machine.kind))
     config = replace(job.config, precision=precision)  # type: ignore[arg-type]
-    setup = preflight.setup_of(read_blueprint(job.base), config, refine=job.refine is not None, shared=machine.shared)
+    sizes = BlueprintSizes(read_blueprint(base))
+    setup = preflight.setup_of(sizes, config, refine=job.refine is not None, shared=machine.shared)
     notes = preflight.check_run(
         job.scan, config, setup, machine.total, out=job.out, cache=encodings_of(job), fixed=FIXED
     )
@@ -92,9 +95,9 @@ def _announce(session: Session) -> None:
         counted = f"{many(len(scan.liked), 'liked image')} and {len(scan.disliked)} disliked"
     else:
         counted = f"{many(len(scan.pairs), 'pair')}, {many(scan.ties, 'tie')} left out"
-    base = session.base
-    reads = PREDICTION_NAMES[base.process.prediction]
-    say(f"{counted}{faults}; base {base.name} ({base.family.title}, {reads} prediction)")
+    model = session.model
+    reads = PREDICTION_NAMES[model.process.prediction]
+    say(f"{counted}{faults}; base {model.name} ({model.title}, {reads} prediction)")
     if session.finished:
         return
     if session.training.step:

@@ -96,12 +96,14 @@ class TrainConfig(SettingGroup):
     held_out: HeldOutSpec = field(default_factory=HeldOutSpec)
     precision: Precision = setting(
         "auto",
-        "auto is bf16 on CUDA devices that support it, fp16 on the others, and fp32 elsewhere; LoRA weights are always "
-        "fp32.",
+        "auto is the model's own in ComfyUI; elsewhere it is bf16 on CUDA devices that support it, fp16 on the others, "
+        "and fp32 without CUDA; LoRA weights are always fp32.",
         shown=Shown("train", 11),
     )
     device: Device = setting("auto", "cpu trains on the CPU even if there is a GPU.")
-    gradient_checkpointing: bool = setting(False, "Saves memory at the cost of one more forward pass per step.")
+    gradient_checkpointing: bool = setting(
+        False, "Saves memory at the cost of one more forward pass per step; may be changed when a run is resumed."
+    )
     lora: LoraSpec = field(default_factory=LoraSpec)
     optim: OptimSpec = field(default_factory=OptimSpec)
     data: DataSpec = field(default_factory=DataSpec)

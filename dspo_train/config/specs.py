@@ -34,7 +34,7 @@ class LoraSpec(SettingGroup, name="lora"):
     alpha: float = setting(16.0, "The LoRA's update is scaled by alpha / rank.", 1e-6, 1e6)
     targets: Targets = setting(
         "attention",
-        "Which layers of the UNet are trained; more layers can change more and need more memory.",
+        "Which layers of the model are trained; more layers can change more and need more memory.",
         shown=Shown("train", 4, blank="from preset"),
     )
     dropout: float = setting(0.0, "Share of the LoRA's inputs that is zeroed while training.", 0.0, 0.9)
@@ -79,7 +79,13 @@ class DataSpec(SettingGroup, name="data"):
         "Side, in pixels, of the square whose area no training image exceeds.",
         32,
         4096,
-        shown=Shown("train", 5, step=64, blank=0, note="0: 512 for SD 1.x, 768 for SD 2.x, 1024 for SDXL."),
+        shown=Shown(
+            "train",
+            5,
+            step=64,
+            blank=0,
+            note="0: the model's own, 512 for SD 1.x, 768 for SD 2.x, 64 for the playground and 1024 for the others.",
+        ),
     )
     bucket_step: int = setting(64, "Bucket sides are multiples of this many pixels, itself a multiple of 8.", 8, 512)
     max_aspect: float = setting(

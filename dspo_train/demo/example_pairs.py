@@ -13,7 +13,7 @@ from .. import files
 from ..data.draws import generator
 from ..evaluate.scorers import large_and_dark
 from ..evaluate.shapes import Scene, draw_scenes, random_scene, read
-from ..models.sampling import to_images
+from ..images.decode import to_images
 
 _SIDE = 512  # pixels
 PAIRS = 24

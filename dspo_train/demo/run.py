@@ -24,6 +24,7 @@ from ..lora.attach import LoraWeights, applied
 from ..lora.writing import load_lora
 from ..models.base import Base, load_base
 from ..models.sampling import SampleSpec, sample
+from ..runs.diffusers_model import DiffusersSource
 from ..runs.job import Job
 from ..runs.session import open_session
 from ..sheets.comparison import comparison_grid
@@ -91,7 +92,7 @@ def run_demo(out: Path, size: DemoSize, *, say: Say, count: Count, watch: Watch)
     say(f"Drawing {len(captions()) * size.candidates} candidates with the embedded model")
     pairs = draw_pairs(base, out / "pairs", size.candidates, count)
     say(f"{pairs} pairs labelled by the hidden taste (larger shapes, darker backgrounds): {out / 'pairs'}")
-    job = Job(MODEL, out / "pairs", out / "run" / "demo-taste", size.config)
+    job = Job(DiffusersSource(MODEL), out / "pairs", out / "run" / "demo-taste", size.config)
     with open_session(job) as session:
         for report in session.reports():
             watch(report, size.config.steps)

@@ -104,6 +104,12 @@ def to_tensor(image: Image.Image) -> Tensor:
     return pixels.permute(2, 0, 1).to(torch.float32, memory_format=torch.contiguous_format) / 127.5 - 1
 
 
+def to_images(pixels: Tensor) -> list[Image.Image]:
+    """(N, 3, H, W) in [-1, 1] -> N RGB images."""
+    levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
+    return [Image.fromarray(level.permute(1, 2, 0).numpy()) for level in levels]
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in _WIDE_MODES:
         # Pillow's own conversion clips at 255, which turns nearly every 16-bit image white.

@@ -1,4 +1,4 @@
-"""The layers of a UNet that a LoRA adapts, and the two small matrices that each of them gets. Needs only torch."""
+"""The layers of a network that a LoRA adapts, and the two small matrices that each of them gets. Needs only torch."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..config import LoraSpec
+from ..config import LoraSpec, Targets
 from ..exceptions import LoraFileError, ModelError
 
 
@@ -33,7 +34,10 @@ class LoraLayer:
 
 
 LoraWeights = Mapping[str, LoraLayer]
-"""Keyed by the layer's path in diffusers' UNet, `mid_block.attentions.0.transformer_blocks.0.attn1.to_q`."""
+"""Keyed by the layer's path in the network, such as `mid_block.attentions.0.transformer_blocks.0.attn1.to_q`."""
+
+TargetTable = Mapping[Targets, re.Pattern[str]]
+"""The layers that each value of `lora.targets` names, by their whole path."""
 
 _TRANSFORMER = r"(?:down_blocks\.\d+|mid_block|up_blocks\.\d+)\.attentions\.\d+"
 _BLOCK = _TRANSFORMER + r"\.transformer_blocks\.\d+"
@@ -41,22 +45,24 @@ _ATTENTION = _BLOCK + r"\.attn[12]\.(?:to_q|to_k|to_v|to_out\.0)"
 _MLP = _BLOCK + r"\.ff\.net\.(?:0\.proj|2)"
 _PROJ = _TRANSFORMER + r"\.proj_(?:in|out)"
 
-TARGETS: Mapping[str, re.Pattern[str]] = {
+TARGETS: TargetTable = {  # of diffusers' UNet
     "attention": re.compile(_ATTENTION),
     "attention+mlp": re.compile(f"{_ATTENTION}|{_MLP}"),
     "attention+mlp+proj": re.compile(f"{_ATTENTION}|{_MLP}|{_PROJ}"),
 }
 
 
-def fresh_weights(unet: nn.Module, spec: LoraSpec, *, seed: int) -> dict[str, LoraLayer]:
+def fresh_weights(
+    network: nn.Module, spec: LoraSpec, *, seed: int, targets: TargetTable = TARGETS
+) -> dict[str, LoraLayer]:
     """A LoRA that changes nothing yet: random down (Kaiming uniform, as in peft and kohya), zero up.
 
     Raises:
-        ModelError: the UNet has none of the targeted layers.
+        ModelError: the network has none of the targeted layers.
     """
     generator = torch.Generator().manual_seed(seed)
     weights: dict[str, LoraLayer] = {}
-    for path, module in target_layers(unet, spec).items():
+    for path, module in target_layers(network, spec, targets).items():
         down_shape, up_shape = layer_shapes(module, spec.rank)
         down = torch.empty(down_shape)
         bound = 1 / math.sqrt(math.prod(down_shape[1:]))
@@ -65,35 +71,34 @@ def fresh_weights(unet: nn.Module, spec: LoraSpec, *, seed: int) -> dict[str, Lo
     return weights
 
 
-def target_layers(unet: nn.Module, spec: LoraSpec) -> dict[str, nn.Module]:
-    """The layers that `spec.targets` names, by path, in the UNet's own order.
+def target_layers(network: nn.Module, spec: LoraSpec, targets: TargetTable = TARGETS) -> dict[str, nn.Module]:
+    """The layers that `spec.targets` names, by path, in the network's own order.
 
     Raises:
         ModelError: there are none.
     """
-    pattern = TARGETS[spec.targets]
-    found = {path: module for path, module in adaptable_layers(unet).items() if pattern.fullmatch(path)}
+    pattern = targets[spec.targets]
+    found = {path: module for path, module in adaptable_layers(network).items() if pattern.fullmatch(path)}
     if not found:
         raise ModelError(
-            f"{type(unet).__name__} has none of the layers that `lora.targets` {spec.targets!r} names; "
-            "use a UNet of Stable Diffusion 1.x, 2.x or XL"
+            f"{type(network).__name__} has none of the layers that `lora.targets` {spec.targets!r} names; it cannot be "
+            "trained"
         )
     return found
 
 
-def adaptable_layers(unet: nn.Module) -> dict[str, nn.Module]:
-    """Every linear and 2-D convolution layer by its path, whether or not a LoRA is attached."""
-    layers: dict[str, nn.Module] = {}
-    wrapped = "\0"  # a LoRA's own layers are not part of the base
-    for path, module in unet.named_modules():
-        if path.startswith(wrapped):
-            continue
-        base = getattr(module, "get_base_layer", None)  # a peft layer's
-        if base is not None:
-            wrapped, module = path + ".", base()
-        if isinstance(module, (nn.Linear, nn.Conv2d)):
-            layers[path] = module
-    return layers
+def adaptable_layers(network: nn.Module) -> dict[str, nn.Module]:
+    """Every linear and 2-D convolution layer by its path; a layer counts by what it does, not by its class."""
+    return {
+        path: module for path, module in network.named_modules() if isinstance(module, nn.Conv2d) or _is_linear(module)
+    }
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Quantised linear layers are not always torch's."""
+    return isinstance(getattr(module, "in_features", None), int) and isinstance(
+        getattr(module, "out_features", None), int
+    )
 
 
 def fitted(path: str, layer: LoraLayer, module: nn.Module) -> LoraLayer:
@@ -120,5 +125,5 @@ def layer_shapes(module: nn.Module, rank: int) -> tuple[tuple[int, ...], tuple[i
     """Shapes of down and up for a linear or 2-D convolution layer."""
     if isinstance(module, nn.Conv2d):
         return (rank, module.in_channels, *module.kernel_size), (module.out_channels, rank, 1, 1)
-    assert isinstance(module, nn.Linear)
-    return (rank, module.in_features), (module.out_features, rank)
+    linear: Any = module
+    return (rank, linear.in_features), (linear.out_features, rank)

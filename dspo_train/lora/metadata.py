@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..config import Labels
-from ..exceptions import LoraFileError
 from ..files.published import check_metadata
-from ..models.families import FAMILIES, PREDICTION_NAMES, Prediction
+from ..models.families import PREDICTION_NAMES, LoraLabels, Prediction
 from .layers import LoraWeights
 
 
@@ -19,7 +18,7 @@ class LoraFacts:
     """What is known about the training of a LoRA.
 
     Attributes:
-        family: its name in `FAMILIES`.
+        model: how LoRAs of its kind are labelled.
         name: title of the LoRA, usually the file's name without its suffix.
         base_name: name of the base model, without a folder.
         base_fingerprint: hash that identifies the base's weights.
@@ -34,7 +33,7 @@ class LoraFacts:
         date: of the training; left out if None.
     """
 
-    family: str
+    model: LoraLabels
     name: str
     base_name: str
     base_fingerprint: str
@@ -63,10 +62,8 @@ def lora_metadata(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
     """The file's metadata, except the hashes that `save_lora` adds.
 
     Raises:
-        LoraFileError: the family is unknown, or a value holds an absolute path.
+        LoraFileError: a value holds an absolute path.
     """
-    if facts.family not in FAMILIES:
-        raise LoraFileError(f"unknown model family {facts.family!r}; known: {', '.join(FAMILIES)}")
     found = {**_kohya(facts, weights), **_modelspec(facts), **_own(facts)}
     metadata = {key: value for key, value in found.items() if value}
     check_metadata(metadata)
@@ -74,7 +71,7 @@ def lora_metadata(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
 
 
 def _kohya(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
-    labels = FAMILIES[facts.family].lora
+    labels = facts.model
     return {
         "ss_v2": str(labels.v2),
         "ss_base_model_version": labels.base_version,
@@ -97,11 +94,11 @@ def _kohya(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
 
 
 def _modelspec(facts: LoraFacts) -> dict[str, str]:
-    architectures = FAMILIES[facts.family].lora.architecture
+    architectures = facts.model.architecture
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": architectures.get(facts.prediction, architectures["epsilon"]),
-        "modelspec.implementation": "https://github.com/huggingface/diffusers",
+        "modelspec.architecture": architectures.get(facts.prediction) or next(iter(architectures.values())),
+        "modelspec.implementation": facts.model.implementation,
         "modelspec.title": facts.name,
         "modelspec.author": facts.author,
         "modelspec.description": f"Preference LoRA ({facts.objective}, {facts.pairs} pairs)",

@@ -1,4 +1,4 @@
-"""Reading a LoRA file in the dialects of kohya, diffusers and peft, for a given UNet."""
+"""Reading a LoRA file in the dialects of kohya, diffusers and peft, for a given network."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from ..files.tensor_file import TensorHeader, read_header
 from ..files.words import many
 from ..models.families import FAMILIES, UNET_PREFIX
 from ..models.foreign import LYCORIS, what_else
-from ..models.unet_names import BlockLayout
-from .keys import Part, describe, name_table, resolve, split_key
+from .formats import unet_names
+from .keys import Part, describe, split_key
 from .layers import LoraLayer, adaptable_layers, fitted
 
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -33,11 +33,11 @@ _Alphas = Callable[[str, int], float]
 
 @dataclass(frozen=True)
 class LoadedLora:
-    """A LoRA read for one UNet.
+    """A LoRA read for one network.
 
     Attributes:
-        weights: float32 on the CPU, in the UNet's own order.
-        unused: keys of the file that do not apply to the UNet.
+        weights: float32 on the CPU, in the network's own order.
+        unused: keys of the file that do not apply to the network.
         metadata: the file's own.
     """
 
@@ -53,10 +53,13 @@ class LoadedLora:
         return ", ".join(f"{count if place else many(count, 'tensor')} {kind}" for place, (kind, count) in ordered)
 
 
-def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
-    """Read a LoRA under kohya's, diffusers' or peft's names, in float16, bfloat16 or float32, for a diffusers UNet.
+def load_lora(path: Path, network: nn.Module, path_of: Callable[[str], str | None] | None = None) -> LoadedLora:
+    """Read a LoRA in float16, bfloat16 or float32.
 
     A layer without an alpha has a scale of 1, as in every other reader, unless diffusers' metadata gives the alpha.
+
+    Args:
+        path_of: see `LoraFormat`; by default kohya's, diffusers' and peft's names of a UNet that diffusers loaded.
 
     Raises:
         LoraFileError: the file is truncated, not safetensors or not a LoRA; or the LoRA was made for another kind of
@@ -64,11 +67,10 @@ def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
     """
     path = Path(path)
     header, data = _read(path)
-    layers = adaptable_layers(unet)
-    table = name_table(layers, BlockLayout.of(unet.config))  # type: ignore[arg-type]
+    layers = adaptable_layers(network)
     tensors = _tensors(path, data)
     _check_text_width(path, tensors, layers)
-    found = _grouped(path, header.tensors, table)
+    found = _grouped(path, header.tensors, path_of or unet_names(network))
     used = {key for keys in found.values() for key in keys.values()}
     if not found:
         kinds = LoadedLora({}, tuple(header.tensors), {}).unused_summary
@@ -119,14 +121,14 @@ def _read(path: Path) -> tuple[TensorHeader, bytes]:
         raise LoraFileError(f"{path}: the LoRA cannot be read: {error.strerror or error}") from error
 
 
-def _grouped(path: Path, keys: Collection[str], table: Mapping[str, str]) -> _Groups:
+def _grouped(path: Path, keys: Collection[str], path_of: Callable[[str], str | None]) -> _Groups:
     """The complete layers: our path -> role -> key."""
     # A LoCon with a middle factor is not the product up @ down, so none of it can be used.
     middles = {key.removesuffix(_MIDDLE) for key in keys if key.endswith(_MIDDLE)}
     found: _Groups = defaultdict(dict)
     for key in keys:
         name, part = split_key(key) or ("", None)
-        layer = resolve(name, table) if part and name not in middles else None
+        layer = path_of(name) if part and name not in middles else None
         if part is None or layer is None:
             continue
         if part in found[layer]:

@@ -1,7 +1,9 @@
-"""LoRA files. One format is written, which ComfyUI, Forge, A1111 and diffusers all load completely; several are read.
+"""LoRA files. One format is written, which ComfyUI loads completely, and diffusers where it has a loader; several are
+read.
 
-Written is safetensors with kohya's names: `.lora_down.weight`, `.lora_up.weight` and a float32 `.alpha` per layer, UNet
-only, LDM block names for SDXL and diffusers block names for SD 1.x and 2.x, convolutions in four dimensions.
+Written is safetensors with kohya's names: `.lora_down.weight`, `.lora_up.weight` and a float32 `.alpha` per layer of
+the denoiser, convolutions in four dimensions. Stable Diffusion's block names are those that Forge and A1111 load too:
+LDM's for SDXL and diffusers' for SD 1.x and 2.x; the others have their native names.
 """
 
 from __future__ import annotations
@@ -9,7 +11,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -19,9 +20,7 @@ from torch import Tensor
 from .. import files
 from ..exceptions import LoraFileError
 from ..files.published import check_metadata
-from ..models.families import FAMILIES
-from ..models.unet_names import BlockLayout
-from .keys import kohya_name
+from .formats import LoraFormat
 from .layers import LoraWeights
 from .metadata import LoraFacts, lora_metadata
 from .reading import LoadedLora, load_lora
@@ -42,8 +41,7 @@ def save_lora(
     path: Path,
     weights: LoraWeights,
     *,
-    family: str,
-    unet_config: Mapping[str, Any],
+    format: LoraFormat,
     metadata: Mapping[str, str],
     dtype: torch.dtype = torch.float16,
 ) -> Path:
@@ -51,7 +49,7 @@ def save_lora(
 
     Args:
         path: ends in `.safetensors`; missing folders are made.
-        unet_config: the base UNet's diffusers config, which determines the block names.
+        format: of the model.
         metadata: the result of `lora_metadata`; the hashes of the tensors are added.
 
     Returns:
@@ -66,7 +64,7 @@ def save_lora(
     if path.suffix != ".safetensors":
         raise LoraFileError(f"{path}: a LoRA file's name must end in .safetensors, or no interface will list it")
     check_metadata(metadata)
-    meant = _named(weights, family, unet_config)
+    meant = _named(weights, format)
     tensors = {key: _cast(key, value, dtype) for key, value in meant.items()}
     digest = tensor_hash(safetensors.torch.save(tensors))
     hashes = {"sshs_model_hash": digest, "modelspec.hash_sha256": f"0x{digest}"}
@@ -92,15 +90,12 @@ def tensor_hash(data: bytes) -> str:
     return hashlib.sha256(memoryview(data)[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
-def _named(weights: LoraWeights, family: str, unet_config: Mapping[str, Any]) -> dict[str, Tensor]:
-    if family not in FAMILIES:
-        raise LoraFileError(f"unknown model family {family!r}; known: {', '.join(FAMILIES)}")
+def _named(weights: LoraWeights, format: LoraFormat) -> dict[str, Tensor]:
     if not weights:
         raise LoraFileError("the LoRA holds no layers; there is nothing to write")
-    layout = BlockLayout.of(unet_config)
     tensors: dict[str, Tensor] = {}
     for path, layer in weights.items():
-        stem = kohya_name(path, layout, FAMILIES[family].lora.blocks)
+        stem = format.stem(path)
         tensors[f"{stem}.lora_down.weight"] = layer.down.detach().to("cpu", torch.float32)
         tensors[f"{stem}.lora_up.weight"] = layer.up.detach().to("cpu", torch.float32)
         tensors[f"{stem}.alpha"] = torch.tensor(layer.alpha, dtype=torch.float32)

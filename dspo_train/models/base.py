@@ -27,7 +27,6 @@ from .encoder import DiffusersEncoder, tensor_digest
 from .families import Family, Prediction, family_of
 from .locate import located, name_of, refuse_incomplete
 from .process import Process, from_scheduler_config, is_flow
-from .single_file import UnetWeights
 from .tokenizers import load_tokenizers, read_tokenizer
 from .unet import refuse_unsupplied
 from .weights import fill, has_weights, named_like, read_weights, refuse_non_finite, weight_files
@@ -68,9 +67,7 @@ class Base:
     def fingerprint(self) -> str:
         """sha256 over the UNet's own tensors in the loaded precision, unaffected by adapters; computed once."""
         if self._fingerprint is None:
-            state = self.unet.state_dict().items()
-            own = [(key.replace(".base_layer.", "."), value) for key, value in state if ".lora_" not in key]
-            self._fingerprint = tensor_digest(own)
+            self._fingerprint = tensor_digest(self.unet.state_dict().items())
         return self._fingerprint
 
 
@@ -81,7 +78,6 @@ def load_base(
     device: torch.device | str = "cpu",
     tokenizer: Path | None = None,
     prediction: Prediction | None = None,
-    unet: UnetWeights | None = None,
 ) -> Base:
     """Load an SD 1.x, SD 2.x or SDXL model, or a reduced variant of one.
 
@@ -90,22 +86,16 @@ def load_base(
             Face cache.
         tokenizer: folder with vocab.json and merges.txt; found automatically if it is with the model.
         prediction: overrides the prediction type that the model declares.
-        unet: replaces the UNet of a single file.
 
     Raises:
         ModelError: the model is missing, damaged, incomplete or unsupported; the message says what to do.
     """
     path = located(Path(path))
     if path.is_dir():
-        if unet is not None:
-            raise ModelError(f"{path} is a folder; a UNet in memory needs a single .safetensors checkpoint")
         family, model, vae, text_encoders, tokenizers, scheduler = _load_folder(path, dtype, tokenizer)
     else:
-        family, model, vae, text_encoders, tokenizers, scheduler = _load_file(path, dtype, tokenizer, unet)
+        family, model, vae, text_encoders, tokenizers, scheduler = _load_file(path, dtype, tokenizer)
     _refuse_mismatch(path, model, vae, text_encoders)
-    if unet is not None:
-        own = {"prediction_type": unet.prediction, "rescale_betas_zero_snr": unet.zero_snr}
-        scheduler = {**scheduler, **own}
     if prediction is not None:
         zero_snr = scheduler.get("rescale_betas_zero_snr", False) and prediction == "v_prediction"
         scheduler = {**scheduler, "prediction_type": prediction, "rescale_betas_zero_snr": zero_snr}
@@ -123,10 +113,8 @@ def load_base(
 Parts = tuple[Family, UNet2DConditionModel, AutoencoderKL, list[nn.Module], list[CLIPTokenizer], dict[str, Any]]
 
 
-def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None, weights: UnetWeights | None) -> Parts:
+def _load_file(path: Path, dtype: torch.dtype, tokenizer: Path | None) -> Parts:
     file = single_file.open_single_file(path)
-    if weights is not None:
-        file = single_file.with_unet(file, weights)
     single_file.refuse_without_parts(file)  # what fails fast goes first; the weights load slowly
     tokenizers, scheduler = load_tokenizers(file.family, path, tokenizer), scheduler_config(file)
     text_encoders = single_file.load_text_encoders(file, dtype)

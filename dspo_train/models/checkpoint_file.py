@@ -22,7 +22,7 @@ from ..files.published import check_metadata
 from ..files.tensor_file import StoredTensor, header_bytes, read_header
 from .families import PREDICTION_NAMES, Prediction, family_of
 from .ldm_layout import original_names
-from .single_file import UNET_PREFIX, UnetWeights, open_single_file, with_unet
+from .single_file import UNET_PREFIX, open_single_file
 
 log = logging.getLogger("dspo")
 
@@ -90,17 +90,23 @@ def save_checkpoint(
     names = original_names(unet_state, unet_config)
     trained = {names[key]: value for key, value in unet_state.items()}
     wanted = _markers(prediction, zero_snr)
-    markers = wanted if family_of(unet_config).prediction_markers else set()
+    family = family_of(unet_config)
+    markers = wanted if family.prediction_markers else set()
     added = {"modelspec.prediction_type": PREDICTION_NAMES[prediction], **metadata}
     if base.is_dir():
         writer = _Writer(_parts(trained, {}, dtype, markers), {"format": "pt", **added}, None, trained)
     else:
         trained = {UNET_PREFIX + name: value for name, value in trained.items()}
-        file = with_unet(open_single_file(base), UnetWeights(trained, prediction, zero_snr))
+        file = open_single_file(base)
+        if file.family is not family:
+            raise ModelError(
+                f"the trained UNet is of the {family.name} family, but the checkpoint {base.name} is "
+                f"{file.family.name}; put the checkpoint back that was trained"
+            )
         kept = {
             k: part
             for k, part in read_header(base, ModelError).tensors.items()
-            if k in file.shapes and _stays(k, wanted)
+            if (not k.startswith(UNET_PREFIX) or k in trained) and _stays(k, wanted)
         }
         carried = {key: value for key, value in file.metadata.items() if key not in STALE_METADATA}
         writer = _Writer(_parts(trained, kept, dtype, markers), {"format": "pt", **carried, **added}, base, trained)

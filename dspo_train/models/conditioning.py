@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -52,7 +53,8 @@ class Conditioning:
 
 
 def cat(parts: Sequence[Conditioning]) -> Conditioning:
-    """Join batches along N.
+    """Join batches along N. Where tensors of one name differ in length, the shorter ones are padded with zeros at the
+    end; how much of a row counts is then for its model to know.
 
     >>> len(cat([Conditioning({"text": torch.zeros(2, 77, 8)}), Conditioning({"text": torch.zeros(1, 77, 8)})]))
     3
@@ -64,4 +66,17 @@ def cat(parts: Sequence[Conditioning]) -> Conditioning:
     for part in parts:
         if part.tensors.keys() != names:
             raise ValueError(f"conditioning with {sorted(names)} cannot be joined to one with {sorted(part.tensors)}")
-    return Conditioning({name: torch.cat([part.tensors[name] for part in parts]) for name in names})
+    return Conditioning({name: _joined([part.tensors[name] for part in parts]) for name in names})
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    shapes = {tuple(tensor.shape[1:]) for tensor in tensors}
+    if len(shapes) > 1:
+        longest = [max(lengths) for lengths in zip(*shapes, strict=True)]
+        tensors = [_padded(tensor, longest) for tensor in tensors]
+    return torch.cat(list(tensors))
+
+
+def _padded(tensor: Tensor, longest: Sequence[int]) -> Tensor:
+    missing = [wanted - length for wanted, length in zip(longest, tensor.shape[1:], strict=True)]
+    return F.pad(tensor, [side for behind in reversed(missing) for side in (0, behind)])

@@ -61,12 +61,14 @@ class LoraLabels:
         base_version: `ss_base_model_version`.
         v2: `ss_v2`.
         architecture: `modelspec.architecture`, by what the model predicts.
+        implementation: `modelspec.implementation`, whose names the layers have.
     """
 
     blocks: BlockNames
     base_version: str
     v2: bool
     architecture: Mapping[Prediction, str]
+    implementation: str = "https://github.com/huggingface/diffusers"
 
 
 @dataclass(frozen=True, eq=False)  # a row equals only itself, and can be a key

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..exceptions import ConfigError
-from ..images.decode import to_tensor
+from ..images.decode import to_images, to_tensor
 from .base import Base
 from .conditioning import Conditioning, Frame, cat
 from .schedulers import Scheduler, begin_at, make_scheduler, steps_taken, times_from
@@ -144,12 +144,6 @@ def initial_noise(base: Base, seeds: Sequence[int], spec: SampleSpec) -> Tensor:
     factor = base.encoder.factor
     shape = (base.unet.config["in_channels"], spec.height // factor, spec.width // factor)
     return torch.stack([torch.randn(shape, generator=torch.Generator("cpu").manual_seed(seed)) for seed in seeds])
-
-
-def to_images(pixels: Tensor) -> list[Image.Image]:
-    """(N, 3, H, W) in [-1, 1] -> N RGB images."""
-    levels = ((pixels.float().clamp(-1, 1) + 1) * 127.5).round().to("cpu", torch.uint8)
-    return [Image.fromarray(level.permute(1, 2, 0).numpy()) for level in levels]
 
 
 def denoise(

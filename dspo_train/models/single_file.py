@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from ..exceptions import ModelError
 from ..files.content import damage
 from ..files.words import many
 from . import ldm_layout
-from .families import FAMILIES, UNET_PREFIX, Family, Prediction, Shapes, TextPart
+from .families import FAMILIES, UNET_PREFIX, Family, Shapes, TextPart
 from .foreign import holds_pipeline, refuse_foreign
 from .unet import refuse_unsupplied
 from .weights import fill, named_like
@@ -43,13 +43,12 @@ class SingleFile:
     family: Family
     shapes: dict[str, tuple[int, ...]]
     metadata: dict[str, str]
-    memory: Mapping[str, Tensor] = field(default_factory=dict, repr=False)
 
     def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """The tensors under a prefix, from memory or else from disk."""
+        """The tensors under a prefix, from disk."""
         wanted = [key for key in self.shapes if key.startswith(prefix)]
         with safe_open(str(self.path), framework="pt") as file:
-            return {key: self.memory[key] if key in self.memory else file.get_tensor(key) for key in wanted}
+            return {key: file.get_tensor(key) for key in wanted}
 
     def shapes_under(self, prefix: str) -> dict[str, tuple[int, ...]]:
         return {key[len(prefix) :]: shape for key, shape in self.shapes.items() if key.startswith(prefix)}
@@ -74,40 +73,6 @@ def open_single_file(path: Path) -> SingleFile:
     return SingleFile(path, family, shapes, metadata)
 
 
-@dataclass(frozen=True)
-class UnetWeights:
-    """A UNet in memory that replaces the one in a checkpoint.
-
-    Attributes:
-        tensors: under `model.diffusion_model.`, in the original layout, on the CPU, of any floating type.
-        zero_snr: does its noise process end in pure noise?
-    """
-
-    tensors: Mapping[str, Tensor]
-    prediction: Prediction
-    zero_snr: bool = False
-
-
-def with_unet(file: SingleFile, weights: UnetWeights) -> SingleFile:
-    """The checkpoint with its UNet replaced; its text encoders and its VAE stay.
-
-    Raises:
-        ModelError: the UNet is of another family than the checkpoint, or of an unsupported kind.
-    """
-    unet = {key: value for key, value in weights.tensors.items() if key.startswith(UNET_PREFIX)}
-    shapes = {key: tuple(value.shape) for key, value in unet.items()}
-    if f"{UNET_PREFIX}input_blocks.0.0.weight" not in shapes:
-        raise ModelError("the model to train is not a Stable Diffusion 1.x, 2.x or XL model; only these can be trained")
-    family = _family(Path("the model to train"), shapes)
-    if family is not file.family:
-        raise ModelError(
-            f"the model to train is of the {family.name} family, but the checkpoint {file.path.name} is "
-            f"{file.family.name}; choose the checkpoint that the model was made from"
-        )
-    others = {key: shape for key, shape in file.shapes.items() if not key.startswith(UNET_PREFIX)}
-    return replace(file, shapes={**others, **shapes}, memory=unet)
-
-
 def template(family: Family, part: str) -> dict[str, Any]:
     """The published config of one component of a family."""
     name = "scheduler_config.json" if part == "scheduler" else "config.json"
@@ -120,7 +85,7 @@ def unet_config(file: SingleFile) -> dict[str, Any]:
     Raises:
         ModelError: parts of the UNet are missing, or it takes inputs that are never supplied.
     """
-    where = _unet_of(file)
+    where = f"{file.path}: UNet"
     config = _inferred(ldm_layout.infer_unet_config, file, UNET_PREFIX, template(file.family, "unet"), where)
     refuse_unsupplied(where, config)
     return config
@@ -132,10 +97,6 @@ def _whole_folder(path: Path) -> str:
         return ""
     above = (folder for folder in path.absolute().parents[:2] if holds_pipeline(folder))
     return next((f"; give the whole folder, {folder}" for folder in above), "")
-
-
-def _unet_of(file: SingleFile) -> str:
-    return "the model to train" if file.memory else f"{file.path}: UNet"
 
 
 def vae_config(file: SingleFile) -> dict[str, Any]:
@@ -167,7 +128,7 @@ def refuse_without_parts(file: SingleFile) -> None:
 
 
 def load_unet(file: SingleFile, dtype: torch.dtype) -> UNet2DConditionModel:
-    where, config = _unet_of(file), unet_config(file)
+    where, config = f"{file.path}: UNet", unet_config(file)
     with init_empty_weights():
         unet = UNet2DConditionModel.from_config(config)
     tensors = file.tensors(UNET_PREFIX)

@@ -71,14 +71,25 @@ def count_step(
         if checkpointing:
             _call(model, "enable_gradient_checkpointing")
             stack.callback(_call, model, "disable_gradient_checkpointing")
-        known = {weight.untyped_storage()._cdata for weight in weights}
-        live = LiveBytes(known)
-        saves = _Saves(known)
-        blocks: list[int] = []
-        checkpoint = _counted_checkpoint(saves, live, blocks)
+        stack.enter_context(torch.device("meta"))
+        return count_pass(run, weights, autocast=dtype if trained is None else torch.float32)
+
+
+def count_pass(
+    run: Callable[[], object], weights: Iterable[Tensor], *, autocast: torch.dtype = torch.float32
+) -> StepCount:
+    """Count one forward pass as it is, on tensors without values.
+
+    Args:
+        weights: whose bytes do not count.
+    """
+    known = {weight.untyped_storage()._cdata for weight in weights}
+    live, saves = LiveBytes(known), _Saves(known)
+    blocks: list[int] = []
+    checkpoint = _counted_checkpoint(saves, live, blocks)
+    with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(torch.utils.checkpoint, "checkpoint", checkpoint))
-        mixed = _Autocast(dtype if trained is None else torch.float32)
-        for mode in (torch.device("meta"), mixed, live, saves.hooks(), torch.enable_grad()):
+        for mode in (_Autocast(autocast), live, saves.hooks(), torch.enable_grad()):
             stack.enter_context(mode)
         run()
     return StepCount(saves.total, max([live.peak, *blocks]))
@@ -154,12 +165,12 @@ def _counted_checkpoint(outer: _Saves, live: LiveBytes, blocks: list[int]) -> Ca
     it is recomputed goes to `blocks`, together with what is in flight around it.
     """
 
-    def checkpoint(function: Callable[..., Any], *args: Any, **_: Any) -> Any:
-        inputs = [argument for argument in tree_leaves(args) if isinstance(argument, Tensor)]
+    def checkpoint(function: Callable[..., Any], *args: Any, use_reentrant: bool = False, **kwargs: Any) -> Any:
+        inputs = [argument for argument in tree_leaves((args, kwargs)) if isinstance(argument, Tensor)]
         around = live.live
         inner = _Saves(outer.weights | {tensor.untyped_storage()._cdata for tensor in inputs})
         with inner.hooks():
-            result = function(*args)
+            result = function(*args, **kwargs)
         if any(isinstance(part, Tensor) and part.requires_grad for part in tree_leaves(result)):
             for tensor in inputs:
                 outer.add(tensor)

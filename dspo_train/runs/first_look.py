@@ -62,7 +62,7 @@ def first_look(denoiser: Denoiser, source: Source, accelerator: Accelerator) -> 
             prediction = denoiser.predict(batch.noisy, batch.t, batch.conditioning).float()
         if not prediction.isfinite().all():
             raise ModelError(
-                "the UNet's prediction is not finite before anything was trained, though its weights, the latents and "
+                "the model's prediction is not finite before anything was trained, though its weights, the latents and "
                 f"the text embeddings are{precision_hint(_computing(accelerator))}; use another base"
             )
         if isinstance(process, Ddpm):

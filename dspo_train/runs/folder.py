@@ -37,7 +37,8 @@ from ..exceptions import RunError
 if TYPE_CHECKING:  # that module loads accelerate
     from ..training.trainer import StepReport
 
-FREE_SETTINGS = ("save_every", "keep_checkpoints")  # may change when a run is resumed: they do not affect the weights
+# May change when a run is resumed: they do not affect the weights, or only in their last bits.
+FREE_SETTINGS = ("save_every", "keep_checkpoints", "gradient_checkpointing")
 _STEP = re.compile(r"step-(\d{6,})")
 _BEST = re.compile(r"best-(\d{6,})\.safetensors")
 

@@ -15,24 +15,24 @@ from ..data.training_data import Opened
 from ..exceptions import RunError
 from ..files.published import looks_like_a_path
 from ..lora.metadata import LoraFacts
-from ..models.base import Base
 from ..pairs import Scan
+from ..training.model import Model
 from ..version import VERSION
 from .folder import RunFolder, differences
 
 
-def run_identity(base: Base, data: Opened, accelerator: Accelerator, precision: str) -> dict[str, Any]:
+def run_identity(model: Model, data: Opened, accelerator: Accelerator, precision: str) -> dict[str, Any]:
     """What the resulting weights depend on besides the settings, and this library's version."""
     return {
         "version": VERSION,
         "precision": precision,
         "processes": accelerator.num_processes,
         "base": {
-            "name": base.name,
-            "unet": base.fingerprint(),
-            "vae": base.encoder.image_id,
-            "text": base.encoder.prompt_id,
-            **base.process.identity(),
+            "name": model.name,
+            "unet": model.fingerprint(),
+            "vae": model.encoder.image_id,
+            "text": model.encoder.prompt_id,
+            **model.process.identity(),
         },
         "dataset": data.identity(),
     }
@@ -49,15 +49,15 @@ def refined_identity(refine: Path | None, folder: RunFolder) -> dict[str, str] |
         raise RunError(f"the LoRA to refine, {refine}, cannot be read: {error.strerror or error}") from error
 
 
-def lora_facts(name: str, config: TrainConfig, base: Base, data: Opened, scan: Scan, precision: str) -> LoraFacts:
+def lora_facts(name: str, config: TrainConfig, model: Model, data: Opened, scan: Scan, precision: str) -> LoraFacts:
     """What the file of the result records."""
     words = _words(scan).most_common(50)
     return LoraFacts(
-        family=base.family.name,
+        model=model.lora.labels,
         name=name,
-        base_name=base.name,
-        base_fingerprint=base.fingerprint(),
-        prediction=base.process.prediction,
+        base_name=model.name,
+        base_fingerprint=model.fingerprint(),
+        prediction=model.process.prediction,
         objective=config.objective,
         objective_args=objectives.arguments_in(config),
         options=_options(config),

@@ -11,20 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, get_args
-
-import torch
+from typing import get_args
 
 from .. import objectives
-from ..config import LoraSpec, Method, Optimizer, Targets
+from ..config import Method, Optimizer, Targets
 from ..exceptions import ConfigError
-from ..lora.layers import layer_shapes, target_layers
 from ..training.devices import DTYPES
-from . import counting
-
-if TYPE_CHECKING:  # that module loads diffusers
-    from ..models.blueprint import Blueprint
+from .sizes import Sizes
 
 GIB = 2**30
 ALLOWANCE = 3 * GIB // 4
@@ -32,7 +25,6 @@ ALLOWANCE = 3 * GIB // 4
 MARGIN = 0.1
 """Assumed: the share of a device's memory that `fits` leaves to the display, other programs and fragmentation."""
 MOMENTS: Mapping[Optimizer, float] = {"adamw": 8, "adamw8bit": 2 + 2 * 4 / 256}  # bytes: two, 8-bit with block scales
-VAE_SIDE = 64  # latent pixels at which the VAE is counted
 
 
 @dataclass(frozen=True)
@@ -50,7 +42,7 @@ class Setup:
         shared: whether the device's memory is the host's, as on a CPU.
     """
 
-    model: Blueprint
+    model: Sizes
     resolution: int
     batch_size: int
     precision: str
@@ -64,11 +56,6 @@ class Setup:
     previews: bool = False
     copies: int = 0
     shared: bool = False
-
-    @property
-    def frozen_bytes(self) -> int:
-        """Bytes per weight of the base; full training needs a float32 base."""
-        return 4 if self.method == "full" else DTYPES[self.precision].itemsize
 
     @property
     def latent_pixels(self) -> int:
@@ -121,22 +108,18 @@ def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
     """
     _check(setup)
     counted = setup if like is None else like
-    step = _count(
-        setup.model,
-        math.ceil(math.sqrt(counted.latent_pixels)),
-        None if setup.method == "full" else setup.targets,
-        counted.rank,
-        _counted_as(DTYPES[setup.precision]),
-        setup.checkpointing,
-    )
+    targets = None if setup.method == "full" else setup.targets
+    step = setup.model.step(counted.latent_pixels, targets, counted.rank, setup.precision, setup.checkpointing)
     larger = setup.latent_pixels / counted.latent_pixels
     images = 2 * setup.batch_size
     with_graph = images if objectives.find_objective(setup.objective).has_loser else setup.batch_size
-    text, vae = setup.model.text_parameters * setup.frozen_bytes, _vae_bytes(setup)
-    model = _parameters(setup.model) * setup.frozen_bytes
+    stored = setup.precision, setup.method
+    model, text, vae = (
+        size(*stored) for size in (setup.model.network_bytes, setup.model.text_bytes, setup.model.vae_bytes)
+    )
     resident = model + text + vae if setup.shared else 0
     weights, adapter = resident or model, adapter_bytes(trained_parameters(setup), setup)
-    encoding, decoding = (round(per_pixel * setup.latent_pixels) for per_pixel in _vae_passes(setup))
+    encoding, decoding = (round(per_pixel * setup.latent_pixels) for per_pixel in setup.model.vae_passes(*stored))
     beside = max(text, vae + decoding) if not setup.shared else decoding
     return MemoryNeed(
         setup=setup,
@@ -152,8 +135,8 @@ def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
 def trained_parameters(setup: Setup) -> int:
     """Number of parameters of the LoRA, or of the whole model."""
     if setup.method == "full":
-        return _parameters(setup.model)
-    return setup.rank * _width(setup.model, setup.targets)
+        return setup.model.parameters
+    return setup.rank * setup.model.rank_parameters(setup.targets)
 
 
 def adapter_bytes(parameters: int, setup: Setup) -> int:
@@ -171,66 +154,6 @@ def fits(need: MemoryNeed, total_memory: int) -> bool:
 def gib(size: int) -> str:
     """Bytes as GiB with one decimal."""
     return f"{size / GIB:.1f}"
-
-
-@lru_cache(maxsize=64)
-def _count(
-    model: Blueprint, side: int, targets: Targets | None, rank: int, dtype: torch.dtype, checkpointing: bool
-) -> counting.StepCount:
-    """Count one image of `side` x `side` latent pixels."""
-    trained = None if targets is None else target_layers(model.unet, LoraSpec(targets=targets)).values()
-    return counting.count_step(
-        model.unet,
-        lambda: model.predict_one(side),
-        trained=trained,
-        rank=rank,
-        dtype=dtype,
-        checkpointing=checkpointing,
-    )
-
-
-def _counted_as(dtype: torch.dtype) -> torch.dtype:
-    """float16 and bfloat16 have the same size, so one count is enough for both."""
-    return torch.bfloat16 if dtype == torch.float16 else dtype
-
-
-def _parameters(model: Blueprint) -> int:
-    return sum(parameter.numel() for parameter in model.unet.parameters())
-
-
-@lru_cache(maxsize=16)
-def _width(model: Blueprint, targets: Targets) -> int:
-    """Adapter parameters per rank: inputs plus outputs of every targeted layer."""
-    layers = target_layers(model.unet, LoraSpec(targets=targets)).values()
-    return sum(math.prod(shape) for layer in layers for shape in layer_shapes(layer, 1))
-
-
-def _vae_dtype(setup: Setup) -> torch.dtype:
-    """The VAE's type, as `load_base` chooses it."""
-    if setup.method == "full" or (setup.precision == "fp16" and setup.model.overflows_in_fp16):
-        return torch.float32
-    return DTYPES[setup.precision]
-
-
-def _vae_bytes(setup: Setup) -> int:
-    return sum(parameter.numel() for parameter in setup.model.vae.parameters()) * _vae_dtype(setup).itemsize
-
-
-def _vae_passes(setup: Setup) -> tuple[float, float]:
-    """Peak bytes per latent pixel of encoding and of decoding one image."""
-    return _count_vae(setup.model, _counted_as(_vae_dtype(setup)))
-
-
-@lru_cache(maxsize=16)
-def _count_vae(model: Blueprint, dtype: torch.dtype) -> tuple[float, float]:
-    vae, side = model.vae, VAE_SIDE * model.pixels_per_latent
-    latents = (1, vae.config["latent_channels"], VAE_SIDE, VAE_SIDE)
-
-    def passing(function: object, shape: tuple[int, ...]) -> float:
-        given = torch.empty(shape, dtype=dtype, device="meta")
-        return counting.most_alive(vae, lambda: function(given, return_dict=False), dtype) / VAE_SIDE**2  # type: ignore[operator]
-
-    return passing(vae.encode, (1, 3, side, side)), passing(vae.decode, latents)
 
 
 def _check(setup: Setup) -> None:

@@ -10,7 +10,6 @@ import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,9 +21,7 @@ from ..pairs import Defect, Scan, crop_note
 from . import memory
 from .advice import advice
 from .session import check_settings
-
-if TYPE_CHECKING:  # that module loads diffusers
-    from ..models.blueprint import Blueprint
+from .sizes import Sizes
 
 FEW = 20  # pairs; a rule of thumb
 SHOWN = 5  # defects that a note names
@@ -39,7 +36,7 @@ log = logging.getLogger("dspo")
 
 
 def setup_of(
-    model: Blueprint, config: TrainConfig, *, refine: bool = False, previews: bool = False, shared: bool = False
+    model: Sizes, config: TrainConfig, *, refine: bool = False, previews: bool = False, shared: bool = False
 ) -> memory.Setup:
     """What the memory of a run depends on; the config's precision must be resolved, not `auto`."""
     return memory.Setup(

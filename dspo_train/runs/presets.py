@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from .. import objectives
 from ..config import TrainConfig, from_names
 from ..exceptions import ConfigError
-
-if TYPE_CHECKING:
-    from ..models.families import Family
 
 PresetName = Literal["gentle", "balanced", "strong"]
 
@@ -45,10 +42,11 @@ WARM_UP = 0.05  # of the steps
 OWN_NUMBER = "objective_value"  # the input for the chosen objective's own number
 
 
-def configure(preset: PresetName, family: Family, changes: Mapping[str, Any], own_number: float = 0.0) -> TrainConfig:
+def configure(preset: PresetName, resolution: int, changes: Mapping[str, Any], own_number: float = 0.0) -> TrainConfig:
     """The settings of a run.
 
     Args:
+        resolution: of the model's published training, pixels.
         changes: values by dotted setting name, which override the preset's.
         own_number: of the objective, see `ObjectiveInfo.own_number`; 0 keeps the preset's or the objective's default.
 
@@ -60,7 +58,7 @@ def configure(preset: PresetName, family: Family, changes: Mapping[str, Any], ow
         values = {name: value for name, value in values.items() if name in changes or not _is_argument(name)}
     if own_number:
         values |= _own(values["objective"], own_number)
-    resolution = values.setdefault("data.resolution", family.resolution)
+    resolution = values.setdefault("data.resolution", resolution)
     steps = values.get("steps", TrainConfig.steps)
     derived = {
         "lora.alpha": values["lora.rank"],

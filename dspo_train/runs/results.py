@@ -10,11 +10,11 @@ from pathlib import Path
 
 from .. import files
 from ..lora.extract import Extracted
-from ..lora.metadata import LoraFacts
-from ..models.base import Base
+from ..lora.metadata import LoraFacts, lora_metadata
 from ..training.full import WholeModel
+from ..training.model import Model
 from ..training.state import Training
-from ..training.trainable import Trainable, write_checkpoint, write_lora
+from ..training.trainable import Trainable, whole_state, write_lora
 from .choosing import Evaluation
 from .curves import training_curve
 from .folder import RunFolder
@@ -31,7 +31,7 @@ class Results:
     """
 
     job: Job
-    base: Base
+    model: Model
     trained: Trainable
     training: Training
     folder: RunFolder
@@ -64,15 +64,20 @@ class Results:
         write_curve(self.folder, f"{self.folder.result.stem}: {self.job.config.objective}")
         with self._weights_of(best) as step, self.training.averaged():
             if isinstance(self.trained, WholeModel):
-                facts = dataclasses.replace(self.facts, steps=step)
-                write_checkpoint(self.folder.whole, self.job.base, self.trained, self.base, facts)
+                self._write_whole(self.trained, step)
             extracted = self._write_lora(self.folder.result, step)
             if extracted is not None:
                 self._note_share(extracted)
 
     def _write_lora(self, path: Path, step: int) -> Extracted | None:
         facts = dataclasses.replace(self.facts, steps=step)
-        return write_lora(path, self.trained, self.base, self.job.config, facts)
+        return write_lora(path, self.trained, self.model, self.job.config, facts)
+
+    def _write_whole(self, trained: WholeModel, step: int) -> None:
+        """Write the whole UNet in its current state, as a checkpoint like the base's file."""
+        metadata = lora_metadata(dataclasses.replace(self.facts, steps=step), {})
+        own = {key: value for key, value in metadata.items() if key.startswith("dspo.")}
+        self.model.save_whole(self.folder.whole, whole_state(trained, self.model.network), own)
 
     def _note_share(self, extracted: Extracted) -> None:
         lora, whole = self.folder.result.name, self.folder.whole.name

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from accelerate import Accelerator
 
 from .. import objectives
@@ -23,10 +22,10 @@ from ..files.words import many
 from ..lora.layers import LoraWeights
 from ..lora.metadata import lora_metadata
 from ..lora.reading import load_lora
-from ..models.base import Base, load_base
 from ..pairs import Scan, decodable, scan_folder
 from ..training import devices, trainer
-from ..training.denoiser import DiffusersDenoiser
+from ..training.denoiser import TrainedDenoiser
+from ..training.model import Model
 from ..training.state import Training
 from ..training.trainable import Trainable, check_start, trainable
 from ..training.trainer import StepReport
@@ -48,14 +47,14 @@ OnStageProgress = Callable[[Stage, int, int], None]
 
 @dataclass
 class Session:
-    """An open run: the base with what is trained on it, ready to train or to draw previews.
+    """An open run: the model with what is trained on it, ready to train or to draw previews.
 
     Attributes:
         notes: the warnings so far.
     """
 
     job: Job
-    base: Base
+    model: Model
     trained: Trainable
     folder: RunFolder
     scan: Scan
@@ -86,7 +85,7 @@ class Session:
         for note in objectives.warnings(config):
             self.notes(note)
         mixed = self.training.accelerator.autocast if config.method == "full" else contextlib.nullcontext
-        denoiser = DiffusersDenoiser(self.base, self.trained, mixed)
+        denoiser = TrainedDenoiser(self.model, self.trained, mixed)
         if not self.training.step:
             readings = first_look(denoiser, self.data.source, self.training.accelerator)
             if readings and readings.mismatch:
@@ -106,7 +105,7 @@ class Session:
             except GeneratorExit:  # cancelled between two steps: nothing that was computed is lost
                 self.checkpoint()
                 raise
-            except Exception:  # out of memory, a gradient that is not finite, a full disk
+            except BaseException:  # cancelled inside a step, out of memory, a gradient that is not finite, a full disk
                 if self.training.step and self.training.sound:
                     with contextlib.suppress(DspoError):  # the first error is the one to report
                         self.checkpoint()
@@ -158,17 +157,14 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         accelerator, precision = stack.enter_context(devices.accelerator(job.config.device, job.config.precision))
         if accelerator.is_main_process:
             stack.enter_context(locked(job.out))
-        base = _load(job, precision)
-        data = _encode(job, base, scan, accelerator, on_progress)
-        identity = {**asked, **run_identity(base, data, accelerator, precision)}
-        initial = _initial_lora(job, base, folder)
-        base.unet.to(accelerator.device)
-        stack.callback(base.release)
-        if job.config.gradient_checkpointing:
-            base.unet.enable_gradient_checkpointing()
-        trained = stack.enter_context(trainable(base, job.config, initial))
+        model = job.model.load(job.config, precision, accelerator.device)
+        data = _encode(job, model, scan, accelerator, on_progress)
+        identity = {**asked, **run_identity(model, data, accelerator, precision)}
+        initial = _initial_lora(job, model, folder)
+        stack.enter_context(model.training(checkpointing=job.config.gradient_checkpointing))
+        trained = stack.enter_context(trainable(model, job.config, initial))
         training = trainer.begin(trained.parameters, job.config, accelerator, trained.reference_tensors())
-        facts = lora_facts(folder.result.stem, job.config, base, data, scan, precision)
+        facts = lora_facts(folder.result.stem, job.config, model, data, scan, precision)
         lora_metadata(facts, {})  # refuses a bad name now rather than after training
         if accelerator.is_main_process:  # everything is in order: from here on the folder is this run's
             folder.start(identity, job.refine)
@@ -177,11 +173,11 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         notes = Notes(accelerator.is_main_process)
         if len(scan.rows) < len(found.rows):
             notes(_damaged(scan, found))
-        for remark in base.encoder.remarks(scan.prompts):
+        for remark in model.encoder.remarks(scan.prompts):
             notes(remark)
-        results = Results(job, base, trained, training, folder, facts, notes)
+        results = Results(job, model, trained, training, folder, facts, notes)
         monitor = Monitor(job.config, data.bank, folder, training, notes)
-        yield Session(job, base, trained, folder, scan, data, training, results, monitor, notes)
+        yield Session(job, model, trained, folder, scan, data, training, results, monitor, notes)
 
 
 def _damaged(scan: Scan, found: Scan) -> str:
@@ -193,22 +189,10 @@ def _damaged(scan: Scan, found: Scan) -> str:
     return f"{left_out} left out; these images cannot be decoded: {', '.join(names[:_NAMED])}{more}"
 
 
-def _load(job: Job, precision: str) -> Base:
-    return load_base(
-        job.base,
-        # full training starts from the file's own weights, not from rounded ones
-        dtype=torch.float32 if job.config.method == "full" else devices.DTYPES[precision],
-        tokenizer=job.tokenizer,
-        prediction=job.prediction,
-        unet=None if job.unet is None else job.unet(),
-    )
-
-
-def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progress: OnStageProgress) -> Opened:
-    base.encoder.device = accelerator.device  # the UNet follows once the encoders have been moved away
+def _encode(job: Job, model: Model, scan: Scan, accelerator: Accelerator, on_progress: OnStageProgress) -> Opened:
     opening = Opening(
-        base.encoder,
-        base.process,
+        model.encoder,
+        model.process,
         EncodingCache(encodings_of(job)),
         Workers(accelerator.process_index, accelerator.num_processes),
         lambda done, total: on_progress("encode", done, total),
@@ -216,16 +200,17 @@ def _encode(job: Job, base: Base, scan: Scan, accelerator: Accelerator, on_progr
     try:
         data = training_data(scan).open(job.config, opening)
     finally:
-        base.encoder.release()
+        model.encoder.release()
     accelerator.wait_for_everyone()
     return data
 
 
-def _initial_lora(job: Job, base: Base, folder: RunFolder) -> LoraWeights | None:
+def _initial_lora(job: Job, model: Model, folder: RunFolder) -> LoraWeights | None:
     """The LoRA to refine; for a begun run its copy in the run folder, which outlives the original."""
     if job.refine is None:
         return None
-    loaded = load_lora(folder.reference if folder.begun else job.refine, base.unet)
+    path = folder.reference if folder.begun else job.refine
+    loaded = load_lora(path, model.network, model.lora.path_of)
     if loaded.unused:
         log.warning("%s: not used for refinement: %s", job.refine.name, loaded.unused_summary)
     return loaded.weights

@@ -1,4 +1,4 @@
-"""The denoiser that is trained through diffusers: Stable Diffusion 1.x, 2.x and XL."""
+"""A model with what is trained on it, as the loop sees it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
-from ..models.base import Base
 from ..models.conditioning import Conditioning
 from ..models.process import Process
-from ..models.unet import predict
+from .model import Model
 from .trainable import Trainable
 
 Autocast = Callable[..., AbstractContextManager[Any]]
 
 
-class DiffusersDenoiser:
-    """Implements `models.denoiser.Denoiser` with the base's UNet and what is trained on it.
+class TrainedDenoiser:
+    """Implements `models.denoiser.Denoiser`.
 
     Args:
         autocast: makes the context of each prediction. A LoRA needs none; a whole model has float32 masters and runs
@@ -26,19 +25,19 @@ class DiffusersDenoiser:
             would use them for the untrained model if both are the same tensors.
     """
 
-    def __init__(self, base: Base, trained: Trainable, autocast: Autocast = nullcontext) -> None:
-        self.base = base
+    def __init__(self, model: Model, trained: Trainable, autocast: Autocast = nullcontext) -> None:
+        self.model = model
         self.trained = trained
         self.autocast = autocast
 
     @property
     def process(self) -> Process:
-        return self.base.process
+        return self.model.process
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """See `Denoiser.predict`."""
         with self.autocast():
-            return predict(self.base.family, self.base.unet, noisy, self.process.model_time(t), conditioning)
+            return self.model.predict(noisy, t, conditioning)
 
     def reference(self) -> AbstractContextManager[None]:
         """Inside, `predict` answers as the reference."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..exceptions import ModelError
-from ..lora.switched import Switched, set_modes
+from ..lora.switched import Switched
 
 _State = Literal["policy", "reference", "origin"]
 _Weights = Mapping[str, nn.Parameter]
@@ -38,12 +38,10 @@ def whole(unet: nn.Module, *, moving: bool = False) -> Iterator[WholeModel]:
     places = _places(unet)
     base = {name: _held(place) for name, place in places.items()}
     flags = {name: parameter.requires_grad for name, parameter in base.items()}
-    modes = [(module, module.training) for module in unet.modules()]
     model: WholeModel | None = None
     try:
         for parameter in base.values():
             parameter.requires_grad_(False)
-        set_modes(unet)
         model = WholeModel(places, base, moving=moving)
         yield model
     finally:
@@ -52,8 +50,6 @@ def whole(unet: nn.Module, *, moving: bool = False) -> Iterator[WholeModel]:
         _put(base, places)
         for name, flag in flags.items():
             base[name].requires_grad_(flag)
-        for module, mode in modes:
-            module.training = mode
 
 
 class WholeModel(Switched[_State]):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Parameter
 
 from ..config import TrainConfig
@@ -16,9 +16,8 @@ from ..lora.attach import Adapter, LoraWeights, attached
 from ..lora.extract import Extracted, extract
 from ..lora.metadata import LoraFacts, lora_metadata
 from ..lora.writing import save_lora, storage_dtype
-from ..models.base import Base
-from ..models.checkpoint_file import save_checkpoint
 from .full import WholeModel, whole
+from .model import Model
 
 
 class Trainable(Protocol):
@@ -50,8 +49,8 @@ def check_start(config: TrainConfig, *, refine: bool) -> None:
 
 
 @contextmanager
-def trainable(base: Base, config: TrainConfig, initial: LoraWeights | None) -> Iterator[Trainable]:
-    """Attach what is trained to the base's UNet, and remove it on leaving.
+def trainable(model: Model, config: TrainConfig, initial: LoraWeights | None) -> Iterator[Trainable]:
+    """Attach what is trained to the model's network, and remove it on leaving.
 
     Raises:
         ConfigError: see `check_start`.
@@ -59,15 +58,16 @@ def trainable(base: Base, config: TrainConfig, initial: LoraWeights | None) -> I
     check_start(config, refine=initial is not None)
     moving = config.moving_reference > 0
     if config.method == "full":
-        with whole(base.unet, moving=moving) as model:
-            yield model
+        with whole(model.network, moving=moving) as every_weight:
+            yield every_weight
         return
-    with attached(base.unet, config.lora, seed=config.seed, initial=initial, moving=moving) as adapter:
+    options: dict[str, Any] = {"targets": model.targets, "device": model.device}
+    with attached(model.network, config.lora, seed=config.seed, initial=initial, moving=moving, **options) as adapter:
         yield adapter
 
 
-def write_lora(path: Path, trained: Trainable, base: Base, config: TrainConfig, facts: LoraFacts) -> Extracted | None:
-    """Write the current LoRA, or the nearest LoRA to a whole UNet, in the format that every interface loads.
+def write_lora(path: Path, trained: Trainable, model: Model, config: TrainConfig, facts: LoraFacts) -> Extracted | None:
+    """Write the current LoRA, or the nearest LoRA to a whole UNet, in the model's own format.
 
     Returns:
         What was extracted; None if a LoRA was trained.
@@ -75,39 +75,20 @@ def write_lora(path: Path, trained: Trainable, base: Base, config: TrainConfig, 
     if isinstance(trained, Adapter):
         extracted, weights = None, trained.weights()
     else:
-        extracted = extract(*_before_and_after(trained, base), config.lora.targets, config.lora.rank)
+        extracted = extract(*_before_and_after(trained, model.network), config.lora.targets, config.lora.rank)
         weights = extracted.weights
-    save_lora(
-        path,
-        weights,
-        family=base.family.name,
-        unet_config=base.unet.config,
-        metadata=lora_metadata(facts, weights),
-        dtype=storage_dtype(weights),
-    )
+    metadata, dtype = lora_metadata(facts, weights), storage_dtype(weights)
+    save_lora(path, weights, format=model.lora, metadata=metadata, dtype=dtype)
     return extracted
 
 
-def _before_and_after(trained: Trainable, base: Base) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _before_and_after(trained: Trainable, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The whole UNet's tensors before training and now, by the names of its `state_dict`."""
     with trained.origin():
-        before = base.unet.state_dict()
+        before = network.state_dict()
     return before, {**before, **{name: parameter.detach() for name, parameter in trained.parameters.items()}}
 
 
-def write_checkpoint(path: Path, file: Path, trained: WholeModel, base: Base, facts: LoraFacts) -> None:
-    """Write the whole UNet in its current state.
-
-    Args:
-        file: the one that the base was loaded from.
-    """
-    _, after = _before_and_after(trained, base)
-    save_checkpoint(
-        path,
-        file,
-        after,
-        unet_config=base.unet.config,
-        prediction=base.process.prediction,
-        zero_snr=bool(base.scheduler_config.get("rescale_betas_zero_snr")),
-        metadata={key: value for key, value in lora_metadata(facts, {}).items() if key.startswith("dspo.")},
-    )
+def whole_state(trained: WholeModel, network: nn.Module) -> dict[str, Tensor]:
+    """The whole network's tensors in their current state, by the names of its `state_dict`."""
+    return _before_and_after(trained, network)[1]

@@ -29,6 +29,7 @@ import psutil
 
 PACK = Path(__file__).resolve().parents[2]
 PACK_NAME = "dspo-studio"
+TINY_PACK = Path(__file__).resolve().parent / "tiny_pack"  # a loader of tiny models
 BOOT = Path(__file__).with_name("boot.py")
 FOLDERS = ("custom_nodes", "input", "output", "temp", "user", "models/checkpoints", "models/loras")
 NEEDED = ("torch", "torchvision", "torchsde", "aiohttp", "alembic", "av", "einops", "transformers", "safetensors")
@@ -60,6 +61,10 @@ class Core:
         env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         extra = {"PYTHONPATH": self.extra} if self.extra else {}
         return {**env, **extra, **SETTINGS}
+
+    def trains_flow(self) -> bool:
+        """Can it switch to differentiable kernels, as the pack asks it?"""
+        return "in_training" in (self.path / "comfy" / "model_management.py").read_text(encoding="utf-8")
 
     def trouble(self) -> str | None:
         """Why this core cannot run; None if nothing speaks against it."""
@@ -258,7 +263,7 @@ def running(core: Core, base: Path, *flags: str) -> Iterator[ComfyServer]:
 
 
 def prepare(base: Path) -> None:
-    """Lay out a base folder with this repository as its one custom node; what is there already stays."""
+    """Lay out a base folder with this repository and a loader of tiny models as custom nodes; what is there stays."""
     for folder in FOLDERS:
         (base / folder).mkdir(parents=True, exist_ok=True)
     place = base / "custom_nodes" / PACK_NAME
@@ -266,8 +271,10 @@ def prepare(base: Path) -> None:
         return
     try:
         place.symlink_to(PACK, target_is_directory=True)
+        (base / "custom_nodes" / TINY_PACK.name).symlink_to(TINY_PACK, target_is_directory=True)
     except OSError:  # Windows without developer mode
         _copy_tracked(place)
+        shutil.copytree(TINY_PACK, base / "custom_nodes" / TINY_PACK.name)
 
 
 def link(source: Path, target: Path) -> Path:

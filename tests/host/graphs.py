@@ -12,6 +12,7 @@ from dspo_train.config.forms import inputs_of
 Graph = dict[str, dict[str, Any]]
 
 CHECKPOINT = "sd15.safetensors"
+WIRED = {"model": ["3", 0], "clip": ["3", 1], "vae": ["3", 2]}
 SAMPLING = {"steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 SEED = 5
 STRENGTH = 3.0  # exaggerated, so that a short training shows
@@ -43,9 +44,8 @@ def with_options(graph: Graph, **options: Any) -> Graph:
 
 
 def train_graph(dataset: str, name: str, ckpt: str = CHECKPOINT, **settings: Any) -> Graph:
-    """Preference Set ("1") -> Train LoRA ("2"). No previews unless asked for."""
+    """Preference Set ("1") and the checkpoint ("3") -> Train LoRA ("2"). No previews unless asked for."""
     values = {
-        "ckpt_name": ckpt,
         "name": name,
         "preset": "Strong",
         "steps": 3,
@@ -62,7 +62,8 @@ def train_graph(dataset: str, name: str, ckpt: str = CHECKPOINT, **settings: Any
             "class_type": "DSPOPreferenceSet",
             "inputs": {"dataset": dataset, "shown": 2, "allow_empty_captions": False},
         },
-        "2": {"class_type": "DSPOTrainLora", "inputs": {"pairs": ["1", 0], **values}},
+        "2": {"class_type": "DSPOTrainLora", "inputs": {"pairs": ["1", 0], **WIRED, **values}},
+        "3": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": ckpt}},
     }
 
 

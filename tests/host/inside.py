@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,14 @@ def main() -> None:
     comfy.options.enable_args_parsing()
     import utils.extra_config  # noqa: F401  # pyright: ignore[reportMissingImports] - before another `utils` is found
 
-    sys.stdout.write(json.dumps(CHECKS[check](*arguments)) + "\n")
+    sys.stdout.write(json.dumps(_checks()[check](*arguments)) + "\n")
+
+
+def _checks() -> dict[str, Any]:
+    """Those of this file, and those of `inside_wired.py`, which take the pack first."""
+    others = _module("inside_wired", HERE / "inside_wired.py")
+    _pack()
+    return {**CHECKS, **{name: partial(check, others.Pack(PACKAGE)) for name, check in others.CHECKS.items()}}
 
 
 def _module(name: str, path: Path, **options: Any) -> Any:
@@ -114,46 +122,6 @@ def imports() -> dict[str, Any]:
     return {"nodes": [node.__name__ for node in listed], "new": sorted(new)}
 
 
-def wired(checkpoint: str) -> dict[str, Any]:
-    """What `nodes/wired.py` copies from a patched model, and what it leaves of it."""
-    import comfy.sd  # pyright: ignore[reportMissingImports]
-    import torch
-
-    with torch.inference_mode():
-        model = comfy.sd.load_checkpoint_guess_config(checkpoint, output_clip=False, output_vae=False)[0]
-        key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
-        before = {name: value.clone() for name, value in model.model.state_dict().items()}
-        kinds = {name: value.is_inference() for name, value in model.model.state_dict().items()}
-        patched = model.clone()
-        patched.add_patches({key: (torch.ones_like(before[key]),)}, 0.5)
-    wired_module = _module(f"{PACKAGE}_wired", PACK / "__init__.py", submodule_search_locations=[str(PACK)])
-    assert wired_module is not None
-    wired_nodes = importlib.import_module(f"{PACKAGE}_wired.nodes.wired")
-    with torch.inference_mode(False):
-        plain, changed = wired_nodes.fingerprint(model), wired_nodes.fingerprint(patched)
-        weights = wired_nodes.copy(patched)
-        left = len(comfy.model_management.current_loaded_models)
-        again = wired_nodes.fingerprint(model)
-    comfy.model_management.unload_all_models()
-    after = model.model.state_dict()
-    copied = weights.tensors["model." + key]
-    own = {f"model.{name}": value.data_ptr() for name, value in after.items()}
-    return {
-        "difference": (copied.float() - before[key].float() - 0.5).abs().max().item(),
-        "inference": sum(value.is_inference() for value in weights.tensors.values()),
-        "shared": sum(value.data_ptr() == own[name] for name, value in weights.tensors.items()),
-        "prediction": weights.prediction,
-        "zero_snr": weights.zero_snr,
-        "told_apart": plain != changed,
-        "stable": plain == again,
-        "unchanged": all(torch.equal(before[name], after[name]) for name in before),
-        "same_kind": kinds == {name: value.is_inference() for name, value in after.items()},
-        "left_on_the_device": left,
-        "tensors": len(weights.tensors),
-        "of": sum(name.startswith("diffusion_model.") for name in before),
-    }
-
-
 def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
     """What the trainer says, and keeps, when the device runs out of memory in the middle of a step."""
     import folder_paths  # pyright: ignore[reportMissingImports]
@@ -193,7 +161,7 @@ class _Silent:
     def send_progress_text(self, *_: Any, **__: Any) -> None: ...
 
 
-CHECKS = {"noise": noise, "imports": imports, "wired": wired, "out_of_memory": out_of_memory}
+CHECKS = {"noise": noise, "imports": imports, "out_of_memory": out_of_memory}
 
 if __name__ == "__main__":
     main()

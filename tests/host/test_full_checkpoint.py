@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from dspo_train.lora.extract import extract
+from dspo_train.lora.formats import unet_format
 from dspo_train.lora.writing import save_lora
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.checkpoint_file import save_checkpoint
@@ -72,7 +73,8 @@ def test_comfyui_predicts_what_the_trainer_does(core: Core, tmp_path: Path, fami
     saved = save_checkpoint(checkpoint, cached(family), state, prediction="epsilon", dtype=torch.float32, **options)
     assert saved.lost == 0
     found = extract(base.unet, state, "attention+mlp+proj", rank=8)
-    save_lora(lora, found.weights, family=family, dtype=torch.float32, **options)
+    metadata, names = options["metadata"], unet_format(base.family, base.unet)
+    save_lora(lora, found.weights, format=names, metadata=metadata, dtype=torch.float32)
     again = load_base(checkpoint, tokenizer=core.path / "comfy" / "sd1_tokenizer").unet.state_dict()
     assert all(torch.equal(again[name], value) for name, value in state.items())
     del base, again
@@ -100,7 +102,8 @@ def test_the_checkpoint_and_the_unet_alone_make_the_same_new_picture(
     save_checkpoint(models / "checkpoints" / names["after"], cached(family), state, **options)
     save_checkpoint(models / "diffusion_models" / names["unet"], tmp_path, state, **options)
     found = extract(base.unet, state, "attention", rank=4)
-    save_lora(models / "loras" / names["lora"], found.weights, family=family, unet_config=base.unet.config, metadata={})
+    kind = unet_format(base.family, base.unet)
+    save_lora(models / "loras" / names["lora"], found.weights, format=kind, metadata={})
     del base, state
     before = len(server.log())
     with_unet = {"class_type": "UNETLoader", "inputs": {"unet_name": names["unet"], "weight_dtype": "default"}}

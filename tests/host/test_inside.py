@@ -16,6 +16,7 @@ from safetensors import safe_open
 
 from dspo_train.config import LoraSpec
 from dspo_train.lora.attach import attached
+from dspo_train.lora.formats import unet_format
 from dspo_train.lora.writing import save_lora
 from dspo_train.models.base import load_base
 
@@ -48,7 +49,7 @@ def test_the_same_noise_is_predicted_and_every_targeted_weight_patched(core: Cor
                 parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
         weights = adapter.weights()
         lora = tmp_path / "random.safetensors"
-        save_lora(lora, weights, family=family, unet_config=base.unet.config, metadata={}, dtype=torch.float32)
+        save_lora(lora, weights, format=unet_format(base.family, base.unet), metadata={}, dtype=torch.float32)
     del base
     seen = inside(core, "noise", str(checkpoint), str(lora))
     assert seen["patched"] == seen["in_file"] == len(weights)

@@ -14,7 +14,7 @@ from test_confine import HOSTILE
 
 pytestmark = pytest.mark.comfy
 SNAPSHOT = Path(__file__).with_name("schemas.json")
-FOUND = {"dataset", "ckpt_name", "refine_lora", "sampler_name", "scheduler", "prompts_file"}  # lists of what is there
+FOUND = {"dataset", "refine_lora", "sampler_name", "scheduler", "prompts_file"}  # lists of what is there
 KEPT = ("default", "min", "max", "step", "round", "tooltip", "multiline", "forceInput")
 
 
@@ -138,7 +138,6 @@ def hostile_graphs(dataset: str, name: str) -> dict[str, dict[str, Any]]:
         "dataset": train_graph(name, "x"),
         "name": train_graph(dataset, name),
         "refine_lora": train_graph(dataset, "x", refine_lora=name),
-        "ckpt_name": train_graph(dataset, "x", ckpt=name),
         "lora_name": apply,
         "negative lora_name": negative,
         "filename_prefix": grid,

@@ -1,0 +1,1 @@
+"""What is built from ComfyUI's own parts."""

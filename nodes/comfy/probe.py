@@ -1,0 +1,87 @@
+"""One pass through a MODEL on tensors without values: do gradients flow, and what does a step keep in memory?
+
+The layers' weights are not touched, so that it makes no difference how they are stored, nor how large they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from ...dspo_train.config import LoraSpec
+from ...dspo_train.exceptions import ModelError
+from ...dspo_train.lora.attach import Adapter, attached
+from ...dspo_train.models.conditioning import Conditioning, Frame
+from ...dspo_train.runs.counting import StepCount, count_pass
+from .encoder import FRAME
+from .gradients import differentiable
+from .predict import conds_of, raw_prediction
+from .process import process_of, sigmas
+
+_ENOUGH = (
+    0.5  # share of the targeted layers that a gradient reaches; some models do not use all results of a last block
+)
+_SIDE = 16  # latent pixels
+
+
+def count(wired: Any, caption: Conditioning, side: int, spec: LoraSpec, checkpointing: bool) -> StepCount:
+    """What a step keeps for one image of `side` x `side` latent pixels, in the MODEL's own precision."""
+    with _adapted(wired, spec, checkpointing) as adapter:
+        weights = [*wired.model.model.parameters(), *adapter.parameters.values()]
+        return count_pass(lambda: _predicted(wired, caption, side), weights)
+
+
+def refuse_without_gradients(wired: Any, caption: Conditioning) -> None:
+    """
+    Raises:
+        ModelError: gradients do not reach the layers that a LoRA would train.
+    """
+    title = wired.family.title
+    try:
+        with _adapted(wired, LoraSpec(rank=1, alpha=1.0), False) as adapter, torch.enable_grad():
+            result = _predicted(wired, caption, _SIDE)
+            if not result.requires_grad:
+                raise ModelError(f"no gradient flows through the wired {title} model; it cannot be trained")
+            ups = [parameter for name, parameter in adapter.parameters.items() if name.endswith(".up")]
+            found = torch.autograd.grad(result.sum(), ups, allow_unused=True)
+    except (RuntimeError, NotImplementedError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelError(f"the wired {title} model cannot be trained: {reason}") from error
+    reached = sum(gradient is not None for gradient in found)
+    if reached < _ENOUGH * len(found):
+        raise ModelError(
+            f"gradients reach only {reached} of {len(found)} layers of the wired {title} model; it cannot be trained"
+        )
+
+
+@contextmanager
+def _adapted(wired: Any, spec: LoraSpec, checkpointing: bool) -> Iterator[Adapter]:
+    """The network as in training, with a LoRA, on the device where it lies, its layers without values."""
+    network = wired.model.model.diffusion_model
+    options = {"seed": 0, "targets": wired.family.targets, "device": _place(wired)}
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(differentiable(network, checkpointing=checkpointing, virtual=True))
+        yield stack.enter_context(attached(network, spec, **options))
+
+
+def _place(wired: Any) -> torch.device:
+    return next(wired.model.model.diffusion_model.parameters()).device
+
+
+def _predicted(wired: Any, caption: Conditioning, side: int) -> Tensor:
+    model, family = wired.model.model, wired.family
+    process = process_of(wired.sampling)
+    shape = (1, model.latent_format.latent_channels, *((1,) if family.frames else ()), side, side)
+    given = {**caption.tensors, FRAME: torch.tensor([Frame(side * 8, side * 8, 0, 0, side * 8, side * 8)])}
+    time = process.draw_evenly(torch.Generator().manual_seed(0), 0.5, 0.6)[None]
+    device = _place(wired)
+    sigma = sigmas(process, time).to(device)
+    rows = conds_of(model, family, Conditioning(given).to(device), torch.zeros(shape, device=device))
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return raw_prediction(wired.model, torch.zeros(shape, device=device), sigma, rows)

@@ -1,0 +1,33 @@
+"""Under which file's name a model was loaded, read from the graph: the objects on the wires do not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+_FILES = ("unet_name", "ckpt_name", "model_name", "gguf_name", "model_path")  # the widgets of loaders
+_ON = ("model", "unet", "model1", "base_model")  # the inputs through which a node hands a model on
+
+
+def loaded_name(prompt: Mapping[str, Any], node_id: str, socket: str) -> str:
+    """The file's name without folder and suffix, of the loader that the socket's wire leads back to; empty if unknown.
+
+    Args:
+        prompt: nodes by their ids, as queued.
+    """
+    node = prompt.get(str(node_id), {})
+    for _ in range(len(prompt)):
+        wire = _wire(node, (socket,) if socket else _ON)
+        if wire is None:
+            return ""
+        node, socket = prompt.get(str(wire[0]), {}), ""
+        files = (node.get("inputs", {}).get(name) for name in _FILES)
+        if found := next((name for name in files if isinstance(name, str)), ""):
+            return PurePath(found.replace("\\", "/")).stem
+    return ""
+
+
+def _wire(node: Mapping[str, Any], names: tuple[str, ...]) -> list[Any] | None:
+    wires = (node.get("inputs", {}).get(name) for name in names)
+    return next((wire for wire in wires if isinstance(wire, list) and len(wire) == 2), None)

@@ -1,0 +1,328 @@
+"""Checks for `inside.py` of what is trained through ComfyUI's own MODEL, CLIP and VAE."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+SIDE = 64  # pixels
+PROMPTS = ("red dog 0", "red dog 1")
+
+
+class Pack:
+    """Modules of the pack, under whatever name it was loaded."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def __getattr__(self, name: str) -> Any:
+        return importlib.import_module(f"{self.package}.{name.replace('__', '.')}")
+
+
+def _families() -> Any:
+    sys.path.append(str(Path(__file__).resolve().parent))
+    return importlib.import_module("tiny_families")
+
+
+def _wired(pack: Pack, name: str, **options: Any) -> Any:
+    """As a graph's loader nodes make it: of inference tensors."""
+    with torch.inference_mode():
+        return pack.nodes__comfy__model.Wired(*_families().make(name, **options), name)
+
+
+def _config(pack: Pack, **changes: Any) -> Any:
+    values = {
+        "steps": 2,
+        "batch_size": 2,
+        "precision": "fp32",
+        "device": "cpu",
+        "lora": {"rank": 2, "alpha": 2, "targets": "attention+mlp"},
+        "optim": {"lr": 1e-3},
+        "data": {"resolution": SIDE, "bucket_step": 32},
+    }
+    return pack.dspo_train__config.from_dict({**values, **changes})
+
+
+def _trained(pack: Pack, source: Any, pairs: Path, out: Path, config: Any, **more: Any) -> Path:
+    """-> the LoRA file"""
+    job = pack.dspo_train__runs__job.Job(source, pairs, out, config, cache=out.parent / "cache", **more)
+    with torch.inference_mode(False), pack.dspo_train__runs__session.open_session(job) as session:
+        reports = list(session.reports())
+        assert len(reports) == config.steps
+        return session.folder.result
+
+
+@contextmanager
+def _random_adapter(pack: Pack, model: Any, size: float = 0.2) -> Iterator[Any]:
+    """A LoRA of random factors on a model that is ready to train."""
+    spec = pack.dspo_train__config.LoraSpec(rank=2, alpha=2.0, targets="attention+mlp")
+    options = {"seed": 0, "targets": model.targets, "device": model.device}
+    with pack.dspo_train__lora__attach.attached(model.network, spec, **options) as adapter:
+        draw = torch.Generator().manual_seed(1)
+        for name, parameter in adapter.parameters.items():
+            if name.endswith(".up"):
+                with torch.no_grad():
+                    parameter.copy_(size * torch.randn(parameter.shape, generator=draw))
+        yield adapter
+
+
+def _inputs(pack: Pack, model: Any) -> tuple[Tensor, Tensor, Any]:
+    """Two noisy images at different times, with prompts of different lengths."""
+    draw = torch.Generator().manual_seed(2)
+    side = SIDE // model.encoder.factor
+    noisy = torch.randn(2, model.patcher.model.latent_format.latent_channels, side, side, generator=draw)
+    times = torch.stack([model.process.draw_evenly(draw, *part) for part in ((0.2, 0.4), (0.6, 0.8))])
+    frame = pack.dspo_train__models__conditioning.Frame(SIDE, SIDE, 0, 0, SIDE, SIDE)
+    given = model.encoder.prompts(["a dog", "a very small red dog, sitting"]).adding(model.encoder.frame([frame] * 2))
+    return noisy, times, given
+
+
+def family(pack: Pack, name: str, base: str, dtype: str = "float32") -> dict[str, Any]:
+    """Train, save, load by core, predict with both, and draw."""
+    import comfy.lora  # pyright: ignore[reportMissingImports]
+    import comfy.lora_convert  # pyright: ignore[reportMissingImports]
+    import comfy.sd  # pyright: ignore[reportMissingImports]
+    import comfy.utils  # pyright: ignore[reportMissingImports]
+
+    started = time.monotonic()
+    wired = _wired(pack, name, dtype=getattr(torch, dtype))
+    before = _state(pack, wired)
+    source = pack.nodes__comfy__model.WiredSource(wired)
+    file = _trained(pack, source, Path(base) / "pairs", Path(base) / "run", _config(pack))
+    learned = comfy.utils.load_torch_file(str(file))
+    with torch.inference_mode(False):
+        model = source.load(_config(pack), "fp32", torch.device("cpu"))
+        given = _inputs(pack, model)
+        with model.training(checkpointing=False), _random_adapter(pack, model) as adapter, torch.no_grad():
+            ours = model.predict(*given)
+            with adapter.off():
+                bare = model.predict(*given)
+            layers = adapter.weights()
+        random = Path(base) / "random.safetensors"
+        pack.dspo_train__lora__writing.save_lora(random, layers, format=model.lora, metadata={}, dtype=torch.float32)
+    tensors = comfy.utils.load_torch_file(str(random))
+    places = comfy.lora.model_lora_keys_unet(wired.model.model, {})
+    loaded = comfy.lora.load_lora(comfy.lora_convert.convert_lora(tensors), places)
+    with torch.inference_mode():
+        patched = comfy.sd.load_lora_for_models(wired.model, None, tensors, 1.0, 0)[0]
+    with torch.inference_mode(False):
+        theirs = _bare_prediction(pack, replace(wired, model=patched), given)
+        images = [_drawn(each, wired) for each in (wired.model, patched)]
+    return {
+        "config": type(wired.model.model.model_config).__name__,
+        "prediction": model.process.prediction,
+        "learned": any(bool(value.any()) for key, value in learned.items() if "lora_up" in key),
+        "in_file": len(learned),
+        "layers": len(layers),
+        "taken": len(loaded),
+        "error": (theirs - ours).norm().item(),
+        "effect": (ours - bare).norm().item(),
+        "images_differ": (images[0] - images[1]).abs().max().item(),
+        "images_finite": all(bool(image.isfinite().all()) for image in images),
+        "untouched": _state(pack, wired) == before,
+        "hooks": _hooks(wired),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _bare_prediction(pack: Pack, wired: Any, given: tuple[Any, ...]) -> Tensor:
+    """ComfyUI's own, with nothing of a training around it."""
+    model = pack.nodes__comfy__model.WiredSource(wired).load(_config(pack), "fp32", torch.device("cpu"))
+    pack.nodes__comfy__memory.load([model.patcher])
+    with torch.inference_mode():
+        return model.predict(*given).clone()
+
+
+def _drawn(patcher: Any, wired: Any) -> Tensor:
+    import comfy.sample  # pyright: ignore[reportMissingImports]
+
+    from nodes import common_ksampler  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
+
+    with torch.inference_mode():
+        positive, negative = (wired.clip.encode_from_tokens_scheduled(wired.clip.tokenize(t)) for t in ("red dog", ""))
+        side = SIDE // wired.encoder().factor
+        empty = torch.zeros(1, patcher.model.latent_format.latent_channels, side, side)
+        latent = {"samples": comfy.sample.fix_empty_latent_channels(patcher, empty)}
+        drawn = common_ksampler(patcher, 5, 2, 1.0, "euler", "simple", positive, negative, latent)[0]["samples"]
+        return wired.vae.decode(drawn).float().clone()
+
+
+def _state(pack: Pack, wired: Any) -> dict[str, tuple[str, bool]]:
+    """A sum of every tensor of the three objects, unloaded, and whether it is an inference tensor."""
+    pack.nodes__comfy__memory.clear()
+    found = {}
+    for part in (wired.model, wired.clip.patcher, wired.vae.patcher):
+        for key, value in [*part.model.named_parameters(), *part.model.named_buffers()]:
+            stored = getattr(value, "_qdata", value).detach().float()
+            found[f"{id(part)} {key}"] = (f"{stored.double().sum().item()} {stored.shape}", value.is_inference())
+    return found
+
+
+def _hooks(wired: Any) -> int:
+    """What a training may have left on the modules."""
+    import comfy.model_management as mm  # pyright: ignore[reportMissingImports]
+
+    modules = list(wired.model.model.modules())
+    hooks = sum(len(module._forward_hooks) + len(module._forward_pre_hooks) for module in modules)
+    replaced = sum("forward" in module.__dict__ for module in modules)
+    return hooks + replaced + bool(getattr(mm, "in_training", False))
+
+
+def quantised(pack: Pack, name: str, kind: str) -> dict[str, Any]:
+    """Gradients of a LoRA on quantised weights against those on the same weights, dequantised."""
+    wired = _wired(pack, name, quantised=kind)
+    with torch.inference_mode():
+        plain = replace(wired, model=_families().dequantised(wired.model))
+    stored = {str(getattr(p, "_qdata", p).dtype) for p in wired.model.model.diffusion_model.parameters()}
+    before = _state(pack, wired)
+    with torch.inference_mode(False):
+        (first, output), (second, expected) = (_gradients(pack, each) for each in (wired, plain))
+    return {
+        "stored": sorted(stored),
+        "gradient_error": ((first - second).norm() / second.norm()).item(),
+        "output_error": ((output - expected).norm() / expected.norm()).item(),
+        "gradient": second.norm().item(),
+        "untouched": _state(pack, wired) == before,
+    }
+
+
+def _gradients(pack: Pack, wired: Any) -> tuple[Tensor, Tensor]:
+    model = pack.nodes__comfy__model.WiredSource(wired).load(_config(pack), wired.precision, torch.device("cpu"))
+    given = _inputs(pack, model)
+    with model.training(checkpointing=False), _random_adapter(pack, model) as adapter:
+        output = model.predict(*given)
+        (output - given[0]).square().mean().backward()
+        grads = [p.grad.flatten() for p in adapter.parameters.values() if p.grad is not None]
+        return torch.cat(grads), output.detach()
+
+
+def patched_on_the_fly(pack: Pack, name: str) -> dict[str, Any]:
+    """Weights patched before against the same patch in each forward pass, as where ComfyUI pages weights in."""
+    plain, fly = (_wired(pack, name) for _ in range(2))
+    layers = dict(plain.model.model.diffusion_model.named_modules())
+    paths = [path for path in layers if plain.family.targets["attention+mlp"].fullmatch(path)]
+    draw = torch.Generator().manual_seed(3)
+    changes = {path: 0.1 * torch.randn(layers[path].weight.shape, generator=draw) for path in paths}
+    with torch.inference_mode():
+        patched = plain.model.clone()
+        patched.add_patches({f"diffusion_model.{path}.weight": (changes[path],) for path in paths}, 1.0)
+    with torch.inference_mode(False):
+        unchanged = _gradients(pack, plain)[0]
+        second, expected = _gradients(pack, replace(plain, model=patched))
+        load = pack.nodes__comfy__memory.load
+        pack.nodes__comfy__memory.load = lambda *given: (load(*given), _patch_each_pass(fly, changes))
+        first, output = _gradients(pack, fly)
+    return {
+        "gradient_error": ((first - second).norm() / second.norm()).item(),
+        "output_error": ((output - expected).norm() / expected.norm()).item(),
+        "effect": ((second - unchanged).norm() / second.norm()).item(),
+    }
+
+
+def _patch_each_pass(wired: Any, changes: dict[str, Tensor]) -> None:
+    """What ComfyUI's loading of a part leaves on a layer whose weight has patches."""
+    for path, layer in wired.model.model.diffusion_model.named_modules():
+        if path in changes:
+            layer.comfy_cast_weights = True
+            layer.weight_function = [lambda weight, change=changes[path]: weight + change]
+
+
+def remarks(pack: Pack) -> dict[str, Any]:
+    """What is said of a model by its file's name."""
+    wired = _wired(pack, "flux")
+    names = ("z_image_turbo_bf16", "flux1-schnell", "sdxl_lightning_4step", "v1-5-pruned", "turbulence", "")
+    return {name: replace(wired, name=name).remarks() for name in names}
+
+
+def parity(pack: Pack, checkpoint: str, base: str) -> dict[str, Any]:
+    """The same training through ComfyUI's classes and through diffusers: the same pairs, draws and start."""
+    import comfy.sd  # pyright: ignore[reportMissingImports]
+    from safetensors.torch import load_file
+
+    folder = Path(base)
+    with torch.inference_mode():
+        whole = {"dtype": torch.float32}  # by itself core keeps text encoders in half precision
+        loaded = comfy.sd.load_checkpoint_guess_config(checkpoint, te_model_options=whole)[:3]
+    wired = pack.nodes__comfy__model.Wired(*loaded, Path(checkpoint).stem)
+    tokenizer = Path(comfy.sd.__file__).parent / "sd1_tokenizer"
+    diffusers = pack.dspo_train__runs__diffusers_model.DiffusersSource(Path(checkpoint), tokenizer)
+    sources = {"comfy": pack.nodes__comfy__model.WiredSource(wired), "diffusers": diffusers}
+    with torch.inference_mode(False):
+        model = sources["comfy"].load(_config(pack), "fp32", torch.device("cpu"))
+        start = folder / "start.safetensors"
+        with _random_adapter(pack, model, 0.01) as adapter:
+            weights = adapter.weights()
+        pack.dspo_train__lora__writing.save_lora(start, weights, format=model.lora, metadata={}, dtype=torch.float32)
+        _storing_float32(pack)
+        config = _config(pack, steps=4)
+        done = {
+            name: load_file(_trained(pack, source, folder / "pairs", folder / name, config, refine=start))
+            for name, source in sources.items()
+        }
+    begun, ours, theirs = load_file(start), done["comfy"], done["diffusers"]
+    change = torch.cat([(theirs[key] - begun[key]).flatten() for key in begun])
+    apart = torch.cat([(ours[key] - theirs[key]).flatten() for key in begun])
+    return {
+        "same_keys": ours.keys() == theirs.keys() == begun.keys(),
+        "change": change.norm().item(),
+        "apart": (apart.norm() / change.norm()).item(),
+    }
+
+
+def _storing_float32(pack: Pack) -> None:
+    """LoRA files of float32, so that their rounding is not what is compared."""
+    pack.dspo_train__training__trainable.storage_dtype = lambda weights: torch.float32
+
+
+def refused(pack: Pack, kind: str) -> dict[str, Any]:
+    """What is said of a model that cannot be trained, before anything of it is touched."""
+    wired = _wired(pack, "flux")
+    change: Callable[[Any], None] = _CHANGES[kind]
+    change(wired.model.model)
+    try:
+        with torch.inference_mode(False):
+            pack.nodes__comfy__model.WiredSource(wired).load(_config(pack), "fp32", torch.device("cpu"))
+            pack.nodes__comfy__probe.refuse_without_gradients(wired, wired.encoder().prompts(["dog"]))
+    except Exception as error:
+        return {"kind": type(error).__name__, "text": str(error)}
+    return {}
+
+
+def _as(**attributes: Any) -> Callable[[Any], None]:
+    def change(model: Any) -> None:
+        for name, value in attributes.items():
+            setattr(model.latent_format, name, value)
+
+    return change
+
+
+def _without_gradient(model: Any) -> None:
+    plain = model.diffusion_model.forward
+    model.diffusion_model.forward = lambda *args, **kwargs: plain(*args, **kwargs).detach()
+
+
+_CHANGES: dict[str, Callable[[Any], None]] = {
+    "video": _as(latent_dimensions=3),
+    "audio": _as(latent_dimensions=1),
+    "pixels": _as(latent_channels=3),
+    "inpainting": lambda model: setattr(model, "concat_keys", ("mask", "masked_image")),
+    "no_gradient": _without_gradient,
+}
+
+CHECKS = {
+    "family": family,
+    "quantised": quantised,
+    "patched_on_the_fly": patched_on_the_fly,
+    "remarks": remarks,
+    "parity": parity,
+    "refused": refused,
+}
