@@ -147,11 +147,17 @@ def _refuse(model: Any, name: str, row: ComfyFamily | None) -> None:
         raise ModelError(f"the wired model ({name}) is a video model, which cannot be trained; wire a model of images")
     if latents.latent_channels == 3:
         raise ModelError(f"the wired model ({name}) works on pixels, without a VAE, and cannot be trained")
-    if getattr(model, "concat_keys", ()):
+    if getattr(model, "concat_keys", ()) or _more_than_latents(model):
         raise ModelError(
             f"the wired model ({name}) takes an image or a mask beside its noisy latents (inpainting or editing) and "
             "cannot be trained; wire its text-to-image model"
         )
+
+
+def _more_than_latents(model: Any) -> bool:
+    """Does a UNet take more channels than its noisy latents have? Transformers count theirs in patches."""
+    config = model.model_config.unet_config
+    return "model_channels" in config and config.get("in_channels", 0) > model.latent_format.latent_channels
 
 
 def refuse_old_core(row: ComfyFamily) -> None:

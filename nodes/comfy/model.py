@@ -75,7 +75,8 @@ class Wired:
     @property
     def precision(self) -> str:
         """In which the MODEL computes."""
-        dtype = self.model.model.get_dtype_inference()
+        cast = self.model.get_model_object("manual_cast_dtype")
+        dtype = self.model.model.get_dtype() if cast is None else cast
         return next((name for name, known in DTYPES.items() if known == dtype), "fp32")
 
     def remarks(self) -> list[str]:

@@ -236,6 +236,49 @@ def _patch_each_pass(wired: Any, changes: dict[str, Tensor]) -> None:
             layer.weight_function = [lambda weight, change=changes[path]: weight + change]
 
 
+def fingerprints(pack: Pack) -> dict[str, list[str]]:
+    """Change -> which of the three hashes it changes."""
+    wired, memory = _wired(pack, "sd15"), pack.nodes__comfy__memory
+    before = wired.fingerprint()
+    key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
+    sampling = type(wired.sampling)
+
+    def patched(strength: float) -> Any:
+        with torch.inference_mode():
+            model = wired.model.clone()
+            model.add_patches({key: (torch.ones_like(model.model.state_dict()[key]),)}, strength)
+        return replace(wired, model=model)
+
+    def shifted() -> Any:
+        model, levels = wired.model.clone(), sampling(model_config=wired.model.model.model_config)
+        levels.set_sigmas(levels.sigmas * 1.01)
+        model.add_object_patch("model_sampling", levels)
+        return replace(wired, model=model)
+
+    def skipped() -> Any:
+        clip = wired.clip.clone()
+        clip.clip_layer(-2)
+        return replace(wired, clip=clip)
+
+    def changes(other: Any, base: dict[str, str] = before) -> list[str]:
+        now = other.fingerprint()
+        return [name for name in base if base[name] != now[name]]
+
+    families, found = _families(), {"again": changes(wired), "a patch": changes(patched(1.0))}
+    found["its strength"] = changes(patched(0.5), patched(1.0).fingerprint())
+    found |= {"another shift": changes(shifted()), "clip skip": changes(skipped())}
+    with torch.inference_mode():
+        found["another VAE"] = changes(replace(wired, vae=families.FAMILIES["sd15"].vae(9)))
+        found["other weights"] = changes(replace(wired, model=families.make_model("sd15", seed=9)))
+    memory.load([wired.model])
+    found["loaded"] = changes(wired)
+    memory.load([patched(1.0).model])
+    found["loaded with another's patches"] = changes(wired)
+    memory.clear()
+    found["unloaded"] = changes(wired)
+    return found
+
+
 def remarks(pack: Pack) -> dict[str, Any]:
     """What is said of a model by its file's name."""
     wired = _wired(pack, "flux")
@@ -285,7 +328,7 @@ def _storing_float32(pack: Pack) -> None:
 
 def refused(pack: Pack, kind: str) -> dict[str, Any]:
     """What is said of a model that cannot be trained, before anything of it is touched."""
-    wired = _wired(pack, "flux")
+    wired = _wired(pack, "sd15" if kind == "editing" else "flux")
     change: Callable[[Any], None] = _CHANGES[kind]
     change(wired.model.model)
     try:
@@ -305,6 +348,10 @@ def _as(**attributes: Any) -> Callable[[Any], None]:
     return change
 
 
+def _with_image(model: Any) -> None:
+    model.model_config.unet_config["in_channels"] = 2 * model.latent_format.latent_channels
+
+
 def _without_gradient(model: Any) -> None:
     plain = model.diffusion_model.forward
     model.diffusion_model.forward = lambda *args, **kwargs: plain(*args, **kwargs).detach()
@@ -315,6 +362,7 @@ _CHANGES: dict[str, Callable[[Any], None]] = {
     "audio": _as(latent_dimensions=1),
     "pixels": _as(latent_channels=3),
     "inpainting": lambda model: setattr(model, "concat_keys", ("mask", "masked_image")),
+    "editing": _with_image,
     "no_gradient": _without_gradient,
 }
 
@@ -322,6 +370,7 @@ CHECKS = {
     "family": family,
     "quantised": quantised,
     "patched_on_the_fly": patched_on_the_fly,
+    "fingerprints": fingerprints,
     "remarks": remarks,
     "parity": parity,
     "refused": refused,

@@ -114,3 +114,16 @@ def test_a_quantised_base_is_another_run_and_found_again(server: ComfyServer) ->
     with server.listen() as events:
         server.wait(server.queue(stored, events.client_id), LONG)
     assert not [text for text in texts(events) if text.startswith("Step ")], "a finished run is not trained again"
+
+
+def test_a_second_round_starts_from_the_first_ones_lora(server: ComfyServer) -> None:
+    """It becomes the frozen reference, every layer of it, and the new LoRA contains it."""
+    dataset = put_pairs(server.base)
+    server.run(on_family(train_graph(dataset, "flow-first", steps=2), "flux"), LONG)
+    first = "dspo/flow-first-01.safetensors"
+    before = len(server.log())
+    server.run(on_family(train_graph(dataset, "flow-second", steps=2, refine_lora=first), "flux"), LONG)
+    assert "not used for refinement" not in server.log()[before:]
+    reference = run_folder(server, "flow-second-01") / "reference.safetensors"
+    assert same_weights(reference, lora_file(server, "flow-first-01"))
+    assert not same_weights(lora_file(server, "flow-second-01"), lora_file(server, "flow-first-01"))

@@ -15,7 +15,7 @@ from tiny_runs import write_pairs
 pytestmark = pytest.mark.comfy
 
 # Family -> by what it predicts; on cores before 0.33 only the first ones train.
-STABLE_DIFFUSION = {"sd15": "epsilon", "sdxl": "epsilon", "sdxl_v": "v_prediction"}
+STABLE_DIFFUSION = {"sd15": "epsilon", "sd2": "epsilon", "sdxl": "epsilon", "sdxl_v": "v_prediction"}
 FLOW = ("sd35", "flux", "flux2", "zimage", "qwen_image", "lumina2", "chroma", "anima")
 FAMILIES = STABLE_DIFFUSION | dict.fromkeys(FLOW, "flow")
 UNUSED = {"qwen_image"}  # the last block's text side has no say in the result
@@ -61,6 +61,21 @@ def test_weights_patched_in_every_pass_have_the_right_gradients(core: Core) -> N
     assert seen["effect"] > 0.1, "the patch does something, or the test shows nothing"
 
 
+def test_a_run_is_found_by_what_is_wired(core: Core) -> None:
+    """Patches and their strengths, noise levels, the text encoder's layer and the VAE count; being loaded does not."""
+    seen = inside(core, "fingerprints")
+    same = {name for name, changed in seen.items() if changed == []}
+    assert same == {"again", "loaded", "loaded with another's patches", "unloaded"}
+    assert {name: changed for name, changed in seen.items() if changed} == {
+        "a patch": ["model"],
+        "its strength": ["model"],
+        "another shift": ["model"],
+        "clip skip": ["clip"],
+        "another VAE": ["vae"],
+        "other weights": ["model"],
+    }
+
+
 def test_what_to_expect_of_a_distilled_model_is_said(core: Core) -> None:
     if not core.trains_flow():
         pytest.skip("this core does not recognise a small Flux")
@@ -88,6 +103,7 @@ REFUSED: dict[str, str] = {
     "audio": "makes audio or shapes",
     "pixels": "works on pixels",
     "inpainting": "takes an image or a mask",
+    "editing": "takes an image or a mask",
     "no_gradient": "no gradient flows",
 }
 

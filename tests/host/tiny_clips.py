@@ -48,6 +48,7 @@ class Form:
 
 
 FORMS = {
+    "sd2": Form(width=1024, keys=("h",), shortest=77),
     "sd35": Form(width=64, keys=("t5xxl", "g", "l"), pooled=32, shortest=154),
     "flux": Form(width=48, keys=("t5xxl", "l"), pooled=32, shortest=256),
     "flux2": Form(width=48, keys=("qwen3_4b",), shortest=512, mask=True),

@@ -70,6 +70,7 @@ SD15 = {
     "context_dim": 768,
     "num_heads": 8,
 }
+SD2 = {**SD15, "context_dim": 1024, "use_linear_in_transformer": True, "num_heads": -1, "num_head_channels": 64}
 SDXL = {  # recognised as Segmind Vega, a class of SDXL's whose levels are shallow
     **UNET,
     "num_res_blocks": [2, 2, 2],
@@ -203,6 +204,7 @@ def _form(name: str) -> Callable[[int], Any]:
 
 FAMILIES = {
     "sd15": Family(OPENAI, SD15, clip_sd15, vae_sd),
+    "sd2": Family(OPENAI, SD2, _form("sd2"), vae_sd),
     "sdxl": Family(OPENAI, SDXL, clip_sdxl, vae_sd),
     "sdxl_v": Family(OPENAI, SDXL, clip_sdxl, vae_sd, marks=("v_pred", "ztsnr")),
     "sd35": Family(MMDIT, SD35, _form("sd35"), vae_flux),
