@@ -37,7 +37,7 @@ from ..dspo_train.training.devices import resolve_precision
 from . import places
 from .comfy import memory
 from .comfy.model import Wired, WiredSource
-from .comfy.probe import refuse_without_gradients
+from .comfy.probe import refuse_unfit
 from .comfy.sizes import WiredSizes
 from .progress import Progress
 from .sockets import PairSet
@@ -94,6 +94,7 @@ def train(order: Order) -> Done:
         DspoError: the run cannot work; raised, as far as possible, before anything is encoded.
     """
     refuse_old_packages(places.REQUIREMENTS)
+    order.wired.checked()
     plan = Plan(order, _config(order), _refine(order))
     request = _request(plan)
     folder = find_run(places.runs(), order.name, request)
@@ -146,8 +147,8 @@ def _sized(plan: Plan) -> Plan:
     """
     wired, given = plan.order.wired, plan.order.settings
     plan.scan.usable()
-    caption = wired.encoder().prompts([plan.scan.prompts[0]])
-    refuse_without_gradients(wired, caption)
+    caption = wired.encoder().prompts([max(plan.scan.prompts, key=len)])
+    refuse_unfit(wired, caption)
     machine, previews, refine = _machine(), given["preview_every"] > 0, plan.refine is not None
     sizes = WiredSizes(wired, caption)
     setup = preflight.setup_of(sizes, plan.config, refine=refine, previews=previews, shared=machine.shared)

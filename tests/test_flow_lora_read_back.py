@@ -26,7 +26,6 @@ from dspo_train.models.families import LoraLabels
 RANK = 4
 FORMAT = LoraFormat(
     stem=lambda path: f"lora_unet_{path.replace('.', '_')}",
-    path_of=lambda stem: None,
     labels=LoraLabels("ldm", "", False, {}),
 )
 HEADS: dict[str, Any] = {"attention_head_dim": 16, "num_attention_heads": 2, "joint_attention_dim": 24}

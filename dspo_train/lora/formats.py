@@ -20,12 +20,10 @@ class LoraFormat:
 
     Attributes:
         stem: from a layer's path in the network to the stem of its keys in the files that are written.
-        path_of: from a stem, in whatever spelling, to the layer's path; None if the network has no such layer.
         labels: how files are labelled.
     """
 
     stem: Callable[[str], str]
-    path_of: Callable[[str], str | None]
     labels: LoraLabels
 
 
@@ -35,7 +33,6 @@ def unet_format(family: Family, unet: nn.Module) -> LoraFormat:
     layout = BlockLayout.of(config)
     return LoraFormat(
         stem=lambda path: kohya_name(path, layout, family.lora.blocks),
-        path_of=unet_names(unet),
         labels=family.lora,
     )
 

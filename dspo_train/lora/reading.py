@@ -53,13 +53,10 @@ class LoadedLora:
         return ", ".join(f"{count if place else many(count, 'tensor')} {kind}" for place, (kind, count) in ordered)
 
 
-def load_lora(path: Path, network: nn.Module, path_of: Callable[[str], str | None] | None = None) -> LoadedLora:
-    """Read a LoRA in float16, bfloat16 or float32.
+def load_lora(path: Path, unet: nn.Module) -> LoadedLora:
+    """Read a LoRA under kohya's, diffusers' or peft's names, in float16, bfloat16 or float32, for a diffusers UNet.
 
     A layer without an alpha has a scale of 1, as in every other reader, unless diffusers' metadata gives the alpha.
-
-    Args:
-        path_of: see `LoraFormat`; by default kohya's, diffusers' and peft's names of a UNet that diffusers loaded.
 
     Raises:
         LoraFileError: the file is truncated, not safetensors or not a LoRA; or the LoRA was made for another kind of
@@ -67,10 +64,10 @@ def load_lora(path: Path, network: nn.Module, path_of: Callable[[str], str | Non
     """
     path = Path(path)
     header, data = _read(path)
-    layers = adaptable_layers(network)
+    layers = adaptable_layers(unet)
     tensors = _tensors(path, data)
     _check_text_width(path, tensors, layers)
-    found = _grouped(path, header.tensors, path_of or unet_names(network))
+    found = _grouped(path, header.tensors, unet_names(unet))
     used = {key for keys in found.values() for key in keys.values()}
     if not found:
         kinds = LoadedLora({}, tuple(header.tensors), {}).unused_summary

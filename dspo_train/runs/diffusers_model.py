@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..config import TrainConfig
 from ..lora.formats import LoraFormat, unet_format
 from ..lora.layers import TARGETS, TargetTable
+from ..lora.reading import LoadedLora, load_lora
 from ..models.base import Base, load_base
 from ..models.checkpoint_file import save_checkpoint
 from ..models.conditioning import Conditioning
@@ -77,6 +78,10 @@ class DiffusersModel:
     @property
     def targets(self) -> TargetTable:
         return TARGETS
+
+    def read_lora(self, path: Path) -> LoadedLora:
+        """See `Model.read_lora`."""
+        return load_lora(path, self.base.unet)
 
     @property
     def encoder(self) -> DiffusersEncoder:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # that module loads accelerate
 
 # May change when a run is resumed: they do not affect the weights, or only in their last bits.
 FREE_SETTINGS = ("save_every", "keep_checkpoints", "gradient_checkpointing")
+_SAID_ONLY = ("version", "base.name")  # told, but a run is the same without: hashes identify the base
 _STEP = re.compile(r"step-(\d{6,})")
 _BEST = re.compile(r"best-(\d{6,})\.safetensors")
 
@@ -156,7 +157,7 @@ class RunFolder:
         changed = [
             f"{key} was {_short(old)}, now {_short(new)}"
             for key, old, new in differences({key: before.get(key) for key in identity}, identity)
-            if key.rsplit(".", 1)[-1] not in FREE_SETTINGS and key != "version"
+            if key.rsplit(".", 1)[-1] not in FREE_SETTINGS and key not in _SAID_ONLY
         ]
         if changed:
             raise RunError(

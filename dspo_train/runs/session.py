@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from ..exceptions import DspoError
 from ..files.words import many
 from ..lora.layers import LoraWeights
 from ..lora.metadata import lora_metadata
-from ..lora.reading import load_lora
 from ..pairs import Scan, decodable, scan_folder
 from ..training import devices, trainer
 from ..training.denoiser import TrainedDenoiser
@@ -38,8 +36,6 @@ from .notes import Notes
 from .results import Results
 
 _NAMED = 10  # damaged images that a warning lists
-
-log = logging.getLogger("dspo")
 
 Stage = Literal["check", "encode"]
 OnStageProgress = Callable[[Stage, int, int], None]
@@ -160,7 +156,7 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         model = job.model.load(job.config, precision, accelerator.device)
         data = _encode(job, model, scan, accelerator, on_progress)
         identity = {**asked, **run_identity(model, data, accelerator, precision)}
-        initial = _initial_lora(job, model, folder)
+        initial, unused = _initial_lora(job, model, folder)
         stack.enter_context(model.training(checkpointing=job.config.gradient_checkpointing))
         trained = stack.enter_context(trainable(model, job.config, initial))
         training = trainer.begin(trained.parameters, job.config, accelerator, trained.reference_tensors())
@@ -173,7 +169,7 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         notes = Notes(accelerator.is_main_process)
         if len(scan.rows) < len(found.rows):
             notes(_damaged(scan, found))
-        for remark in model.encoder.remarks(scan.prompts):
+        for remark in [*unused, *model.encoder.remarks(scan.prompts)]:
             notes(remark)
         results = Results(job, model, trained, training, folder, facts, notes)
         monitor = Monitor(job.config, data.bank, folder, training, notes)
@@ -205,15 +201,13 @@ def _encode(job: Job, model: Model, scan: Scan, accelerator: Accelerator, on_pro
     return data
 
 
-def _initial_lora(job: Job, model: Model, folder: RunFolder) -> LoraWeights | None:
-    """The LoRA to refine; for a begun run its copy in the run folder, which outlives the original."""
+def _initial_lora(job: Job, model: Model, folder: RunFolder) -> tuple[LoraWeights | None, list[str]]:
+    """The LoRA to refine; for a begun run its copy in the run folder, which outlives the original. -> and a warning"""
     if job.refine is None:
-        return None
-    path = folder.reference if folder.begun else job.refine
-    loaded = load_lora(path, model.network, model.lora.path_of)
-    if loaded.unused:
-        log.warning("%s: not used for refinement: %s", job.refine.name, loaded.unused_summary)
-    return loaded.weights
+        return None, []
+    loaded = model.read_lora(folder.reference if folder.begun else job.refine)
+    unused = f"{job.refine.name}: not used for refinement: {loaded.unused_summary}"
+    return loaded.weights, [unused] if loaded.unused else []
 
 
 def _resume(job: Job, folder: RunFolder, training: Training, accelerator: Accelerator) -> None:

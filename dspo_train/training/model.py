@@ -15,6 +15,7 @@ from ..config import TrainConfig
 from ..data.encode import Encoder
 from ..lora.formats import LoraFormat
 from ..lora.layers import TargetTable
+from ..lora.reading import LoadedLora
 from ..models.conditioning import Conditioning
 from ..models.process import Process
 
@@ -61,6 +62,14 @@ class Model(Protocol):
 
     @property
     def lora(self) -> LoraFormat: ...
+
+    def read_lora(self, path: Path) -> LoadedLora:
+        """Read a LoRA made for a model of this kind, in whatever spelling.
+
+        Raises:
+            LoraFileError: it is no LoRA, or none for this model.
+        """
+        ...
 
     @property
     def encoder(self) -> RunEncoder: ...

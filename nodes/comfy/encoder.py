@@ -45,8 +45,9 @@ class ComfyEncoder:
     def _ids(self) -> tuple[str, str]:
         vae, clip, units = self.vae, self.clip, self.patcher.model.latent_format
         kinds = type(clip.tokenizer).__name__, type(clip.cond_stage_model).__name__
+        options = getattr(clip, "tokenizer_options", None)
         of_images = digest_of(vae.patcher, type(units).__name__, units.scale_factor, str(vae.vae_dtype))
-        return of_images, digest_of(clip.patcher, clip.layer_idx, *kinds)
+        return of_images, digest_of(clip.patcher, clip.layer_idx, options, *kinds)
 
     @property
     def factor(self) -> int:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from ...dspo_train.exceptions import ModelError
 from ...dspo_train.lora.layers import TargetTable
 from ...dspo_train.models.families import FAMILIES, LoraLabels
@@ -147,7 +149,7 @@ def _refuse(model: Any, name: str, row: ComfyFamily | None) -> None:
         raise ModelError(f"the wired model ({name}) is a video model, which cannot be trained; wire a model of images")
     if latents.latent_channels == 3:
         raise ModelError(f"the wired model ({name}) works on pixels, without a VAE, and cannot be trained")
-    if getattr(model, "concat_keys", ()) or _more_than_latents(model):
+    if getattr(model, "concat_keys", ()) or _more_than_latents(model) or _joins_an_image(model):
         raise ModelError(
             f"the wired model ({name}) takes an image or a mask beside its noisy latents (inpainting or editing) and "
             "cannot be trained; wire its text-to-image model"
@@ -158,6 +160,16 @@ def _more_than_latents(model: Any) -> bool:
     """Does a UNet take more channels than its noisy latents have? Transformers count theirs in patches."""
     config = model.model_config.unet_config
     return "model_channels" in config and config.get("in_channels", 0) > model.latent_format.latent_channels
+
+
+def _joins_an_image(model: Any) -> bool:
+    """Does it join an image to its noisy latents, and fill in an empty one where none is given?"""
+    latents = model.latent_format
+    noise = torch.zeros(1, latents.latent_channels, *(1,) * (latents.latent_dimensions - 2), 8, 8)
+    try:
+        return model.concat_cond(noise=noise, device=noise.device) is not None
+    except Exception:  # it asks for what only a graph gives: not the case that is looked for
+        return False
 
 
 def refuse_old_core(row: ComfyFamily) -> None:

@@ -8,27 +8,28 @@ every value, so a sample tells them apart; a change of single values between the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-PLACES, AT_EACH = 4, 128
+PLACES, AT_EACH = 4, 128  # of each tensor, values at each place
+DEEPEST = 8
+_PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype)
+_WHOLE = {"ModelPatcher", "ModelPatcherDynamic", "module"}  # which lead to everything
 
 
 def digest_of(patcher: Any, *more: object) -> str:
-    """sha256 over a ModelPatcher's own weights, its patches, and what else is given."""
-    total = hashlib.sha256(repr(more).encode())
+    """sha256 over a ModelPatcher's own weights, its patches and options, and what else is given."""
+    total = _Total(patcher.model)
     with torch.inference_mode():  # as in core, so that nothing that it holds becomes another kind of tensor
         for name, value in _weights(patcher):
-            _add(total, name, value)
-        for key in sorted(patcher.patches, key=str):
-            for patch in patcher.patches[key]:
-                _add(total, str(key), patch)
-        for name in sorted(map(str, patcher.object_patches)):
-            _add(total, name, patcher.object_patches.get(name))
-        _add(total, "options", _plain_options(patcher))
+            total.add(name, value)
+        for kind in ("patches", "object_patches", "model_options", "injections", "weight_wrapper_patches", "wrappers"):
+            total.add(kind, getattr(patcher, kind, None))
+        total.add("more", more)
     return total.hexdigest()
 
 
@@ -39,44 +40,69 @@ def _weights(patcher: Any) -> Iterator[tuple[str, Any]]:
         yield name, value if kept is None else kept.weight
 
 
-def _plain_options(patcher: Any) -> list[str]:
-    """The names of what changes predictions besides patches: hooks into attention and wrappers."""
-    options = patcher.model_options.get("transformer_options", {})
-    return sorted(str(name) for name, value in options.items() if value)
+class _Total:
+    """A hash of whatever a patcher may hold: values by their content, functions by their code and what they close
+    over, other objects by their class and attributes; nothing by its address.
+
+    Args:
+        model: whose modules count by their class where something refers to them: their weights are hashed elsewhere.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._hash = hashlib.sha256()
+        self._within = {id(module) for module in model.modules()}  # and what is being hashed: a circle ends there
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+    def add(self, name: str, value: Any, depth: int = 0) -> None:
+        self._hash.update(f"\n{name}:{type(value).__qualname__} ".encode())
+        if isinstance(value, Tensor):
+            self._tensor(value)
+        elif isinstance(value, _PLAIN):
+            self._hash.update(repr(value).encode())
+        elif depth < DEEPEST and type(value).__name__ not in _WHOLE and id(value) not in self._within:
+            self._within.add(id(value))
+            for key, part in _parts(value):
+                self.add(key, part, depth + 1)
+            self._within.discard(id(value))
+
+    def _tensor(self, tensor: Tensor) -> None:
+        self._hash.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+        stored = getattr(tensor, "_qdata", tensor)  # of a quantised tensor
+        scale = getattr(getattr(tensor, "_params", None), "scale", None)
+        if isinstance(scale, Tensor):
+            self._tensor(scale)
+        flat = stored.detach().reshape(-1) if stored.is_contiguous() else stored.detach().flatten()
+        for place in range(PLACES if flat.numel() else 0):
+            start = place * max(0, flat.numel() - AT_EACH) // (PLACES - 1)
+            part = flat[start : start + AT_EACH].to("cpu").contiguous()
+            self._hash.update(part.view(torch.uint8).numpy().data)
 
 
-def _add(total: Any, name: str, value: Any) -> None:
-    total.update(f"\n{name}:".encode())
-    if isinstance(value, Tensor):
-        _add_tensor(total, value)
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            _add(total, "", part)
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            _add(total, str(key), value[key])
-    elif isinstance(value, torch.nn.Module):
-        total.update(type(value).__qualname__.encode())
-        for key, tensor in [*value.named_parameters(), *value.named_buffers()]:
-            _add(total, key, tensor)
-        _add(total, "", {k: v for k, v in vars(value).items() if isinstance(v, (int, float, str))})
-    elif isinstance(value, (int, float, str, bool, type(None), torch.dtype)):
-        total.update(repr(value).encode())
-    else:  # a weight adapter, whose tensors count, or something that only its class describes
-        total.update(type(value).__qualname__.encode())
-        for key in sorted(getattr(value, "__dict__", {})):
-            if key != "loaded_keys" and isinstance(part := vars(value)[key], (Tensor, list, tuple, int, float, str)):
-                _add(total, key, part)
+def _parts(value: Any) -> list[tuple[str, Any]]:
+    """What an object consists of, in an order that does not depend on chance."""
+    if isinstance(value, Mapping):
+        return sorted(((str(key), part) for key, part in value.items()), key=lambda pair: pair[0])
+    if isinstance(value, (list, tuple)):
+        return [("", part) for part in value]
+    if isinstance(value, (set, frozenset)):
+        return [("", part) for part in sorted(value, key=str)]
+    if inspect.ismethod(value):
+        return [("function", value.__func__), ("self", value.__self__)]
+    if inspect.isfunction(value):
+        cells = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        code = value.__code__
+        return [(value.__qualname__, (code.co_code.hex(), code.co_consts, value.__defaults__, cells))]
+    if isinstance(value, nn.Module):
+        own = {name: part for name, part in vars(value).items() if isinstance(part, _PLAIN)}
+        return [("", own), *value.named_parameters(), *value.named_buffers()]
+    return sorted(getattr(value, "__dict__", {}).items())
 
 
-def _add_tensor(total: Any, tensor: Tensor) -> None:
-    total.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-    stored = getattr(tensor, "_qdata", tensor)  # of a quantised tensor
-    scale = getattr(getattr(tensor, "_params", None), "scale", None)
-    if isinstance(scale, Tensor):
-        _add_tensor(total, scale)
-    flat = stored.detach().reshape(-1) if stored.is_contiguous() else stored.detach().flatten()
-    if flat.numel():
-        starts = [place * max(0, flat.numel() - AT_EACH) // (PLACES - 1) for place in range(PLACES)]
-        for start in starts:
-            total.update(flat[start : start + AT_EACH].to("cpu").contiguous().view(torch.uint8).numpy().data)
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 - the name may not be bound yet
+    except ValueError:
+        return False
+    return True

@@ -98,6 +98,8 @@ class _Virtual(torch.autograd.Function):
         ctx.shape = x.shape
         if isinstance(layer, tuple(CONVOLUTIONS)):
             return layer._conv_forward(x.detach(), x.new_empty(layer.weight.shape), None)
+        if x.shape[-1] != layer.in_features:
+            raise RuntimeError(f"{x.shape[-1]} features where {layer.in_features} are taken")
         return x.new_empty(*x.shape[:-1], layer.out_features)
 
     @staticmethod

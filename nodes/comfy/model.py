@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import comfy.lora
 import comfy.utils
 import torch
 from PIL import Image
@@ -20,11 +19,12 @@ from ...dspo_train.config import TrainConfig
 from ...dspo_train.exceptions import ConfigError, ModelError
 from ...dspo_train.lora.formats import LoraFormat
 from ...dspo_train.lora.layers import TargetTable
+from ...dspo_train.lora.reading import LoadedLora
 from ...dspo_train.models.conditioning import Conditioning
 from ...dspo_train.models.process import Process
 from ...dspo_train.training.devices import DTYPES
 from ...dspo_train.training.model import OnSampling
-from . import memory
+from . import lora_files, memory
 from .draw import drawn
 from .encoder import ComfyEncoder
 from .families import ComfyFamily, family_of, refuse_old_core
@@ -33,8 +33,10 @@ from .gradients import differentiable
 from .predict import conds_of, raw_prediction
 from .process import process_of, scaled, sigmas
 
-_PREFIX = "diffusion_model."
-_STEP_DISTILLED = re.compile(r"turbo|lightning|schnell|hyper|lcm|distill|dmd|[48][-_ ]?steps?\b", re.IGNORECASE)
+_STEP_DISTILLED = re.compile(
+    r"turbo|lightning|schnell|lcm|distill|dmd|flash|hyper[-_ ]?(?:sd|flux)|klein(?!.*base)|[48][-_ ]?steps?\b",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,30 @@ class Wired:
     @property
     def family(self) -> ComfyFamily:
         return family_of(self.model)
+
+    def checked(self) -> tuple[ComfyFamily, Process]:
+        """
+        Raises:
+            ModelError: the model cannot be trained, a part is missing, or the VAE is another model's.
+        """
+        for part, what in ((self.clip, "CLIP"), (self.vae, "VAE")):
+            if part is None:
+                raise ModelError(f"the wire of the {what} is empty, because its file holds none; wire another loader's")
+        family, process = self.family, process_of(self.sampling)
+        if process.prediction == "flow":
+            refuse_old_core(family)
+        if getattr(self.model, "injections", None):
+            raise ModelError(
+                "the wired model carries a LoRA that bypasses its weights, through which no gradient flows; load that "
+                "LoRA without bypass"
+            )
+        wanted, found = self.model.model.latent_format.latent_channels, self.vae.latent_channels
+        if wanted != found:
+            raise ModelError(
+                f"the wired VAE makes latents of {found} channels, but the {family.title} model takes {wanted}; wire "
+                "the VAE that belongs to it"
+            )
+        return family, process
 
     def encoder(self) -> ComfyEncoder:
         return ComfyEncoder(self.model, self.clip, self.vae)
@@ -104,10 +130,7 @@ class WiredSource:
 
     def load(self, config: TrainConfig, precision: str, device: torch.device) -> ComfyModel:
         """See `ModelSource.load`."""
-        family = self.wired.family
-        process = process_of(self.wired.sampling)
-        if process.prediction == "flow":
-            refuse_old_core(family)
+        family, process = self.wired.checked()
         return ComfyModel(self.wired, _private(self.wired, precision), family, process, self.room)
 
 
@@ -118,6 +141,10 @@ class ComfyModel:
         self.wired, self.patcher, self.family, self.process, self.room = wired, patcher, family, process, room
         self.encoder = ComfyEncoder(patcher, wired.clip, wired.vae)
         self.lora = lora_format(patcher.model, family)
+
+    def read_lora(self, path: Path) -> LoadedLora:
+        """See `Model.read_lora`."""
+        return lora_files.read(path, self.patcher.model, self.network)
 
     @property
     def name(self) -> str:
@@ -203,15 +230,7 @@ def _private(wired: Wired, precision: str) -> Any:
 
 def lora_format(model: Any, family: ComfyFamily) -> LoraFormat:
     """kohya's names of a MODEL's layers: diffusers' block names where its family's files have them."""
-    keys = comfy.lora.model_lora_keys_unet(model, {})
-    path_of = {stem: _path(key) for stem, key in keys.items() if isinstance(key, str)}
-    stems = {path: "lora_unet_" + path.replace(".", "_") for path in path_of.values()}
     labels = family.lora_labels()
-    if labels.blocks == "diffusers":
-        mapped = comfy.utils.unet_to_diffusers(model.model_config.unet_config)
-        stems |= {_path(key): "lora_unet_" + _path(name).replace(".", "_") for name, key in mapped.items()}
-    return LoraFormat(lambda path: stems[path], path_of.get, labels)
-
-
-def _path(key: str) -> str:
-    return key.removeprefix(_PREFIX).removesuffix(".weight")
+    mapped = comfy.utils.unet_to_diffusers(model.model_config.unet_config) if labels.blocks == "diffusers" else {}
+    names = {key.removesuffix(".weight"): name.removesuffix(".weight") for name, key in mapped.items()}
+    return LoraFormat(lambda path: "lora_unet_" + names.get(path, path).replace(".", "_"), labels)

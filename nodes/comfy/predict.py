@@ -18,11 +18,12 @@ from .gradients import torch_attention
 Conds = Mapping[str, Any]  # ComfyUI's conditioning objects by the network's argument
 
 
-def raw_prediction(patcher: Any, latents: Tensor, sigma: Tensor, rows: list[Conds]) -> Tensor:
+def raw_prediction(patcher: Any, latents: Tensor, sigma: Tensor, rows: list[Conds], *, patched: bool = True) -> Tensor:
     """What the network says before it becomes an image: noise, v or velocity. (N, C, h, w), (N,), N -> (N, C, h, w)
 
     Args:
         latents: x_t as ComfyUI's samplers hold it.
+        patched: with the patches of attention and blocks that the MODEL carries.
         rows: see `conds_of`; rows whose tensors differ in shape go through the network one after the other.
     """
     parts: dict[int, Tensor] = {}
@@ -30,7 +31,7 @@ def raw_prediction(patcher: Any, latents: Tensor, sigma: Tensor, rows: list[Cond
         first, *others = (rows[i] for i in members)
         given = {name: cond.concat([row[name] for row in others]) for name, cond in first.items()}
         with _caught(patcher.model.diffusion_model) as outputs:
-            options = {**_options(patcher), "sigmas": sigma[members], "cond_or_uncond": [0]}
+            options = {**_options(patcher, patched), "sigmas": sigma[members], "cond_or_uncond": [0]}
             patcher.model.apply_model(latents[members], sigma[members], transformer_options=options, **given)
         parts |= zip(members, outputs[-1].unbind(0), strict=True)
     return torch.stack([parts[i] for i in range(len(rows))])
@@ -79,8 +80,8 @@ def _kind(cond: Any) -> str:
     return repr(value)
 
 
-def _options(patcher: Any) -> dict[str, Any]:
-    given = patcher.model_options.get("transformer_options", {})
+def _options(patcher: Any, patched: bool) -> dict[str, Any]:
+    given = patcher.model_options.get("transformer_options", {}) if patched else {}
     return {**given, "optimized_attention_override": torch_attention}
 
 

@@ -5,6 +5,7 @@ The layers' weights are not touched, so that it makes no difference how they are
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -36,27 +37,49 @@ def count(wired: Any, caption: Conditioning, side: int, spec: LoraSpec, checkpoi
         return count_pass(lambda: _predicted(wired, caption, side), weights)
 
 
-def refuse_without_gradients(wired: Any, caption: Conditioning) -> None:
+def refuse_unfit(wired: Any, caption: Conditioning) -> None:
     """
     Raises:
-        ModelError: gradients do not reach the layers that a LoRA would train.
+        ModelError: the caption's encoding does not fit the MODEL, or gradients do not reach the layers that a LoRA
+            would train.
     """
     title = wired.family.title
-    try:
-        with _adapted(wired, LoraSpec(rank=1, alpha=1.0), False) as adapter, torch.enable_grad():
-            result = _predicted(wired, caption, _SIDE)
-            if not result.requires_grad:
-                raise ModelError(f"no gradient flows through the wired {title} model; it cannot be trained")
-            ups = [parameter for name, parameter in adapter.parameters.items() if name.endswith(".up")]
-            found = torch.autograd.grad(result.sum(), ups, allow_unused=True)
-    except (RuntimeError, NotImplementedError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ModelError(f"the wired {title} model cannot be trained: {reason}") from error
+    with _quiet(), _adapted(wired, LoraSpec(rank=1, alpha=1.0), False) as adapter:
+        try:
+            with torch.no_grad():
+                _predicted(wired, caption, _SIDE)
+        except Exception as error:
+            raise ModelError(
+                f"what the wired CLIP gives does not fit the {title} model ({_reason(error)}); wire the text encoder "
+                "that belongs to it"
+            ) from error
+        ups = [parameter for name, parameter in adapter.parameters.items() if name.endswith(".up")]
+        try:
+            with torch.enable_grad():
+                result = _predicted(wired, caption, _SIDE)
+                found = torch.autograd.grad(result.sum(), ups, allow_unused=True) if result.requires_grad else []
+        except (RuntimeError, NotImplementedError) as error:
+            raise ModelError(f"the wired {title} model cannot be trained: {_reason(error)}") from error
     reached = sum(gradient is not None for gradient in found)
-    if reached < _ENOUGH * len(found):
+    if reached < _ENOUGH * len(ups):
         raise ModelError(
-            f"gradients reach only {reached} of {len(found)} layers of the wired {title} model; it cannot be trained"
+            f"gradients reach {reached} of {len(ups)} layers of the wired {title} model; it cannot be trained"
         )
+
+
+def _reason(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, torch does not print what fails on tensors without values: it is told in our own words."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 @contextmanager
@@ -84,4 +107,5 @@ def _predicted(wired: Any, caption: Conditioning, side: int) -> Tensor:
     sigma = sigmas(process, time).to(device)
     rows = conds_of(model, family, Conditioning(given).to(device), torch.zeros(shape, device=device))
     with FakeTensorMode(allow_non_fake_inputs=True):
-        return raw_prediction(wired.model, torch.zeros(shape, device=device), sigma, rows)
+        # a patch may read the noise level, which has no value here
+        return raw_prediction(wired.model, torch.zeros(shape, device=device), sigma, rows, patched=False)

@@ -34,10 +34,14 @@ def main() -> None:
 
 
 def _checks() -> dict[str, Any]:
-    """Those of this file, and those of `inside_wired.py`, which take the pack first."""
-    others = _module("inside_wired", HERE / "inside_wired.py")
+    """Those of this file, of `inside_wired.py`, which take the pack first, and of `playground_check.py`: its name."""
+    wired, playground = (_module(name, HERE / f"{name}.py") for name in ("inside_wired", "playground_check"))
     _pack()
-    return {**CHECKS, **{name: partial(check, others.Pack(PACKAGE)) for name, check in others.CHECKS.items()}}
+    return {
+        **CHECKS,
+        **{name: partial(check, wired.Pack(PACKAGE)) for name, check in wired.CHECKS.items()},
+        **{f"playground_{name}": partial(check, PACKAGE) for name, check in playground.CHECKS.items()},
+    }
 
 
 def _module(name: str, path: Path, **options: Any) -> Any:
@@ -124,6 +128,7 @@ def imports() -> dict[str, Any]:
 
 def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
     """What the trainer says, and keeps, when the device runs out of memory in the middle of a step."""
+    import comfy.sd  # pyright: ignore[reportMissingImports]
     import folder_paths  # pyright: ignore[reportMissingImports]
     import server  # pyright: ignore[reportMissingImports]
     import torch
@@ -145,9 +150,12 @@ def out_of_memory(checkpoint: str, base: str) -> dict[str, Any]:
     settings = {"preset": "Balanced", "steps": 4, "preview_every": 0, "preview_prompt": "", "resolution": 256}
     lowered = {"pairs_at_once": 8, "gradient_checkpointing": "off"}  # what the message will offer to change
     pairs = sockets.PairSet("tiny", scan, "x")
+    with torch.inference_mode():
+        parts = comfy.sd.load_checkpoint_guess_config(checkpoint)[:3]
+    wired = importlib.import_module(f"{PACKAGE}.nodes.comfy.model").Wired(*parts)
     try:
         with setting_inputs.errors_in_graph():  # as the node does
-            training.train(training.Order(Path(checkpoint).name, pairs, "full", {**settings, **lowered}, "1"))
+            training.train(training.Order(wired, pairs, "full", {**settings, **lowered}, "1"))
     except Exception as error:
         return {"kind": type(error).__name__, "text": str(error), "context": error.__context__ is None}
     return {}

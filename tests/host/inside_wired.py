@@ -279,10 +279,46 @@ def fingerprints(pack: Pack) -> dict[str, list[str]]:
     return found
 
 
+def refined(pack: Pack, base: str) -> dict[str, Any]:
+    """A LoRA that names q, k and v of fused layers, read to start from: its update against core's own."""
+    import comfy.lora  # pyright: ignore[reportMissingImports]
+    import comfy.lora_convert  # pyright: ignore[reportMissingImports]
+    import comfy.sd  # pyright: ignore[reportMissingImports]
+    from safetensors.torch import save_file
+
+    wired, draw = _wired(pack, "flux"), torch.Generator().manual_seed(4)
+    outer = "transformer.transformer_blocks.0.attn."
+    tensors, width = {}, 256
+    for name, alpha in (("to_q", None), ("to_k", 2.0), ("to_v", 8.0), ("to_out.0", None)):
+        tensors[f"{outer}{name}.lora_A.weight"] = torch.randn(4, width, generator=draw)
+        tensors[f"{outer}{name}.lora_B.weight"] = torch.randn(width, 4, generator=draw)
+        if alpha is not None:
+            tensors[f"{outer}{name}.alpha"] = torch.tensor(alpha)
+    path = Path(base) / "foreign.safetensors"
+    save_file(tensors, path)
+    with torch.inference_mode(False):
+        model = pack.nodes__comfy__model.WiredSource(wired).load(_config(pack), "fp32", torch.device("cpu"))
+        loaded = model.read_lora(path)
+    layers = dict(model.network.named_modules())
+    before = {name: layers[name].weight.detach().clone() for name in loaded.weights}
+    with torch.inference_mode():
+        patched = comfy.sd.load_lora_for_models(wired.model, None, tensors, 1.0, 0)[0]
+    pack.nodes__comfy__memory.load([patched])
+    off = 0.0
+    for name, layer in loaded.weights.items():
+        change = layers[name].weight.detach() - before[name]
+        ours = (layer.alpha / layer.rank) * layer.up @ layer.down
+        off = max(off, ((ours - change).norm() / change.norm()).item())
+    pack.nodes__comfy__memory.clear()
+    ranks = {name: layer.rank for name, layer in loaded.weights.items()}
+    return {"ranks": ranks, "unused": list(loaded.unused), "off": off}
+
+
 def remarks(pack: Pack) -> dict[str, Any]:
     """What is said of a model by its file's name."""
     wired = _wired(pack, "flux")
-    names = ("z_image_turbo_bf16", "flux1-schnell", "sdxl_lightning_4step", "v1-5-pruned", "turbulence", "")
+    names = ["z_image_turbo_bf16", "flux1-schnell", "sdxl_lightning_4step", "flux-2-klein-4b", "Hyper-SD15-8steps"]
+    names += ["v1-5-pruned", "turbulence", "flux-2-klein-base-4b", "HyperRealism_v1", ""]
     return {name: replace(wired, name=name).remarks() for name in names}
 
 
@@ -331,10 +367,18 @@ def refused(pack: Pack, kind: str) -> dict[str, Any]:
     wired = _wired(pack, "sd15" if kind == "editing" else "flux")
     change: Callable[[Any], None] = _CHANGES[kind]
     change(wired.model.model)
+    if kind in ("another_vae", "another_clip"):
+        part = kind.removeprefix("another_")
+        with torch.inference_mode():
+            wired = replace(wired, **{part: getattr(_families().FAMILIES["sd15"], part)(3)})
+    if kind in ("no_vae", "no_clip"):
+        wired = replace(wired, **{kind.removeprefix("no_"): None})
+    if kind == "bypass":
+        wired.model.set_injections("bypass_lora", [object()])
     try:
         with torch.inference_mode(False):
             pack.nodes__comfy__model.WiredSource(wired).load(_config(pack), "fp32", torch.device("cpu"))
-            pack.nodes__comfy__probe.refuse_without_gradients(wired, wired.encoder().prompts(["dog"]))
+            pack.nodes__comfy__probe.refuse_unfit(wired, wired.encoder().prompts(["dog"]))
     except Exception as error:
         return {"kind": type(error).__name__, "text": str(error)}
     return {}
@@ -352,6 +396,12 @@ def _with_image(model: Any) -> None:
     model.model_config.unet_config["in_channels"] = 2 * model.latent_format.latent_channels
 
 
+def _fills_in_an_image(model: Any) -> None:
+    """As FLUX.1 Fill, whose first layer takes more than its latents."""
+    layer = model.diffusion_model.img_in
+    layer.weight = torch.nn.Parameter(torch.zeros(layer.weight.shape[0], 384), requires_grad=False)
+
+
 def _without_gradient(model: Any) -> None:
     plain = model.diffusion_model.forward
     model.diffusion_model.forward = lambda *args, **kwargs: plain(*args, **kwargs).detach()
@@ -363,6 +413,12 @@ _CHANGES: dict[str, Callable[[Any], None]] = {
     "pixels": _as(latent_channels=3),
     "inpainting": lambda model: setattr(model, "concat_keys", ("mask", "masked_image")),
     "editing": _with_image,
+    "bypass": lambda model: None,
+    "no_vae": lambda model: None,
+    "no_clip": lambda model: None,
+    "fill": _fills_in_an_image,
+    "another_vae": lambda model: None,
+    "another_clip": lambda model: None,
     "no_gradient": _without_gradient,
 }
 
@@ -372,6 +428,7 @@ CHECKS = {
     "patched_on_the_fly": patched_on_the_fly,
     "fingerprints": fingerprints,
     "remarks": remarks,
+    "refined": refined,
     "parity": parity,
     "refused": refused,
 }

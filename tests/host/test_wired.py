@@ -76,6 +76,16 @@ def test_a_run_is_found_by_what_is_wired(core: Core) -> None:
     }
 
 
+def test_a_lora_that_names_parts_of_fused_layers_is_read_whole(core: Core, tmp_path: Path) -> None:
+    """q, k and v of rank 4 each become one update of rank 12, which is what core adds to the weight."""
+    if not core.trains_flow():
+        pytest.skip("this core does not recognise a small Flux")
+    seen = inside(core, "refined", str(tmp_path))
+    assert seen["ranks"] == {"double_blocks.0.img_attn.qkv": 12, "double_blocks.0.img_attn.proj": 4}
+    assert seen["unused"] == []
+    assert seen["off"] < 1e-5
+
+
 def test_what_to_expect_of_a_distilled_model_is_said(core: Core) -> None:
     if not core.trains_flow():
         pytest.skip("this core does not recognise a small Flux")
@@ -84,6 +94,8 @@ def test_what_to_expect_of_a_distilled_model_is_said(core: Core) -> None:
         "z_image_turbo_bf16",
         "flux1-schnell",
         "sdxl_lightning_4step",
+        "flux-2-klein-4b",
+        "Hyper-SD15-8steps",
     }
     assert "use the LoRA with this one" in said["z_image_turbo_bf16"][0]
 
@@ -104,7 +116,13 @@ REFUSED: dict[str, str] = {
     "pixels": "works on pixels",
     "inpainting": "takes an image or a mask",
     "editing": "takes an image or a mask",
-    "no_gradient": "no gradient flows",
+    "no_gradient": "gradients reach 0 of",
+    "no_vae": "the wire of the VAE is empty",
+    "no_clip": "the wire of the CLIP is empty",
+    "fill": "takes an image or a mask",
+    "bypass": "load that LoRA without bypass",
+    "another_vae": "makes latents of 4 channels, but the FLUX.1 model takes 16",
+    "another_clip": "what the wired CLIP gives does not fit the FLUX.1 model",
 }
 
 
