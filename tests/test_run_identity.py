@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from dspo_train.config import TrainConfig
 from dspo_train.exceptions import RunError
 from dspo_train.runs.folder import RunFolder
 
-KNOWN = {"version": "1", "config": {}, "base": {"name": "flux1-dev", "unet": "a hash"}}
+KNOWN = {"version": "1", "config": TrainConfig().to_dict(), "base": {"name": "flux1-dev", "unet": "a hash"}}
 
 
 def test_a_renamed_base_is_the_same_run(tmp_path: Path) -> None:
