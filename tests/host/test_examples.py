@@ -16,9 +16,12 @@ import pytest
 from comfy_server import PACK, PACK_NAME, ComfyServer, link
 from PIL import Image
 
+from dspo_train.evaluate.scorers import large_and_dark, look
+from dspo_train.preferences import PreferenceStore
+
 EXAMPLES = PACK / "example_workflows"
 WORKFLOWS = sorted(EXAMPLES.glob("*.json"))
-TRAIN, CANDIDATES, STRENGTHS = WORKFLOWS
+PLAYGROUND, TRAIN, CANDIDATES, STRENGTHS = WORKFLOWS
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"  # the one that ComfyUI's own first workflow offers to download
 NOTES = {"Note", "MarkdownNote"}  # of the page only
 SEEDS = {"seed", "noise_seed"}  # the page puts a widget of its own after these
@@ -85,11 +88,14 @@ def small(graph: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(server: ComfyServer, path: Path) -> dict[str, list[Any]]:
-    """The outputs by the nodes' types, once the workflow has succeeded."""
-    place = server.base / "models" / "checkpoints"
-    if not (place / CHECKPOINT).exists():
-        link((place / "sd15.safetensors").resolve(), place / CHECKPOINT)
-    graph = small(to_api(load(path), server.get("/object_info")))
+    """The outputs by the nodes' types, once the workflow has succeeded; with small values, if it needs a checkpoint."""
+    graph = to_api(load(path), server.get("/object_info"))
+    if any(node["class_type"] == "CheckpointLoaderSimple" for node in graph.values()):
+        place = server.base / "models" / "checkpoints"
+        if not (place / CHECKPOINT).exists():
+            link((place / "sd15.safetensors").resolve(), place / CHECKPOINT)
+        small(graph)
+    server.free()  # the pairs are those of another example: what is cached has no outputs
     outputs = server.run(graph, LONG)
     found: dict[str, list[Any]] = {}
     for node, output in outputs.items():
@@ -99,6 +105,26 @@ def run(server: ComfyServer, path: Path) -> dict[str, list[Any]]:
 
 def size(server: ComfyServer, picture: dict[str, Any]) -> tuple[int, int]:
     return Image.open(io.BytesIO(server.view(**picture))).size
+
+
+def taste(server: ComfyServer, pictures: list[dict[str, Any]]) -> float:
+    """Mean of the taste behind the example pairs."""
+    images = [Image.open(io.BytesIO(server.view(**picture))).convert("RGB") for picture in pictures]
+    return sum(large_and_dark(look(image)) for image in images) / len(images)
+
+
+@pytest.mark.comfy
+def test_the_playground_learns_a_taste_and_asks_for_another(server: ComfyServer) -> None:
+    """As shipped: four seeds without the LoRA and at three strengths; 24 pairs of what is drawn wait for votes."""
+    outputs = run(server, PLAYGROUND)
+    (compared,) = outputs["DSPOCompareSampler"]
+    base, aligned = compared["a_images"], compared["b_images"]
+    assert (len(base), len(aligned)) == (4, 12)
+    assert taste(server, aligned[4:8]) > taste(server, base) + 0.5
+    (sheet,) = outputs["DSPOABGrid"]
+    assert min(size(server, sheet["images"][0])) > 500
+    progress = PreferenceStore(server.base / "input" / "my-shapes").progress()
+    assert (progress.total, progress.open) == (24, 24)
 
 
 @pytest.mark.comfy
@@ -111,7 +137,7 @@ def test_the_first_trains_compares_and_draws(server: ComfyServer) -> None:
     (saved,) = outputs["SaveImage"]
     assert size(server, saved["images"][0]) == (64, 64)
     trained = load(TRAIN)
-    (name,) = [node["widgets_values"][1] for node in trained["nodes"] if node["type"] == "DSPOTrainLora"]
+    (name,) = [node["widgets_values"][0] for node in trained["nodes"] if node["type"] == "DSPOTrainLora"]
     assert list((server.base / "output" / "loras" / "dspo").glob(f"{name}-*.safetensors"))
 
 
