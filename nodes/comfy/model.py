@@ -176,13 +176,18 @@ class ComfyModel:
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """See `Model.predict`."""
-        sigma = sigmas(self.process, t)
+        place = noisy.device
+        noisy, conditioning = (
+            noisy.to(self.device),
+            conditioning.to(self.device),
+        )  # not always the first of several GPUs
+        sigma = sigmas(self.process, t.to(self.device))
         latents = scaled(self.process, noisy, sigma)
         if self.family.frames:
             latents = latents[:, :, None]
         rows = conds_of(self.patcher.model, self.family, conditioning, latents)
         raw = raw_prediction(self.patcher, latents, sigma, rows)
-        return raw[:, :, 0] if self.family.frames else raw
+        return (raw[:, :, 0] if self.family.frames else raw).to(place)
 
     @contextmanager
     def training(self, *, checkpointing: bool) -> Iterator[None]:

@@ -94,7 +94,8 @@ def _adapted(wired: Any, spec: LoraSpec, checkpointing: bool) -> Iterator[Adapte
 
 
 def _place(wired: Any) -> torch.device:
-    return next(wired.model.model.diffusion_model.parameters()).device
+    places = (weight.device for weight in wired.model.model.diffusion_model.parameters())
+    return next((place for place in places if place.type != "meta"), torch.device("cpu"))
 
 
 def _predicted(wired: Any, caption: Conditioning, side: int) -> Tensor:
