@@ -115,7 +115,9 @@ def _config(order: Order) -> TrainConfig:
     family, device, options = wired.family, mm.get_torch_device(), given.get("options")
     changes = {**read_form("train", given), **({} if options is None else options.values)}
     asked = changes.get("precision", "auto")
-    changes["precision"] = wired.precision if asked == "auto" else resolve_precision(asked, device)
+    # only CUDA's and ROCm's devices train in fp16
+    own = "fp32" if wired.precision == "fp16" and device.type != "cuda" else wired.precision
+    changes["precision"] = own if asked == "auto" else resolve_precision(asked, device)
     changes["device"] = "cpu" if device.type == "cpu" else "auto"
     resolution = changes.get("data.resolution", family.resolution)
     changes.setdefault("data.bucket_step", max(1, min(64, resolution) // wired.grain) * wired.grain)
@@ -147,7 +149,9 @@ def _sized(plan: Plan) -> Plan:
     """
     wired, given = plan.order.wired, plan.order.settings
     plan.scan.usable()
-    caption = wired.encoder().prompts([max(plan.scan.prompts, key=len)])
+    encoder = wired.encoder()
+    caption = encoder.prompts([max(plan.scan.prompts, key=len)])
+    encoder.release()
     refuse_unfit(wired, caption)
     machine, previews, refine = _machine(), given["preview_every"] > 0, plan.refine is not None
     sizes = WiredSizes(wired, caption)
@@ -233,8 +237,9 @@ class _Previews:
     def _try(self, work: Callable[[], T]) -> T | None:
         try:
             return work()
-        except mm.OOM_EXCEPTION:
-            pass
+        except (MemoryError, RuntimeError) as error:
+            if not preflight.is_out_of_memory(error):
+                raise
         self.previewer = None
         gc.collect()
         mm.soft_empty_cache()

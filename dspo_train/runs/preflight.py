@@ -90,13 +90,18 @@ def ran_out_of_memory(work: Callable[[], object]) -> bool:
     try:
         work()
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) and not _FULL.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         log.exception("out of memory")
     else:
         return False
     gc.collect()
     return True
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Of the device or the host; some devices have no exception of their own for it."""
+    return isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)) or bool(_FULL.search(str(error)))
 
 
 def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) -> list[str]:

@@ -90,9 +90,6 @@ class Model(Protocol):
 
         Args:
             checkpointing: recompute activations in the backward pass.
-
-        Raises:
-            ModelError: no gradient reaches some of its layers.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""What a run trains, a LoRA or the whole UNet, and how it becomes files."""
+"""What a run trains, a LoRA or the whole network, and how it becomes files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .model import Model
 
 
 class Trainable(Protocol):
-    """The trained weights on a UNet, and the states that the UNet can be switched to."""
+    """The trained weights on a network, and the states that it can be switched to."""
 
     @property
     def parameters(self) -> Mapping[str, Parameter]: ...
@@ -67,7 +67,7 @@ def trainable(model: Model, config: TrainConfig, initial: LoraWeights | None) ->
 
 
 def write_lora(path: Path, trained: Trainable, model: Model, config: TrainConfig, facts: LoraFacts) -> Extracted | None:
-    """Write the current LoRA, or the nearest LoRA to a whole UNet, in the model's own format.
+    """Write the current LoRA, or the nearest LoRA to a whole network, in the model's own format.
 
     Returns:
         What was extracted; None if a LoRA was trained.
@@ -83,7 +83,7 @@ def write_lora(path: Path, trained: Trainable, model: Model, config: TrainConfig
 
 
 def _before_and_after(trained: Trainable, network: nn.Module) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The whole UNet's tensors before training and now, by the names of its `state_dict`."""
+    """The whole network's tensors before training and now, by the names of its `state_dict`."""
     with trained.origin():
         before = network.state_dict()
     return before, {**before, **{name: parameter.detach() for name, parameter in trained.parameters.items()}}

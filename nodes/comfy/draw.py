@@ -43,5 +43,8 @@ def drawn(model: ComfyModel, prompt: str, seed: int, side: int, on_progress: OnS
 
 
 def _encoded(model: ComfyModel, text: str) -> Any:
-    clip = model.wired.clip
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    """A prompt is encoded once: the text encoder may have to take the network's place."""
+    if text not in model.encoded:
+        clip = model.wired.clip
+        model.encoded[text] = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+    return model.encoded[text]

@@ -142,5 +142,5 @@ class ComfyEncoder:
 
 def _both_sides(gaussian: Any, given: tuple[Tensor, ...], result: Any) -> Any:
     """In place of the mean: the mean and, as a second half of the batch, the mean plus the standard deviation."""
-    mean, logvar = given[0].chunk(2, dim=1)
+    mean, logvar = given[0].float().chunk(2, dim=1)  # bfloat16 would round the deviation away
     return torch.cat([mean, mean + (logvar.clamp(-30.0, 20.0) / 2).exp()]), None

@@ -23,7 +23,8 @@ _WHOLE = {"ModelPatcher", "ModelPatcherDynamic", "module"}  # which lead to ever
 
 def digest_of(patcher: Any, *more: object) -> str:
     """sha256 over a ModelPatcher's own weights, its patches and options, and what else is given."""
-    total = _Total(patcher.model)
+    patched = [module for value in patcher.object_patches.values() for module in _modules(value)]
+    total = _Total({id(module) for module in patcher.model.modules()} - {id(module) for module in patched})
     with torch.inference_mode():  # as in core, so that nothing that it holds becomes another kind of tensor
         for name, value in _weights(patcher):
             total.add(name, value)
@@ -34,10 +35,20 @@ def digest_of(patcher: Any, *more: object) -> str:
 
 
 def _weights(patcher: Any) -> Iterator[tuple[str, Any]]:
-    """The unpatched weights by name; those of a loaded model are kept aside where a patch replaced them."""
-    for name, value in [*patcher.model.named_parameters(), *patcher.model.named_buffers()]:
+    """The unpatched weights by name, whatever is loaded: what patches replaced is kept aside meanwhile."""
+    replaced: dict[str, Any] = dict(patcher.object_patches_backup)
+    found = dict(_tensors(patcher.model))
+    for name, original in replaced.items():
+        found = {key: value for key, value in found.items() if not f"{key}.".startswith(f"{name}.")}
+        if isinstance(original, nn.Module):
+            found |= {f"{name}.{key}": value for key, value in _tensors(original)}
+    for name in sorted(found):
         kept = patcher.backup.get(name)
-        yield name, value if kept is None else kept.weight
+        yield name, found[name] if kept is None else kept.weight
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
 
 
 class _Total:
@@ -45,12 +56,12 @@ class _Total:
     over, other objects by their class and attributes; nothing by its address.
 
     Args:
-        model: whose modules count by their class where something refers to them: their weights are hashed elsewhere.
+        within: ids of objects that count by their class alone: the model's modules, whose weights are hashed elsewhere.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, within: set[int]) -> None:
         self._hash = hashlib.sha256()
-        self._within = {id(module) for module in model.modules()}  # and what is being hashed: a circle ends there
+        self._within = within  # and what is being hashed: a circle ends there
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
@@ -74,10 +85,14 @@ class _Total:
         if isinstance(scale, Tensor):
             self._tensor(scale)
         flat = stored.detach().reshape(-1) if stored.is_contiguous() else stored.detach().flatten()
-        for place in range(PLACES if flat.numel() else 0):
+        for place in range(PLACES if flat.numel() and not flat.is_meta else 0):
             start = place * max(0, flat.numel() - AT_EACH) // (PLACES - 1)
             part = flat[start : start + AT_EACH].to("cpu").contiguous()
             self._hash.update(part.view(torch.uint8).numpy().data)
+
+
+def _modules(value: Any) -> list[nn.Module]:
+    return list(value.modules()) if isinstance(value, nn.Module) else []
 
 
 def _parts(value: Any) -> list[tuple[str, Any]]:
@@ -96,7 +111,7 @@ def _parts(value: Any) -> list[tuple[str, Any]]:
         return [(value.__qualname__, (code.co_code.hex(), code.co_consts, value.__defaults__, cells))]
     if isinstance(value, nn.Module):
         own = {name: part for name, part in vars(value).items() if isinstance(part, _PLAIN)}
-        return [("", own), *value.named_parameters(), *value.named_buffers()]
+        return [("", own), *_tensors(value)]
     return sorted(getattr(value, "__dict__", {}).items())
 
 

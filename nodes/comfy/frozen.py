@@ -24,21 +24,31 @@ CONVOLUTIONS: dict[type[nn.Module], Callable[..., Tensor]] = {
 
 
 @contextmanager
-def frozen_layers(network: nn.Module, *, virtual: bool = False) -> Iterator[None]:
+def frozen_layers(
+    network: nn.Module, *, device: torch.device | None = None, virtual: bool = False
+) -> Iterator[Callable[[], None]]:
     """Inside, every linear and convolution layer of a network is frozen, and its other weights are ordinary tensors,
     which autograd may keep.
 
     Args:
+        device: of those other weights, so that none is paged in while autograd keeps it; None leaves them in place.
         virtual: the layers give results of the right shape without touching their weights; for counting.
+
+    Yields:
+        What makes the other weights ordinary again, to be called after the network was loaded again.
     """
     kind = _Virtual if virtual else _Frozen
     with ExitStack() as stack:
+        others = []
         for module in list(network.modules()):
             if is_frozen(module):
                 stack.enter_context(replaced_forward(module, _through(kind, module)))
             elif not isinstance(module, nn.Embedding):  # its weight is never kept
-                stack.enter_context(_ordinary(module))
-        yield
+                others.append(module)
+        copies = _Copies(others, device)
+        stack.callback(copies.put_back)
+        copies.make()
+        yield copies.make
 
 
 def is_frozen(module: nn.Module) -> bool:
@@ -129,21 +139,31 @@ def _through(kind: type[torch.autograd.Function], module: nn.Module) -> Callable
     return forward
 
 
-@contextmanager
-def _ordinary(module: nn.Module) -> Iterator[None]:
-    """Inside, a module's own parameters and buffers are ordinary tensors."""
-    tables: list[dict[str, Any]] = [module._parameters, module._buffers]
-    held = [
-        (table, name, value)
-        for table in tables
-        for name, value in table.items()
-        if isinstance(value, Tensor) and value.is_inference()
-    ]
-    for table, name, value in held:
-        copy = value.detach().clone()
-        table[name] = nn.Parameter(copy, requires_grad=False) if isinstance(value, nn.Parameter) else copy
-    try:
-        yield
-    finally:
-        for table, name, value in held:
+class _Copies:
+    """Ordinary tensors in place of modules' own parameters and buffers, where those are not."""
+
+    def __init__(self, modules: list[nn.Module], device: torch.device | None) -> None:
+        self.modules, self.device = modules, device
+        self._originals: dict[tuple[int, str], tuple[dict[str, Any], str, Tensor]] = {}
+
+    def make(self) -> None:
+        for module in self.modules:
+            tables: list[dict[str, Any]] = [module._parameters, module._buffers]
+            for table in tables:
+                for name, value in table.items():
+                    if isinstance(value, Tensor) and self._needs_copy(value):
+                        self._originals.setdefault((id(table), name), (table, name, value))
+                        table[name] = self._copy(value)
+
+    def put_back(self) -> None:
+        for table, name, value in self._originals.values():
             table[name] = value
+
+    def _needs_copy(self, value: Tensor) -> bool:
+        elsewhere = self.device is not None and isinstance(value, nn.Parameter) and value.device != self.device
+        return value.is_inference() or elsewhere
+
+    def _copy(self, value: Tensor) -> Tensor:
+        if not isinstance(value, nn.Parameter):
+            return value.detach().clone()
+        return nn.Parameter(value.detach().to(self.device or value.device, copy=True), requires_grad=False)

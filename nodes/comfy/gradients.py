@@ -25,24 +25,24 @@ def can_train_flow() -> bool:
 
 @contextmanager
 def differentiable(
-    network: nn.Module, *, checkpointing: bool = False, copying: bool = True, virtual: bool = False
-) -> Iterator[None]:
-    """Inside, gradients flow through a network and its weights get none.
+    network: nn.Module, *, device: torch.device | None = None, checkpointing: bool = False, virtual: bool = False
+) -> Iterator[Callable[[], None]]:
+    """Inside, gradients flow through a network and its weights get none. Every norm gets a copy of its input, because
+    some models write into their residual stream afterwards.
 
     Args:
-        virtual: see `frozen_layers`.
+        device: see `frozen_layers`, as for `virtual` and what is yielded.
         checkpointing: keep only each block's input, and compute the block again in the backward pass.
-        copying: give every norm a copy of its input, for models that write into their residual stream afterwards.
     """
     with ExitStack() as stack:
         stack.enter_context(_plain_kernels())
-        stack.enter_context(frozen_layers(network, virtual=virtual))
-        for module in network.modules() if copying else ():
+        refresh = stack.enter_context(frozen_layers(network, device=device, virtual=virtual))
+        for module in network.modules():
             if "Norm" in type(module).__name__:
                 stack.callback(module.register_forward_pre_hook(_copied).remove)
         for block in blocks(network) if checkpointing else ():
             stack.enter_context(replaced_forward(block, _recomputed(block.forward)))
-        yield
+        yield refresh
 
 
 def torch_attention(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

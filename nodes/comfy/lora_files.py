@@ -15,7 +15,7 @@ from comfy.weight_adapter import LoRAAdapter
 from torch import nn
 
 from ...dspo_train.exceptions import LoraFileError
-from ...dspo_train.lora.layers import LoraLayer, fitted
+from ...dspo_train.lora.layers import LoraLayer, adaptable_layers, fitted
 from ...dspo_train.lora.reading import LoadedLora, refuse_no_lora
 
 PREFIX = "diffusion_model."
@@ -31,14 +31,14 @@ def read(path: Path, model: Any, network: nn.Module) -> LoadedLora:
     header = refuse_no_lora(path)
     tensors = comfy.lora_convert.convert_lora(comfy.utils.load_torch_file(str(path), safe_load=True))
     patches = comfy.lora.load_lora(tensors, comfy.lora.model_lora_keys_unet(model, {}), log_missing=False)
-    parts: dict[str, list[_Part]] = defaultdict(list)
+    modules, parts = adaptable_layers(network), defaultdict[str, list[_Part]](list)
     used: set[str] = set()
     for target, patch in patches.items():
-        if (found := _part(target, patch)) is not None:
+        found = _part(target, patch)
+        if found is not None and found[0] in modules:
             layer, part = found
             parts[layer].append(part)
             used |= set(patch.loaded_keys)
-    modules = dict(network.named_modules())
     weights = {name: _together(path, name, some, modules[name]) for name, some in sorted(parts.items())}
     if not weights:
         raise LoraFileError(f"{path}: no layer of this LoRA fits the wired model; choose one made for its kind")

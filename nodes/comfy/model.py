@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import comfy.model_management as mm
 import comfy.utils
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from ...dspo_train.config import TrainConfig
-from ...dspo_train.exceptions import ConfigError, ModelError
+from ...dspo_train.exceptions import ConfigError, ModelError, RunError
 from ...dspo_train.lora.formats import LoraFormat
 from ...dspo_train.lora.layers import TargetTable
 from ...dspo_train.lora.reading import LoadedLora
@@ -130,6 +131,8 @@ class WiredSource:
 
     def load(self, config: TrainConfig, precision: str, device: torch.device) -> ComfyModel:
         """See `ModelSource.load`."""
+        if config.method == "full":
+            raise ConfigError("`method` full does not train a wired model; set it to lora")
         family, process = self.wired.checked()
         return ComfyModel(self.wired, _private(self.wired, precision), family, process, self.room)
 
@@ -141,6 +144,8 @@ class ComfyModel:
         self.wired, self.patcher, self.family, self.process, self.room = wired, patcher, family, process, room
         self.encoder = ComfyEncoder(patcher, wired.clip, wired.vae)
         self.lora = lora_format(patcher.model, family)
+        self.encoded: dict[str, Any] = {}  # prompts of previews
+        self._refresh: Callable[[], None] = lambda: None
 
     def read_lora(self, path: Path) -> LoadedLora:
         """See `Model.read_lora`."""
@@ -195,7 +200,7 @@ class ComfyModel:
         memory.load([self.patcher], self.room)
         self.patcher.pre_run()
         try:
-            with differentiable(self.network, checkpointing=checkpointing):
+            with differentiable(self.network, device=self.device, checkpointing=checkpointing) as self._refresh:
                 yield
         finally:
             self.patcher.cleanup()
@@ -207,8 +212,20 @@ class ComfyModel:
             return drawn(self, prompt, seed, side, on_progress)
         finally:
             self.encoder.release()
-            memory.load([self.patcher], self.room)  # what had to make room for the VAE
-            self.patcher.pre_run()
+            self._reload()
+
+    def _reload(self) -> None:
+        """Load what had to make room for a preview.
+
+        Raises:
+            RunError: there is no room any more; without its network a run cannot go on.
+        """
+        try:
+            memory.load([self.patcher], self.room)
+        except mm.OOM_EXCEPTION as error:
+            raise RunError("no memory is left to go on after a preview; set `previews` to 0 and queue again") from error
+        self.patcher.pre_run()
+        self._refresh()
 
     def save_whole(self, path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """See `Model.save_whole`."""

@@ -270,6 +270,11 @@ def fingerprints(pack: Pack) -> dict[str, list[str]]:
     with torch.inference_mode():
         found["another VAE"] = changes(replace(wired, vae=families.FAMILIES["sd15"].vae(9)))
         found["other weights"] = changes(replace(wired, model=families.make_model("sd15", seed=9)))
+    other = shifted()
+    base = other.fingerprint()
+    memory.load([other.model])
+    found["another shift, loaded"] = changes(other, base)
+    found["loaded with another's shift"] = changes(wired)
     memory.load([wired.model])
     found["loaded"] = changes(wired)
     memory.load([patched(1.0).model])
@@ -312,6 +317,33 @@ def refined(pack: Pack, base: str) -> dict[str, Any]:
     pack.nodes__comfy__memory.clear()
     ranks = {name: layer.rank for name, layer in loaded.weights.items()}
     return {"ranks": ranks, "unused": list(loaded.unused), "off": off}
+
+
+def reloaded(pack: Pack, name: str) -> dict[str, Any]:
+    """Gradients after a preview in which the network had to leave the device, and came back in inference mode."""
+    wired = _wired(pack, name)
+    with torch.inference_mode(False):
+        model = pack.nodes__comfy__model.WiredSource(wired).load(_config(pack), "fp32", torch.device("cpu"))
+        given = _inputs(pack, model)
+        with model.training(checkpointing=False), _random_adapter(pack, model) as adapter:
+            first = _backward(model, given, adapter)
+            with torch.inference_mode():  # as moving it there and back does, to new tensors of the same values
+                model.network.double().float()
+            try:
+                _backward(model, given, adapter)
+                failed = False
+            except RuntimeError:
+                failed = True
+            model._refresh()
+            again = _backward(model, given, adapter)
+    return {"failed_before": failed, "same": bool(torch.equal(first, again)), "size": first.norm().item()}
+
+
+def _backward(model: Any, given: tuple[Any, ...], adapter: Any) -> Tensor:
+    for parameter in adapter.parameters.values():
+        parameter.grad = None
+    (model.predict(*given) - given[0]).square().mean().backward()
+    return torch.cat([p.grad.flatten() for p in adapter.parameters.values() if p.grad is not None])
 
 
 def remarks(pack: Pack) -> dict[str, Any]:
@@ -429,6 +461,7 @@ CHECKS = {
     "fingerprints": fingerprints,
     "remarks": remarks,
     "refined": refined,
+    "reloaded": reloaded,
     "parity": parity,
     "refused": refused,
 }
