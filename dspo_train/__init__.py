@@ -1,4 +1,4 @@
-"""Preference learning for Stable Diffusion: from labelled pairs to a LoRA.
+"""Preference learning for image models: from labelled pairs to a LoRA.
 
     from dspo_train import DiffusersSource, Job, TrainConfig, open_session
 

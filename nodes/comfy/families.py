@@ -87,7 +87,7 @@ def _diffusers_row(name: str, **more: Any) -> ComfyFamily:
     return ComfyFamily(row.title, row.resolution, row.guidance, _UNET, row.lora, **more)
 
 
-# By the name of the class in `comfy.supported_models` that recognised the model, or of one that it derives from.
+# By the name of the model's configuration class (in `comfy.supported_models`), or of one that it derives from.
 ROWS: Mapping[str, ComfyFamily] = {
     "SD15": _diffusers_row("sd15"),
     "SD20": _diffusers_row("sd2"),
@@ -138,7 +138,7 @@ def family_of(model: Any) -> ComfyFamily:
     classes = [kind.__name__ for kind in type(model.model.model_config).__mro__]
     row = next((ROWS[name] for name in classes if name in ROWS), None)
     _refuse(model.model, classes[0], row)
-    return row or ComfyFamily(classes[0], labels=None)
+    return row or ComfyFamily(classes[0])
 
 
 def _refuse(model: Any, name: str, row: ComfyFamily | None) -> None:

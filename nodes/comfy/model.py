@@ -182,10 +182,8 @@ class ComfyModel:
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """See `Model.predict`."""
         place = noisy.device
-        noisy, conditioning = (
-            noisy.to(self.device),
-            conditioning.to(self.device),
-        )  # not always the first of several GPUs
+        # of several GPUs not always the first
+        noisy, conditioning = noisy.to(self.device), conditioning.to(self.device)
         sigma = sigmas(self.process, t.to(self.device))
         latents = scaled(self.process, noisy, sigma)
         if self.family.frames:

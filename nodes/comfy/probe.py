@@ -24,9 +24,8 @@ from .gradients import differentiable
 from .predict import conds_of, raw_prediction
 from .process import process_of, sigmas
 
-_ENOUGH = (
-    0.5  # share of the targeted layers that a gradient reaches; some models do not use all results of a last block
-)
+# Share of the targeted layers that gradients have to reach: some models do not use all results of their last block.
+_ENOUGH = 0.5
 _SIDE = 16  # latent pixels
 
 

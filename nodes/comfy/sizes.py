@@ -29,8 +29,7 @@ class WiredSizes:
 
     @property
     def pixels_per_latent(self) -> int:
-        ratio = self.wired.vae.downscale_ratio
-        return int(ratio[-1] if isinstance(ratio, tuple) else ratio)
+        return self.wired.encoder().factor
 
     @property
     def moment_values(self) -> int:
