@@ -18,6 +18,7 @@ from torch import Tensor, nn
 PLACES, AT_EACH = 4, 128  # of each tensor, values at each place
 DEEPEST = 8
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), torch.dtype)
+_UNSET = "text_projection.weight"  # of CLIP: core leaves it to chance where a file has none, and then does not use it
 _WHOLE = {"ModelPatcher", "ModelPatcherDynamic", "module"}  # which lead to everything
 
 
@@ -42,7 +43,7 @@ def _weights(patcher: Any) -> Iterator[tuple[str, Any]]:
         found = {key: value for key, value in found.items() if not f"{key}.".startswith(f"{name}.")}
         if isinstance(original, nn.Module):
             found |= {f"{name}.{key}": value for key, value in _tensors(original)}
-    for name in sorted(found):
+    for name in sorted(name for name in found if not name.endswith(_UNSET)):
         kept = patcher.backup.get(name)
         yield name, found[name] if kept is None else kept.weight
 
