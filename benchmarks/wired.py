@@ -82,9 +82,7 @@ def _comfyui(pack: Any, unet: Any, dtype: Any) -> Any:
     with torch.inference_mode():
         patcher = comfy.sd.load_diffusion_model_state_dict(state, model_options={"dtype": dtype})
     wired = pack.nodes__comfy__model.Wired(patcher, None, None)
-    return pack.nodes__comfy__model.ComfyModel(
-        wired, patcher.clone(), wired.family, pack.nodes__comfy__process.process_of(wired.sampling)
-    )
+    return pack.nodes__comfy__model.ComfyModel(wired, patcher.clone(), wired.family, wired.process)
 
 
 def _measured(pack: Any, paths: Any, side: int, steps: int, checkpointing: bool) -> dict[str, dict[str, float]]:

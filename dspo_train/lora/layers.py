@@ -116,6 +116,16 @@ def fitted(path: str, layer: LoraLayer, module: nn.Module) -> LoraLayer:
     return replace(layer, down=layer.down.reshape(down_shape), up=layer.up.reshape(up_shape))
 
 
+def rank_parameters(network: nn.Module, targets: Targets, table: TargetTable = TARGETS) -> int:
+    """Parameters of a LoRA of rank 1: inputs plus outputs of every targeted layer.
+
+    Raises:
+        ModelError: there are none.
+    """
+    layers = target_layers(network, LoraSpec(targets=targets), table).values()
+    return sum(math.prod(shape) for layer in layers for shape in layer_shapes(layer, 1))
+
+
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     """(rank, in, 1, 1) and (rank, in) hold the same matrix."""
     return tuple(shape[:2]) if all(n == 1 for n in shape[2:]) else tuple(shape)

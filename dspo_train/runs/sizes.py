@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from ..config import LoraSpec, Method, Targets
-from ..lora.layers import layer_shapes, target_layers
+from ..lora.layers import rank_parameters, target_layers
 from ..training.devices import DTYPES
 from . import counting
 
@@ -152,8 +152,7 @@ def _count(
 
 @lru_cache(maxsize=16)
 def _width(model: Blueprint, targets: Targets) -> int:
-    layers = target_layers(model.unet, LoraSpec(targets=targets)).values()
-    return sum(math.prod(shape) for layer in layers for shape in layer_shapes(layer, 1))
+    return rank_parameters(model.unet, targets)
 
 
 @lru_cache(maxsize=16)

@@ -23,14 +23,14 @@ def drawn(model: ComfyModel, prompt: str, seed: int, side: int, on_progress: OnS
     with torch.inference_mode():
         positive, negative = (_encoded(model, text) for text in (prompt, ""))
         model.encoder.release()
+        sampler = ("euler", "simple") if model.process.prediction == "flow" else ("dpmpp_2m", "karras")
         latent = empty_latent(model.patcher, latent_size(model.patcher, side, side))
         samples = comfy.sample.sample(
             model.patcher,
             comfy.sample.prepare_noise(latent, seed),
             STEPS,
             model.family.cfg,
-            "euler" if model.process.prediction == "flow" else "dpmpp_2m",
-            "simple" if model.process.prediction == "flow" else "karras",
+            *sampler,
             positive,
             negative,
             latent,

@@ -106,7 +106,7 @@ def _plain_kernels() -> Iterator[None]:
         pass
     else:
         for name in filter(_FUSED.fullmatch, dir(comfy_kitchen)):
-            if plain := _eager(eager, name):
+            if plain := getattr(eager, name, None):
                 replaced.append((comfy_kitchen, name, getattr(comfy_kitchen, name)))
                 setattr(comfy_kitchen, name, plain)
     if before is not None:
@@ -118,8 +118,3 @@ def _plain_kernels() -> Iterator[None]:
             mm.in_training = before
         for module, name, fused in replaced:
             setattr(module, name, fused)
-
-
-def _eager(eager: Any, name: str) -> Callable[..., Any] | None:
-    found = (getattr(part, name, None) for part in (eager, getattr(eager, "rope", None), getattr(eager, "adaln", None)))
-    return next((function for function in found if callable(function)), None)

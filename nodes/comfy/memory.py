@@ -15,9 +15,9 @@ def load(patchers: Sequence[Any], room: int = 0) -> None:
         mm.load_models_gpu(list(patchers), memory_required=room)
 
 
-def unload_others(keep: Any = None) -> None:
+def unload_others(keep: Any) -> None:
     """Take every model but one off the device."""
-    kept = [loaded for loaded in mm.current_loaded_models if keep is not None and loaded.model is keep]
+    kept = [loaded for loaded in mm.current_loaded_models if loaded.model is keep]
     with torch.inference_mode():
         mm.free_memory(1e30, mm.get_torch_device(), keep_loaded=kept)
     mm.soft_empty_cache()

@@ -53,14 +53,18 @@ class Wired:
         """What tells these objects from others, in a second or two."""
         encoder = self.encoder()
         return {
-            "model": digest_of(self.model, *process_of(self.sampling).identity().values()),
+            "model": digest_of(self.model, *self.process.identity().values()),
             "clip": encoder.prompt_id,
             "vae": encoder.image_id,
         }
 
-    @property
+    @cached_property
     def family(self) -> ComfyFamily:
         return family_of(self.model)
+
+    @cached_property
+    def process(self) -> Process:
+        return process_of(self.model.get_model_object("model_sampling"))
 
     def checked(self) -> tuple[ComfyFamily, Process]:
         """
@@ -70,7 +74,7 @@ class Wired:
         for part, what in ((self.clip, "CLIP"), (self.vae, "VAE")):
             if part is None:
                 raise ModelError(f"the wire of the {what} is empty, because its file holds none; wire another loader's")
-        family, process = self.family, process_of(self.sampling)
+        family, process = self.family, self.process
         if process.prediction == "flow":
             refuse_old_core(family)
         if getattr(self.model, "injections", None):
@@ -92,12 +96,8 @@ class Wired:
     @property
     def grain(self) -> int:
         """Pixels of which a side must be a multiple: the VAE's, and of the patches that flow models make of latents."""
-        patch = 2 if process_of(self.sampling).prediction == "flow" else 1
+        patch = 2 if self.process.prediction == "flow" else 1
         return self.encoder().factor * patch
-
-    @property
-    def sampling(self) -> Any:
-        return self.model.get_model_object("model_sampling")
 
     @property
     def precision(self) -> str:

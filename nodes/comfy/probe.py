@@ -22,7 +22,7 @@ from ...dspo_train.runs.counting import StepCount, count_pass
 from .encoder import FRAME
 from .gradients import differentiable
 from .predict import conds_of, raw_prediction
-from .process import process_of, sigmas
+from .process import sigmas
 
 # Share of the targeted layers that gradients have to reach: some models do not use all results of their last block.
 _ENOUGH = 0.5
@@ -99,7 +99,7 @@ def _place(wired: Any) -> torch.device:
 
 def _predicted(wired: Any, caption: Conditioning, side: int) -> Tensor:
     model, family = wired.model.model, wired.family
-    process = process_of(wired.sampling)
+    process = wired.process
     shape = (1, model.latent_format.latent_channels, *((1,) if family.frames else ()), side, side)
     given = {**caption.tensors, FRAME: torch.tensor([Frame(side * 8, side * 8, 0, 0, side * 8, side * 8)])}
     time = process.draw_evenly(torch.Generator().manual_seed(0), 0.5, 0.6)[None]

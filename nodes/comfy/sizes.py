@@ -6,7 +6,7 @@ import math
 from functools import lru_cache
 
 from ...dspo_train.config import LoraSpec, Method, Targets
-from ...dspo_train.lora.layers import layer_shapes, target_layers
+from ...dspo_train.lora.layers import rank_parameters
 from ...dspo_train.models.conditioning import Conditioning
 from ...dspo_train.runs import counting
 from ...dspo_train.training.devices import DTYPES
@@ -45,9 +45,7 @@ class WiredSizes:
 
     def rank_parameters(self, targets: Targets) -> int:
         """See `Sizes.rank_parameters`."""
-        network, table = self.wired.model.model.diffusion_model, self.wired.family.targets
-        layers = target_layers(network, LoraSpec(targets=targets), table).values()
-        return sum(math.prod(shape) for layer in layers for shape in layer_shapes(layer, 1))
+        return rank_parameters(self.wired.model.model.diffusion_model, targets, self.wired.family.targets)
 
     def network_bytes(self, precision: str, method: Method) -> int:
         """See `Sizes`."""

@@ -241,7 +241,7 @@ def fingerprints(pack: Pack) -> dict[str, list[str]]:
     wired, memory = _wired(pack, "sd15"), pack.nodes__comfy__memory
     before = wired.fingerprint()
     key = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn1.to_q.weight"
-    sampling = type(wired.sampling)
+    sampling = type(wired.model.get_model_object("model_sampling"))
 
     def patched(strength: float) -> Any:
         with torch.inference_mode():
