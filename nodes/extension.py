@@ -11,6 +11,7 @@ from ..dspo_train.runs.installed import trouble
 from . import places, routes
 from .ab_grid import ABGrid
 from .apply_lora import ApplyLora
+from .blind_images import BlindTestImages
 from .blind_test import BlindTest
 from .candidates import DrawCandidates
 from .collect_pairs import CollectPairs
@@ -34,6 +35,7 @@ NODES: list[type[io.ComfyNode]] = [
     CollectPairs,
     DrawCandidates,
     BlindTest,
+    BlindTestImages,
     Playground,
 ]
 
