@@ -96,11 +96,11 @@ class CollectPairs(io.ComfyNode):
             _note(folder, store.id, part, drawn)
         progress = store.progress()
         collecting.kept.note(_key(name), folder, store.id)
-        collecting.send("collected", place="sets", set=name, added=added, open=progress.open)
         enough = progress.wins >= max(1, train_after)
+        state = {"set": name, "open": progress.open, "votes": progress.wins, "train_after": train_after}
+        collecting.send("collected", place="sets", added=added, **state)
         text = [_summary(name, added, progress.open, drawn.dropped), _votes(progress.wins, train_after, enough)]
-        state = {"set": name, "votes": progress.wins, "open": progress.open, "train_after": train_after}
-        shown = {"images": _shown(folder, store, drawn, images, cls), "text": ["\n".join(text)], "dspo_votes": [state]}
+        shown = {"images": _shown(folder, store, drawn, images, cls), "text": ["\n".join(text)]}
         return io.NodeOutput(pair_set(name, folder) if enough else ExecutionBlocker(None), ui=shown)
 
 
