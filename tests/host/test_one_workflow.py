@@ -51,8 +51,8 @@ def ran(server: ComfyServer, graph: Graph) -> tuple[dict[str, Any], set[str]]:
     """The outputs by the nodes' types, and the types of all that was executed."""
     with server.listen() as events:
         outputs = server.run(graph, LONG, client_id=events.client_id)
-        seen = events.until(lambda e: [it for it in e.of("executing") if it["node"] is None])
-    executed = {graph[it["node"]]["class_type"] for it in seen if it.get("node")}
+        events.until(lambda e: e.of("execution_success"))
+        executed = {graph[it["node"]]["class_type"] for it in events.of("executing") if it["node"]}
     by_type = {graph[node]["class_type"]: output for node, output in outputs.items()}
     return by_type, executed
 
