@@ -221,3 +221,40 @@ def test_a_lora_that_patches_nothing_is_an_error(node: str, lora: str, server: C
         graph["9"] = {"class_type": node, "inputs": {**named, **wires, **values, **SAMPLING}}
     words = {"sdxl": "fits no layer of the model", "text": "changes only the text encoder"}[lora]
     assert words in refused(server, graph)
+
+
+def two_candidates(name: str, wired: bool, **changes: Any) -> Graph:
+    """Two Candidates, without the LoRA ("2") and with it ("5", with other values) -> Blind Test from Images ("4")."""
+    graph = candidates(None)
+    lora = {"model": ["1", 0], "lora_name": "liked.safetensors", "strength": 1.0}
+    graph["lora"] = {"class_type": "DSPOApplyLora", "inputs": lora}
+    graph["5"] = {"class_type": "DSPOCandidates", "inputs": {**graph["2"]["inputs"], "model": ["lora", 0], **changes}}
+    test = {"base": ["2", 0], "aligned": ["5", 0], "prompts": "", "name": name}
+    wires = {"base_candidates": ["2", 1], "aligned_candidates": ["5", 1]} if wired else {"prompts": ["2", 2]}
+    graph["4"] = {"class_type": "DSPOBlindTestImages", "inputs": {**test, **wires}}
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("wired", "changes", "message"),
+    [
+        (True, {"seed": 1001}, "image 1: seed 1000 without the LoRA, 1001 with it"),
+        (False, {"seed": 1001}, "seed 1000 without the LoRA, 1001 with it (in the graph: DSPOCandidates #2 and"),
+        (True, {"prompts": "red dog\ngreen bird"}, "image 3: prompt 'blue cat' without the LoRA, 'green bird' with it"),
+        (True, {"cfg": 1.0}, "cfg 3.0 without the LoRA, 1.0 with it"),
+        (False, {"width": 128}, "the images are 64 x 64 without the LoRA, 128 x 64 with it"),
+    ],
+)
+def test_unlike_sides_are_refused(wired: bool, changes: dict[str, Any], message: str, server: ComfyServer) -> None:
+    assert message in refused(server, two_candidates("unlike", wired, **changes))
+    assert not list((server.base / "output").rglob("*unlike*"))
+
+
+def test_candidates_tell_prompts_and_seeds(server: ComfyServer) -> None:
+    assert server.run(two_candidates("alike", True))["4"]["dspo_blind"] == ["alike-01"]
+    groups = PreferenceStore(folder_of(server, "alike-01")).groups()
+    assert [group.prompt for group in groups] == ["red dog", "red dog", "blue cat", "blue cat"]
+    assert [[picture.seed for picture in group.images] for group in groups] == [[1000] * 2, [1001] * 2] * 2
+    swapped = two_candidates("swapped", False)
+    swapped["4"]["inputs"] |= {"base": ["5", 0], "aligned": ["2", 0]}
+    assert "the LoRA stands behind `base` (DSPOApplyLora #lora) and not behind `aligned`" in refused(server, swapped)
