@@ -20,6 +20,7 @@ from test_collecting import SAMPLING, drawn, refused, saved
 from test_negative_lora import write_lora
 
 from dspo_train.evaluate.blind import facts_of
+from dspo_train.lora.lineage import refined_from
 from dspo_train.preferences import PreferenceStore
 
 pytestmark = pytest.mark.comfy
@@ -258,3 +259,34 @@ def test_candidates_tell_prompts_and_seeds(server: ComfyServer) -> None:
     swapped = two_candidates("swapped", False)
     swapped["4"]["inputs"] |= {"base": ["5", 0], "aligned": ["2", 0]}
     assert "the LoRA stands behind `base` (DSPOApplyLora #lora) and not behind `aligned`" in refused(server, swapped)
+
+
+def noted(server: ComfyServer, graph: Graph) -> str:
+    before = len(server.log())
+    server.run(graph)
+    return server.log()[before:]
+
+
+def test_loras_that_do_not_go_together_are_told(server: ComfyServer) -> None:
+    """By names in the graph, from core's loader and ours, and by what the files say."""
+    folder = server.base / "models" / "loras"
+    tensors = load_file(folder / "liked.safetensors")
+    made = refined_from(folder / "liked.safetensors", "liked", wired=["style"])
+    save_file({k: 2 * v for k, v in tensors.items()}, str(folder / "second.safetensors"), metadata=made.metadata())
+    graph = with_model({})
+    first = {"model": ["3", 0], "lora_name": "liked.safetensors", "strength_model": 1.0}
+    second = {"model": ["first", 0], "lora_name": "second.safetensors", "strength": 1.0}
+    graph["first"] = {"class_type": "LoraLoaderModelOnly", "inputs": first}
+    graph["second"] = {"class_type": "DSPOApplyLora", "inputs": second}
+    wires = {"model": ["second", 0], "positive": ["4", 0], "negative": ["5", 0], "latent_image": ["6", 0], "seed": 1}
+    graph["10"] = {"class_type": "KSampler", "inputs": {**wires, **SAMPLING, "denoise": 1.0}}
+    graph["11"] = {"class_type": "SaveLatent", "inputs": {"samples": ["10", 0], "filename_prefix": "test/lineage"}}
+    words = noted(server, graph)
+    assert "second contains liked already, and liked is loaded too" in words
+    assert "second was trained on a model with style, which is not loaded here" in words
+    again = {"model": ["3", 0], "lora_name": "second.safetensors", "strength": 1.0}
+    graph["first"] = {"class_type": "DSPOApplyLora", "inputs": again}
+    graph["second"]["inputs"]["lora_name"] = "liked.safetensors"
+    assert "second, which is loaded too, contains liked already" in noted(server, graph)
+    graph["first"]["inputs"]["strength"] = 0.0
+    assert "contains" not in noted(server, graph)
