@@ -11,7 +11,7 @@ from ..dspo_train.evaluate.likeness import refuse_unlike_graphs, refuse_unlike_i
 from ..dspo_train.exceptions import ConfigError
 from ..dspo_train.files.names import file_name
 from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
-from . import blind_making, collecting
+from . import blind_making, collecting, places
 from .blind_making import WHAT, Compared, blind_outputs
 from .collecting import CandidateInfo, Candidates
 from .images import to_pil
@@ -84,7 +84,8 @@ class BlindTestImages(io.ComfyNode):
         texts = _prompts(prompts, base_candidates, collecting.traced_prompt(cls, "base"), len(base))
         called = lora_name.strip()[:200] or stem
         seeds = base_candidates.seeds if base_candidates else ()
-        return blind_making.make(cls, stem, Compared(to_pil(base), to_pil(aligned), texts, called, seeds))
+        facts = {"lora": called} if called in places.loras() else {}
+        return blind_making.make(cls, stem, Compared(to_pil(base), to_pil(aligned), texts, called, seeds, facts=facts))
 
 
 def _prompts(written: str, drawn: CandidateInfo | None, traced: str, count: int) -> list[str]:

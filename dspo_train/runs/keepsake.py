@@ -15,7 +15,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -27,6 +27,10 @@ from ..lora.header import tensors_in, with_metadata
 from ..lora.lineage import HASH, file_metadata
 from .examples import Example, examples_of
 from .folder import RunFolder
+
+if TYPE_CHECKING:
+    from ..drawing.result_card import ResultCard
+    from ..drawing.run_card import RunCard
 
 OWN = "dspo"  # our key in the JSON file; our mark in the picture holds the hash of the LoRA's tensors
 _THUMBNAIL = 256  # pixels; ComfyUI reads headers of up to 1 MB
@@ -144,6 +148,34 @@ def run_facts(folder: RunFolder) -> dict[str, Any]:
         "usage": metadata.get("modelspec.usage_hint", ""),
     }
     return {key: value for key, value in found.items() if value}
+
+
+def card_of(folder: RunFolder, result: ResultCard | None) -> RunCard:
+    """What the card of a run shows.
+
+    Args:
+        result: of a blind test of its LoRA.
+    """
+    from ..drawing.run_card import RunCard
+
+    facts = run_facts(folder)
+    arguments = facts.get("objective_args", {})
+    shown = [
+        ("set", facts.get("set")),
+        ("pairs", f"{facts['pairs']:,}" if "pairs" in facts else None),
+        ("base", facts.get("base")),
+        ("steps", f"{facts['steps']:,}" if "steps" in facts else None),
+        *((name.replace("_", " "), f"{value:g}") for name, value in list(arguments.items())[:1]),
+        ("rank", facts.get("rank")),
+        ("learning rate", facts.get("learning_rate")),
+        ("refined from", facts.get("parent")),
+        ("date", facts.get("date", "")[:10]),
+    ]
+    examples = [(one.prompt, one.base, one.lora) for one in examples_of(folder)]
+    subtitle = f"A preference LoRA for {facts.get('base', 'its base model')}, trained with DSPO Studio"
+    return RunCard(
+        folder.result.stem, subtitle, examples, result, [(name, str(value)) for name, value in shown if value]
+    )
 
 
 def _described(card: dict[str, Any], own: dict[str, Any], sentence: str) -> dict[str, Any]:
