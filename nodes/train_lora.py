@@ -8,7 +8,7 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.objectives import OBJECTIVES
-from ..dspo_train.runs.names import CONTINUE
+from ..dspo_train.runs.continuing import CHOICES
 from ..dspo_train.runs.presets import PRESETS
 from . import places
 from .images import to_tensor
@@ -142,8 +142,8 @@ def _later_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "continue_from",
-            options=list(CONTINUE),
-            default=CONTINUE[0],
+            options=list(CHOICES),
+            default=CHOICES[0],
             optional=True,
             tooltip="When you raise the steps and change nothing else. auto: goes on from the last state of the run "
             "with fewer steps, in a new run and with the learning rate of the new length. from scratch: trains all "

@@ -17,17 +17,18 @@ from server import PromptServer
 
 from ..dspo_train.config import TrainConfig
 from ..dspo_train.config.forms import read_form
-from ..dspo_train.exceptions import RunError
+from ..dspo_train.exceptions import ConfigError, RunError
 from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.runs import keepsake, preflight
+from ..dspo_train.runs.continuing import FROM_SCRATCH, beginning, request_of
 from ..dspo_train.runs.examples import draw_examples
 from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.installed import refuse_old_packages
-from ..dspo_train.runs.job import Job
+from ..dspo_train.runs.job import Job, Start
 from ..dspo_train.runs.machine import Machine, host_memory, shares_memory
 from ..dspo_train.runs.memory import Setup, need_of
-from ..dspo_train.runs.names import claim, find_run
+from ..dspo_train.runs.names import claim
 from ..dspo_train.runs.presets import OWN_NUMBER, configure
 from ..dspo_train.runs.previews import Previewer
 from ..dspo_train.runs.results import write_curve
@@ -66,12 +67,14 @@ class Plan:
 
     Attributes:
         refine: the file of the LoRA to start from.
+        start: the state of another run to go on from.
         setup: what the run's memory depends on, previews included; None while it is not known.
     """
 
     order: Order
     config: TrainConfig
     refine: Path | None
+    start: Start | None = None
     setup: Setup | None = None
 
     @property
@@ -96,17 +99,22 @@ def train(order: Order) -> Done:
     refuse_old_packages(places.REQUIREMENTS)
     order.wired.checked()
     plan = Plan(order, _config(order), _refine(order))
-    request = _request(plan)
-    folder = find_run(places.runs(), order.name, request)
-    if folder is None or not folder.completed(plan.config.steps):
-        with _device_to_ourselves():
-            plan = _sized(plan)
-            notes = _preflight(plan)
-            folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
-            progress = Progress(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
-            for note in notes:
-                progress.note(note)
-            _run(plan, folder, progress)
+    request, scratch = _request(plan), order.settings.get("continue_from") == FROM_SCRATCH
+    begin = beginning(places.runs(), order.name, request, scratch=scratch)
+    folder, steps = begin.folder, plan.config.steps
+    if folder is not None and folder.completed(steps):
+        told = f"Nothing to train: {folder.folder.name} is finished. With more steps it goes on from there"
+        PromptServer.instance.send_progress_text(told, order.node_id)
+        return _done(folder)
+    with _device_to_ourselves():
+        plan = _sized(replace(plan, start=begin.start))
+        notes = _preflight(plan)
+        asked = request_of(request, begin.start)
+        folder = folder or claim(places.runs(), order.name, asked, places.lora_folder())
+        progress = Progress(order.node_id, folder.folder.name, steps, plan.scan.noun)
+        for note in [*begin.notes(steps), *notes]:
+            progress.note(note)
+        _run(plan, folder, progress)
     return _done(folder)
 
 
@@ -120,6 +128,8 @@ def _config(order: Order) -> TrainConfig:
     changes["precision"] = own if asked == "auto" else resolve_precision(asked, device)
     changes["device"] = "cpu" if device.type == "cpu" else "auto"
     resolution = changes.get("data.resolution", family.resolution)
+    if resolution < wired.grain:
+        raise ConfigError(f"`data.resolution` must be at least {wired.grain} for this model, got {resolution}")
     changes.setdefault("data.bucket_step", max(1, min(64, resolution) // wired.grain) * wired.grain)
     return configure(given["preset"].lower(), family.resolution, changes, given.get(OWN_NUMBER, ""))
 
@@ -174,6 +184,7 @@ def _job(plan: Plan, folder: RunFolder) -> Job:
         cache=places.encodings(),
         scan=plan.scan,
         wired_loras=plan.order.wired.loras,
+        start=plan.start,
     )
 
 

@@ -15,7 +15,6 @@ from ..lora.header import tensors_size
 from .folder import RunFolder
 
 WHAT = "the LoRA's name"
-CONTINUE = ("auto", "from scratch")  # how to begin a run that differs from an earlier one by more steps only
 
 
 def find_run(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | None:
@@ -28,9 +27,23 @@ def find_run(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder |
     Raises:
         ConfigError: `name` is not a plain name.
     """
-    wanted = _completed(json.loads(json.dumps(request)))
-    runs = _numbered(parent, file_name(name, WHAT))
-    return next((RunFolder(path) for _, path in runs if _request(RunFolder(path)) == wanted), None)
+    wanted = plain_request(request)
+    return next((folder for folder, asked in requested(parent, name) if asked == wanted), None)
+
+
+def requested(parent: Path, name: str) -> Iterator[tuple[RunFolder, Any]]:
+    """The runs of that name, newest first, and what was asked of each, settings completed; None where it is not known.
+
+    Raises:
+        ConfigError: `name` is not a plain name.
+    """
+    for _, path in _numbered(parent, file_name(name, WHAT)):
+        yield RunFolder(path), _request(RunFolder(path))
+
+
+def plain_request(request: Mapping[str, Any]) -> Any:
+    """A request as it is read back from a run's folder."""
+    return _completed(json.loads(json.dumps(request)))
 
 
 def claim(parent: Path, name: str, request: Mapping[str, Any], results: Path) -> RunFolder:

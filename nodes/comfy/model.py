@@ -138,7 +138,7 @@ class WiredSource:
     def load(self, config: TrainConfig, precision: str, device: torch.device) -> ComfyModel:
         """See `ModelSource.load`."""
         if config.method == "full":
-            raise ConfigError("`method` full does not train a wired model; set it to lora")
+            raise _not_whole()
         family, process = self.wired.checked()
         return ComfyModel(self.wired, _private(self.wired, precision), family, process, self.room)
 
@@ -233,7 +233,11 @@ class ComfyModel:
 
     def save_whole(self, path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """See `Model.save_whole`."""
-        raise ConfigError("`method` full does not train a wired model; set it to lora")
+        raise _not_whole()
+
+
+def _not_whole() -> ConfigError:
+    return ConfigError("`method` full does not train a wired model; set it to lora")
 
 
 def _private(wired: Wired, precision: str) -> Any:
