@@ -39,7 +39,7 @@ export const de = {
   testNew: "{count} Paare zu beurteilen",
   testNewOne: "1 Paar zu beurteilen",
   testOf: "{answered} von {total} Paaren beurteilt",
-  testResult: "LoRA in {rate} bevorzugt ({low}–{high})",
+  testResult: "LoRA in {rate} bevorzugt ({low}–\u2060{high})",
   folderPairs: "bewerteter Ordner mit {count} Paaren",
   folderPairsOne: "bewerteter Ordner mit 1 Paar",
   folderRated: "bewerteter Ordner mit {count} gemochten und ungemochten Bildern",

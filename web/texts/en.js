@@ -40,7 +40,7 @@ export const en = {
   testNew: "{count} pairs to judge",
   testNewOne: "1 pair to judge",
   testOf: "{answered} of {total} pairs judged",
-  testResult: "LoRA preferred in {rate} ({low}–{high})",
+  testResult: "LoRA preferred in {rate} ({low}–\u2060{high})",
   folderPairs: "labelled folder of {count} pairs",
   folderPairsOne: "labelled folder of 1 pair",
   folderRated: "labelled folder of {count} liked and disliked images",

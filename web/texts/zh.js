@@ -37,7 +37,7 @@ export const zh = {
   testNew: "{count} 对待判断",
   testNewOne: "1 对待判断",
   testOf: "已判断 {answered} / {total} 对",
-  testResult: "{rate} 偏好 LoRA（{low}–{high}）",
+  testResult: "{rate} 偏好 LoRA（{low}–\u2060{high}）",
   folderPairs: "已标注的文件夹，{count} 对",
   folderPairsOne: "已标注的文件夹，1 对",
   folderRated: "已标注的文件夹，{count} 张喜欢和不喜欢的图片",

@@ -78,12 +78,12 @@ function stepButton({ place, set }, { key, label, act, quiet }, first) {
 function folderCard(row, panel) {
   const { set, example } = row;
   const state = h("p", { class: "dspo-state" }, t("unread"));
-  const actions = h("div", { class: "dspo-row" });
+  const collect = h("span", { class: "dspo-row" });
   const mosaic = tiles(0);
   const card = frame(row, {
     pictures: mosaic,
     facts: [state],
-    actions: [actions],
+    actions: [collect],
     badge: example && h("span", { class: "dspo-badge" }, t("example")),
   });
   let seen = null;
@@ -97,7 +97,7 @@ function folderCard(row, panel) {
     const images = Array.from({ length: found.thumbnails }, (_, n) => api.thumbnailUrl(set, n, SIZE));
     mosaic.replaceWith(tiles(images.length, images));
     if (entries().some(Boolean)) card.root.append(menu("sets", row, entries));
-    else if (!found.pairs && !found.rated) actions.append(...panel.collect(set));
+    else if (!found.pairs && !found.rated) collect.append(...panel.collect(set));
   };
   const look = () =>
     api.look(set).then(show, (error) => (state.textContent = error.permanent ? t("folderUnread") : t("serverSilent")));
@@ -120,9 +120,8 @@ function frame(row, { pictures: mosaic, act, facts, actions, badge }) {
     "div",
     { class: "dspo-card-body" },
     title,
-    h("div", { class: "dspo-meta" }, facts[0], row.example ? null : when),
-    facts.slice(1),
-    buttons.length ? h("div", { class: "dspo-row" }, buttons) : null,
+    facts,
+    h("div", { class: "dspo-row" }, buttons, row.example ? null : when),
   );
   return { root: h("li", { class: "dspo-card", "data-layout": row.layout, "data-state": row.state }, mosaic, body) };
 }

@@ -39,9 +39,10 @@ export class Sidebar {
       oninput: () => this.#show(),
       onkeydown: (event) => event.key === "Escape" && this.#unfilter(event),
     });
+    this.none = h("p", { class: "dspo-muted", role: "status", hidden: true }, t("noMatch"));
     this.sections = Object.fromEntries(NAMES.map((name) => [name, this.#section(name)]));
     const sections = NAMES.map((name) => this.sections[name].root);
-    const parts = [head(() => this.refresh()), this.note, this.start.root, this.filter, sections, this.bin.root];
+    const parts = [head(() => this.refresh()), this.note, this.start.root, this.filter, this.none, sections, this.bin.root];
     this.root = h(
       "div",
       { class: "dspo dspo-panel", role: "region", "aria-label": t("title"), tabindex: -1 },
@@ -115,10 +116,11 @@ export class Sidebar {
       const shown = wanted ? rows[name].filter((row) => fits(text(row), wanted)) : rows[name];
       section.count(wanted ? `${shown.length} / ${rows[name].length}` : rows[name].length || null);
       section.hint.hidden = rows[name].length > 0;
-      section.none.hidden = !wanted || shown.length > 0 || rows[name].length === 0;
-      section.root.hidden = rows[name].length === 0 && (fresh || name === "folders");
+      const nothing = rows[name].length === 0 && (fresh || name === "folders");
+      section.root.hidden = nothing || (wanted !== "" && shown.length === 0);
       section.list.show(shown);
     }
+    this.none.hidden = !wanted || NAMES.some((name) => !this.sections[name].root.hidden);
   }
 
   #section(name) {
@@ -126,9 +128,8 @@ export class Sidebar {
     const make = name === "runs" ? runCard : setCard;
     const list = new CardList({ key: name === "runs" ? ({ run }) => run : keyOf, make: (row, n) => make(row, this.#hand(n)) });
     const hint = h("p", { class: "dspo-muted" }, name in HINTS ? t(HINTS[name]) : "");
-    const none = h("p", { class: "dspo-muted", hidden: true }, t("noMatch"));
-    section.body.append(hint, none, list.root);
-    return { ...section, list, hint, none };
+    section.body.append(hint, list.root);
+    return { ...section, list, hint };
   }
 
   /** What a card may do to the panel; `place`: its own in the list. */

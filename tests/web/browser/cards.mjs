@@ -101,6 +101,9 @@ async function filled({ page, problems }) {
   expect("none of a test that is not finished", (await pictures("open-01")) === 0);
   expect("those of a finished one", (await pictures("done-01")) === 4);
   expect("the start is small", await page.locator(".dspo-start .dspo-way").first().isHidden());
+  await page.locator('[data-focus="fold:start"]').click();
+  await look(page, "started", [800]);
+  await page.locator('[data-focus="fold:start"]').click();
   await look(page, "filled");
   await card(page, "voted").locator('[data-focus="train:sets:voted"]').click();
   expect("Train asks the graph", (await noted(page)).join() === "train voted", await noted(page));
@@ -113,7 +116,8 @@ async function filled({ page, problems }) {
   await look(page, "menu", [1440], ".dspo-menu");
   await page.keyboard.press("Escape");
   expect("Escape gives the focus back", (await focused(page)) === "menu:sets:voted", await focused(page));
-  expect("no error in the page", problems.length === 0, problems);
+  const refused = problems.filter((each) => each.startsWith("409 ") && each.endsWith("/dspo/rename")); // meant to be
+  expect("no error in the page", problems.length === 1 && refused.length === 1, problems);
 }
 
 /** Rename, without a mouse. */
@@ -235,7 +239,7 @@ async function many({ page, problems }) {
     const start = performance.now();
     tab.click();
     const frame = () => new Promise((done) => requestAnimationFrame(done));
-    while (document.querySelectorAll(".dspo-card .dspo-state").length < 20) await frame();
+    while (document.querySelectorAll(".dspo-card .dspo-state").length < 12) await frame();
     await frame();
     return { ms: performance.now() - start, nodes: document.querySelectorAll(".dspo-panel *").length };
   });
@@ -265,10 +269,14 @@ async function many({ page, problems }) {
   });
   found.times = times;
   expect("the filter reaches what is not drawn", times.cards === 1, times);
-  const panel = page.locator(".dspo-panel");
-  await panel.evaluate((it) => (it.scrollTop = it.scrollHeight));
-  const after = await until(() => page.locator('[data-section="sets"] .dspo-card').count(), (count) => count > 30);
-  expect("more come with scrolling", after > 30, after);
+  const cards = page.locator('[data-section="sets"] .dspo-card');
+  const more = page.locator('[data-section="sets"] .dspo-list-end');
+  expect("a dozen at first, and how many more there are", (await cards.count()) === 12 && /988/.test(await more.textContent()));
+  await more.locator("button").click();
+  const asked = await until(() => cards.count(), (count) => count >= 42);
+  await more.scrollIntoViewIfNeeded();
+  const scrolled = await until(() => cards.count(), (count) => count > asked);
+  expect("more when asked, and then with scrolling", asked >= 42 && scrolled > asked, [asked, scrolled]);
   const drawn = await page.evaluate(async () => {
     const start = performance.now();
     document.querySelector(".dspo-head button").click();
