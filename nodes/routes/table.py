@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import fields, images, listing, results, runs, transfer, voting
+from ..gather_sources import SOURCES
+from . import drop, fields, gather, images, listing, results, runs, transfer, voting
 from .fields import Field, Fields, choice, digits, optional
 from .serve import Route
 
@@ -35,6 +36,28 @@ _UNDO: Fields = {
     "vote": optional(fields.identifier),
 }
 
+_GATHER: Fields = {
+    "source": Field(choice(*SOURCES)),
+    "folder": optional(gather.folder_name, ""),
+    "group": optional(fields.identifier),
+    "offset": optional(digits(0, 10**9), 0),
+    "limit": optional(digits(1, 500), 24),
+}
+_GATHER_IMAGE: Fields = {
+    "source": Field(choice(*SOURCES)),
+    "image": Field(fields.name),
+    "size": optional(digits(32, 2048), 256),
+    "stamp": optional(fields.identifier, ""),
+}
+_COLLECT: Fields = {
+    "source": Field(choice(*SOURCES)),
+    "folder": optional(gather.folder_name, ""),
+    "set": Field(fields.name),
+    "schedule": optional(choice(*gather.SCHEDULES), "auto"),
+    "everything": optional(fields.yes_or_no, False),
+    "groups": optional(gather.choices, {}),
+}
+
 ROUTES = (
     Route("GET", "/dspo/sets", listing.sets, {}),
     Route("GET", "/dspo/next", voting.upcoming, _NEXT),
@@ -55,5 +78,18 @@ ROUTES = (
         "/dspo/export",
         transfer.give_out,
         {**_SET, "layout": Field(choice("suffix", "subfolders", "ranked", "jsonl", "csv"))},
+    ),
+    Route("GET", "/dspo/gather", gather.listed, _GATHER),
+    Route("GET", "/dspo/gather.image", gather.image, _GATHER_IMAGE),
+    Route("GET", "/dspo/gather.status", gather.status, {}),
+    Route("POST", "/dspo/gather", gather.collect, _COLLECT, largest=gather.LARGEST_ORDER),
+    Route("POST", "/dspo/gather.cancel", gather.cancel, {"job": Field(fields.identifier)}),
+    Route(
+        "POST",
+        "/dspo/drop",
+        drop.take,
+        {"name": optional(fields.loose_name, "")},
+        largest=drop.LARGEST_FILE,
+        receives=drop.tray,
     ),
 )
