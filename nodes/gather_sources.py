@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import folder_paths
 from server import PromptServer
 
-from ..dspo_train.exceptions import ConfigError
+from ..dspo_train.exceptions import ConfigError, DatasetError
 from ..dspo_train.files.names import inside
 from ..dspo_train.images.formats import SUFFIXES
 from ..dspo_train.pairs.comfy_recipe import Recipe, recipe_upstream
@@ -49,15 +49,33 @@ def files_of(source: Source, folder: str = "") -> SourceFiles:
     """
     Args:
         folder: only images below it; of output and input.
+
+    Raises:
+        DatasetError, ConfigError: see `start_of`.
     """
     if source == "history":
         return _history()
-    root = root_of(source)
-    start = inside(root, folder, "the folder's name") if folder else root
+    root, start = root_of(source), start_of(source, folder)
     found = images_below(start, lambda name: _enter(source, root, f"{folder}/{name}" if folder else name))
     if folder:
         found = [each._replace(name=f"{folder}/{each.name}") for each in found]
     return SourceFiles(found, {})
+
+
+def start_of(source: Source, folder: str) -> Path:
+    """The folder to look below.
+
+    Raises:
+        DatasetError: there is none of that name.
+        ConfigError: the name leads out of the source.
+    """
+    root = root_of(source)
+    if not folder:
+        return root
+    start = inside(root, folder, "the folder's name")
+    if not start.is_dir():
+        raise DatasetError(f"there is no folder {folder!a} in {root.name}; choose another one")
+    return start
 
 
 def path_of(source: Source, name: str) -> Path:
@@ -78,8 +96,9 @@ def path_of(source: Source, name: str) -> Path:
 
 
 def root_of(source: Source) -> Path:
-    folders = {"output": folder_paths.get_output_directory, "input": folder_paths.get_input_directory}
-    return tray() if source == "dropped" else Path(folders[source]())
+    if source == "dropped":
+        return tray()
+    return Path(folder_paths.get_input_directory() if source == "input" else folder_paths.get_output_directory())
 
 
 def _enter(source: Source, root: Path, name: str) -> bool:

@@ -104,6 +104,7 @@ def collect(
         raise RefusedError(
             400, "A set cannot have this name: take a plain one that no folder of other images has."
         ) from error
+    gather_sources.start_of(source, folder)
     if not everything and not groups:
         raise RefusedError(400, "No image is chosen.")
     name = set.strip().replace("\\", "/")

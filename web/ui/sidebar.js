@@ -4,6 +4,7 @@ import { ago, share } from "../core/format.js";
 import { spoken, t } from "../texts.js";
 import { keepKeys } from "./dialog.js";
 import { bar, button, h, icon } from "./dom.js";
+import { acceptImages } from "./gather.js";
 import { openResult } from "./result.js";
 import { openReview } from "./review.js";
 import { runItem } from "./run_view.js";
@@ -43,6 +44,7 @@ export class Sidebar {
       Object.values(this.sections).map(({ root }) => root),
     );
     keepKeys(this.root);
+    acceptImages(this.root, () => this.refresh());
     host.replaceChildren(this.root);
     for (const name of ["collected", "blind", "voted", "lora_saved"])
       this.#stop.push(api.listen(name, () => this.soon()));
