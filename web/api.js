@@ -58,6 +58,24 @@ export const discard = (kind, name) => post("delete", { kind, name });
 export const putBack = (kind, entry) => post("undelete", { kind, entry });
 export const erase = (kind, entry) => post("erase", { kind, entry }, LONG);
 
+/** A page of groups of images that are there already; with `group`, of that group's images. */
+export const gatherable = ({ source, folder, group, offset, limit }) =>
+  ask(`gather?${query({ source, folder, group, offset, limit })}`, { seconds: 120 });
+export const gatherStatus = () => ask("gather.status");
+export const collectImages = (order) => post("gather", order, 120);
+export const cancelCollecting = (job) => post("gather.cancel", { job });
+export const gatherableUrl = (source, { name, stamp }, size) =>
+  api.apiURL(`/dspo/gather.image?${query({ source, image: name, stamp, size })}`);
+
+/** Send an image file as it is. */
+export const dropFile = (file) =>
+  ask(`drop?${query({ name: file.name.slice(0, 200) })}`, {
+    seconds: LONG,
+    method: "POST",
+    headers: { "Content-Type": "application/octet-stream", "X-DSPO": "1" },
+    body: file,
+  });
+
 /** `attempt`: a number that makes the URL unique, so that no failure is served from a cache. */
 export const imageUrl = (place, set, image, size, attempt) =>
   api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from . import bin, fields, images, listing, results, runs, titled, transfer, voting
+from ..gather_sources import SOURCES
+from . import bin, drop, fields, gather, images, listing, results, runs, titled, transfer, voting
 from .fields import Field, Fields, choice, digits, optional
 from .serve import Route
 
@@ -38,6 +39,27 @@ _UNDO: Fields = {
 _KIND = Field(choice("sets", "blind", "runs"))
 _NAMED: Fields = {"kind": _KIND, "name": Field(fields.name)}
 _ENTRY: Fields = {"kind": _KIND, "entry": Field(fields.name)}
+_GATHER: Fields = {
+    "source": Field(choice(*SOURCES)),
+    "folder": optional(gather.folder_name, ""),
+    "group": optional(fields.identifier),
+    "offset": optional(digits(0, 10**9), 0),
+    "limit": optional(digits(1, 500), 24),
+}
+_GATHER_IMAGE: Fields = {
+    "source": Field(choice(*SOURCES)),
+    "image": Field(fields.name),
+    "size": optional(digits(32, 2048), 256),
+    "stamp": optional(fields.identifier, ""),
+}
+_COLLECT: Fields = {
+    "source": Field(choice(*SOURCES)),
+    "folder": optional(gather.folder_name, ""),
+    "set": Field(fields.name),
+    "schedule": optional(choice(*gather.SCHEDULES), "auto"),
+    "everything": optional(fields.yes_or_no, False),
+    "groups": optional(gather.choices, {}),
+}
 
 ROUTES = (
     Route("GET", "/dspo/sets", listing.sets, {}),
@@ -71,5 +93,18 @@ ROUTES = (
         "/dspo/export",
         transfer.give_out,
         {**_SET, "layout": Field(choice("suffix", "subfolders", "ranked", "jsonl", "csv"))},
+    ),
+    Route("GET", "/dspo/gather", gather.listed, _GATHER),
+    Route("GET", "/dspo/gather.image", gather.image, _GATHER_IMAGE),
+    Route("GET", "/dspo/gather.status", gather.status, {}),
+    Route("POST", "/dspo/gather", gather.collect, _COLLECT, largest=gather.LARGEST_ORDER),
+    Route("POST", "/dspo/gather.cancel", gather.cancel, {"job": Field(fields.identifier)}),
+    Route(
+        "POST",
+        "/dspo/drop",
+        drop.take,
+        {"name": optional(fields.loose_name, "")},
+        largest=drop.LARGEST_FILE,
+        receives=drop.tray,
     ),
 )

@@ -21,7 +21,8 @@ export const worded = ({ key, values }) => t(key, values);
 /**
  * The card of a row of GET /dspo/sets.
  *
- * `panel`: {changed(), rename(kind, name, shown), remove(kind, name, shown, card), trouble(error)}.
+ * `panel`: {changed(), rename(kind, name, shown), remove(kind, name, shown, card), collect(folder),
+ *   trouble(error)}.
  */
 export function setCard(row, panel) {
   if (row.layout === "folder") return folderCard(row, panel);
@@ -97,7 +98,8 @@ function folderCard(row, panel) {
     const images = Array.from({ length: found.thumbnails }, (_, n) => api.thumbnailUrl(set, n, SIZE));
     mosaic.replaceWith(tiles(images.length, images));
     if (entries().some(Boolean)) card.root.append(menu("sets", row, entries));
-    else if (!found.pairs && !found.rated) collect.append(...panel.collect(set));
+    if (!found.pairs && !found.rated && found.images > 1)
+      collect.append(button(t("gatherCollect"), () => panel.collect(set), { "data-focus": `collect:sets:${set}` }));
   };
   const look = () =>
     api.look(set).then(show, (error) => (state.textContent = error.permanent ? t("folderUnread") : t("serverSilent")));

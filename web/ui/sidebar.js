@@ -7,6 +7,7 @@ import { CardList } from "./card_list.js";
 import { keepKeys } from "./dialog.js";
 import { button, h, icon } from "./dom.js";
 import { fold } from "./fold.js";
+import { acceptImages, openGather } from "./gather.js";
 import { runCard, runText } from "./run_card.js";
 import { setCard, titleOf, worded } from "./set_card.js";
 import { startCard } from "./start_card.js";
@@ -25,7 +26,7 @@ export class Sidebar {
   constructor(host) {
     this.foot = footNote();
     this.bin = new Bin({ changed: () => this.refreshed(), foot: this.foot });
-    this.start = startCard({ trouble: (error) => this.foot.say(told(error)) });
+    this.start = startCard({ trouble: (error) => this.foot.say(told(error)), done: () => this.soon() });
     this.note = h("p", { class: "dspo-note", role: "status" }, t("loading"));
     this.filter = h("input", {
       type: "search",
@@ -52,6 +53,7 @@ export class Sidebar {
     this.start.root.hidden = true;
     keepKeys(this.root);
     this.root.addEventListener("keydown", (event) => this.#key(event));
+    acceptImages(this.root, () => this.soon());
     host.replaceChildren(this.root);
     for (const name of ["collected", "blind", "voted", "lora_saved", "moved"])
       this.#stop.push(api.listen(name, () => this.soon()));
@@ -140,7 +142,7 @@ export class Sidebar {
       trouble: (error) => this.foot.say(told(error)),
       rename: (...what) => this.bin.rename(...what),
       remove: (...what) => this.bin.remove(...what),
-      collect: () => [],
+      collect: (folder) => openGather(() => this.soon(), { source: "input", folder }),
     };
   }
 

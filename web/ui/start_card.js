@@ -1,20 +1,21 @@
-/** How to begin: on the playground, or with a model of one's own. */
+/** How to begin: on the playground, with a model of one's own, or with images that are there. */
 import * as loop from "../loop.js";
 import { t } from "../texts.js";
 import { button, h, icon } from "./dom.js";
 import { fold } from "./fold.js";
+import { openGather } from "./gather.js";
 
 const LAST = "dspo-studio.checkpoint";
 
-/** The card: {root, show(big)}. `trouble(error)` is told what went wrong. */
-export function startCard({ trouble }) {
+/** The card: {root, show(big)}. `trouble(error)` is told what went wrong; `done()` is called after collecting. */
+export function startCard({ trouble, done }) {
   const section = fold("start", t("startNew"), { kept: false });
   const heading = h("h3", { class: "dspo-start-title" }, t("startTitle"));
   section.root.prepend(
     h("div", { class: "dspo-start-head" }, icon("pi-sparkles"), heading, h("p", {}, t("startText"))),
   );
   section.root.classList.add("dspo-start");
-  section.body.append(playground(trouble), ownModel(trouble));
+  section.body.append(playground(trouble), ownModel(trouble), ownImages(done));
   let big = null;
   const show = (now) => {
     if (now === big) return;
@@ -50,6 +51,11 @@ function ownModel(trouble) {
     if (names.includes(lastChosen())) select.value = lastChosen();
   }, trouble);
   return way(t("myModel"), t("myModelText"), h("div", { class: "dspo-start-model" }, select, go), none);
+}
+
+function ownImages(done) {
+  const go = button(t("chooseImages"), () => openGather(done), { "data-focus": "start:images" });
+  return way(t("gatherTitle"), t("ownImagesText"), go);
 }
 
 function chosen(name) {
