@@ -47,6 +47,35 @@ export const restore = (place, set, target) => post("restore", { place, set, tar
 export const importSet = (set, into) => post("import", { set, into }, LONG);
 export const exportSet = (place, set, layout) => post("export", { place, set, layout }, LONG);
 
+/** What a folder holds that was not collected here, and its pictures by their number. */
+export const look = (set) => ask(`look?${query({ set })}`, { seconds: LONG });
+export const thumbnailUrl = (set, index, size) => api.apiURL(`/dspo/thumbnail?${query({ set, index, size })}`);
+
+/** `kind`: "sets", "blind" or "runs"; `entry`: the name in the bin, which `discard` answers. */
+export const bin = () => ask("bin");
+export const rename = (kind, name, to) => post("rename", { kind, name, to });
+export const discard = (kind, name) => post("delete", { kind, name });
+export const putBack = (kind, entry) => post("undelete", { kind, entry });
+export const erase = (kind, entry) => post("erase", { kind, entry }, LONG);
+
+/** A page of groups of images that are there already; with `group`, of that group's images. */
+export const gatherable = ({ source, folder, group, offset, limit }) =>
+  ask(`gather?${query({ source, folder, group, offset, limit })}`, { seconds: 120 });
+export const gatherStatus = () => ask("gather.status");
+export const collectImages = (order) => post("gather", order, 120);
+export const cancelCollecting = (job) => post("gather.cancel", { job });
+export const gatherableUrl = (source, { name, stamp }, size) =>
+  api.apiURL(`/dspo/gather.image?${query({ source, image: name, stamp, size })}`);
+
+/** Send an image file as it is. */
+export const dropFile = (file) =>
+  ask(`drop?${query({ name: file.name.slice(0, 200) })}`, {
+    seconds: LONG,
+    method: "POST",
+    headers: { "Content-Type": "application/octet-stream", "X-DSPO": "1" },
+    body: file,
+  });
+
 /** `attempt`: a number that makes the URL unique, so that no failure is served from a cache. */
 export const imageUrl = (place, set, image, size, attempt) =>
   api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);
