@@ -272,7 +272,8 @@ class SetState:
             find: only of prompts that hold this text, in any case.
         """
         pending = Counter(name.split(".", 1)[0] for name in shown)
-        turn = [it for it in self._turn(client) if find.casefold() in it.entry.prompt.casefold()]
+        find = find.casefold()
+        turn = [it for it in self._turn(client) if it.entry.id not in shown and find in it.entry.prompt.casefold()]
         level = 0
         while turn:
             deeper: list[GroupState] = []
