@@ -268,6 +268,7 @@ export class VotingSession {
   /** `quietly`: an error stays in sight until there is an answer. */
   async #advance(quietly = false) {
     const turn = ++this.#turn;
+    const { grid, find } = this;
     const ready = this.#prefetcher.takeReady();
     if (ready) return this.#show("asking", ready);
     if (!quietly) this.#show("loading", null);
@@ -279,7 +280,9 @@ export class VotingSession {
       }
       this.#pause = FIRST_PAUSE_MS;
       if (turn === this.#turn) this.#show(next ? "asking" : "done", next);
-      else if (next) this.#prefetcher.putBack(next.question, next.images);
+      else if (next && grid === this.grid && find === this.find)
+        this.#prefetcher.putBack(next.question, next.images);
+      else if (next) this.#prefetcher.release(keyOf(next.question));
     } catch (error) {
       if (turn !== this.#turn) return;
       this.#show("error", null, error);
