@@ -33,14 +33,22 @@ const post = (path, body, seconds) =>
   });
 
 export const sets = () => ask("sets");
-export const next = (place, set, client, count, skip) =>
-  ask(`next?${query({ place, set, client, count, skip: skip.join(",") })}`);
+export const next = (place, set, client, count, skip, find = "") =>
+  ask(`next?${query({ place, set, client, count, skip: skip.join(","), find: find || null })}`);
+/** As `next`, with groups of a few images as one question each. */
+export const groups = async (place, set, client, count, skip, find = "") => {
+  const asked = query({ place, set, client, count, skip: skip.join(","), find: find || null });
+  const { groups: questions, progress } = await ask(`groups?${asked}`);
+  return { questions, progress };
+};
+/** Seeds and settings of a group. */
+export const about = (place, set, group) => ask(`about?${query({ place, set, group })}`);
 export const history = (place, set, offset, limit) => ask(`history?${query({ place, set, offset, limit })}`);
 export const result = (set) => ask(`result?${query({ place: "blind", set })}`);
 export const runs = () => ask("runs");
 export const run = (name, since) => ask(`run?${query({ run: name, since })}`);
 
-/** Deliver a queue's entry; `path` is "vote" or "undo". */
+/** Deliver a queue's entry; `path` is "vote", "judge" or "undo". */
 export const deliver = ({ path, body }) => post(path, body);
 export const remove = (place, set, target) => post("remove", { place, set, target });
 export const restore = (place, set, target) => post("restore", { place, set, target });
@@ -136,4 +144,10 @@ export function listen(name, heard) {
   const handler = (event) => heard(event.detail);
   api.addEventListener(`dspo.${name}`, handler);
   return () => api.removeEventListener(`dspo.${name}`, handler);
+}
+
+/** Call `act` whenever the page has found its server again; returns a function that stops it. */
+export function onReconnected(act) {
+  api.addEventListener("reconnected", act);
+  return () => api.removeEventListener("reconnected", act);
 }
