@@ -39,6 +39,9 @@ export const history = (place, set, offset, limit) => ask(`history?${query({ pla
 export const result = (set) => ask(`result?${query({ place: "blind", set })}`);
 export const runs = () => ask("runs");
 export const run = (name, since) => ask(`run?${query({ run: name, since })}`);
+export const stopRun = (name) => post("stop", { run: name });
+/** The graph that a run was made in, or null. */
+export const workflowOf = (name) => ask(`workflow?${query({ run: name })}`).then(({ workflow }) => workflow);
 
 /** Deliver a queue's entry; `path` is "vote" or "undo". */
 export const deliver = ({ path, body }) => post(path, body);
@@ -50,7 +53,7 @@ export const exportSet = (place, set, layout) => post("export", { place, set, la
 /** `attempt`: a number that makes the URL unique, so that no failure is served from a cache. */
 export const imageUrl = (place, set, image, size, attempt) =>
   api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);
-export const previewUrl = (name, file) => api.apiURL(`/dspo/preview?${query({ run: name, file })}`);
+export const previewUrl = (name, file, size) => api.apiURL(`/dspo/preview?${query({ run: name, file, size })}`);
 /** The result as an uncached image: an object URL, to be revoked by the caller. */
 export async function resultImage(set, theme) {
   const path = `/dspo/result.png?${query({ place: "blind", set, theme })}`;
