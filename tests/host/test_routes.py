@@ -26,8 +26,8 @@ def page(server: ComfyServer) -> Page:
     return Page(server)
 
 
-POSTS = ("vote", "undo", "remove", "restore", "import", "export")
-GETS = ("sets", "next", "image", "history", "result", "result.png", "runs", "run", "preview")
+POSTS = ("vote", "undo", "remove", "restore", "import", "export", "stop")
+GETS = ("sets", "next", "image", "history", "result", "result.png", "runs", "run", "preview", "workflow")
 
 _ABOUT_THE_SENDER = {"origin", "host", "sec_fetch_site"}  # the other headers are asked of POSTs alone
 
@@ -183,6 +183,7 @@ def honest(page: Page, target: Place) -> dict[str, dict[str, Any]]:
         "restore": {**target, "target": question["left"]},
         "import": {"set": "shapes-large-and-dark", "into": "target"},
         "export": {**target, "layout": "csv"},
+        "stop": {"run": "target-01"},
     }
 
 
@@ -288,6 +289,7 @@ def test_names_that_lead_elsewhere(server: ComfyServer, page: Page, target: Plac
         ("result", "set", {"place": "blind"}),
         ("result.png", "set", {"place": "blind"}),
         ("run", "run", {}),
+        ("workflow", "run", {}),
         ("preview", "run", {"file": "step-000050.png"}),
         ("preview", "file", {"run": "target-01"}),
     ]
@@ -301,6 +303,7 @@ def test_names_that_lead_elsewhere(server: ComfyServer, page: Page, target: Plac
         ("import", "into", {"set": "shapes-large-and-dark"}),
         ("export", "set", {"place": "sets", "layout": "csv"}),
         ("export", "layout", target),
+        ("stop", "run", {}),
     ]
     for name in HOSTILE:
         for path, field, fields in gets:
