@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.v0_0_2 import io
 
+from . import places
 from .lora_choice import chosen, lora_inputs, lora_stamp, name_of
 from .lora_fit import patched
 from .sockets import CATEGORY
@@ -40,7 +41,9 @@ class ApplyLora(io.ComfyNode):
         return lora_stamp(lora_name)
 
     @classmethod
-    def execute(cls, model: object, strength: float, lora: dict | None = None, lora_name: str = "") -> io.NodeOutput:
+    def execute(
+        cls, model: object, strength: float, lora: dict | None = None, lora_name: str = places.NO_LORA
+    ) -> io.NodeOutput:
         tensors = chosen(lora, lora_name)
         if strength == 0:
             return io.NodeOutput(model)

@@ -60,7 +60,7 @@ class NegativeLora(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, negative: list[Any], strength: float, lora: dict | None = None, lora_name: str = ""
+        cls, negative: list[Any], strength: float, lora: dict | None = None, lora_name: str = places.NO_LORA
     ) -> io.NodeOutput:
         tensors = chosen(lora, lora_name)
         name = name_of(lora, lora_name)

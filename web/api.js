@@ -50,6 +50,17 @@ export const restore = (place, set, target) => post("restore", { place, set, tar
 export const importSet = (set, into) => post("import", { set, into }, LONG);
 export const exportSet = (place, set, layout) => post("export", { place, set, layout }, LONG);
 
+/** What a folder holds that was not collected here, and its pictures by their number. */
+export const look = (set) => ask(`look?${query({ set })}`, { seconds: LONG });
+export const thumbnailUrl = (set, index, size) => api.apiURL(`/dspo/thumbnail?${query({ set, index, size })}`);
+
+/** `kind`: "sets", "blind" or "runs"; `entry`: the name in the bin, which `discard` answers. */
+export const bin = () => ask("bin");
+export const rename = (kind, name, to) => post("rename", { kind, name, to });
+export const discard = (kind, name) => post("delete", { kind, name });
+export const putBack = (kind, entry) => post("undelete", { kind, entry });
+export const erase = (kind, entry) => post("erase", { kind, entry }, LONG);
+
 /** `attempt`: a number that makes the URL unique, so that no failure is served from a cache. */
 export const imageUrl = (place, set, image, size, attempt) =>
   api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);
@@ -65,6 +76,41 @@ export async function resultImage(set, theme) {
 /** An image shown by a node: {filename, subfolder, type}. */
 export const viewUrl = ({ filename, subfolder, type }) => api.apiURL(`/view?${query({ filename, subfolder, type })}`);
 export const styleUrl = () => new URL("./dspo.css", import.meta.url).href;
+
+/** One of the pack's own workflows, served under the name of the pack's folder. */
+export async function template(name) {
+  const pack = new URL(import.meta.url).pathname.split("/").at(-2);
+  return plainly(`/workflow_templates/${pack}/${encodeURIComponent(name)}.json`);
+}
+
+export const checkpoints = () => choices("CheckpointLoaderSimple", "required", "ckpt_name");
+export const loras = () => choices("LoraLoaderModelOnly", "required", "lora_name");
+
+/** What a combo of a node offers now; newer cores write ["COMBO", {options}], older ones [[...], {}]. */
+async function choices(node, kind, input) {
+  const [type, details] = (await plainly(`/object_info/${node}`))[node].input[kind][input];
+  return Array.isArray(type) ? type : (details?.options ?? []);
+}
+
+async function plainly(path) {
+  const response = await api.fetchApi(path, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
+  if (!response.ok) throw new Refused(response.status);
+  return response.json();
+}
+
+/** The bytes of an image's file, as it was stored. */
+export async function imageBytes(place, set, image) {
+  const path = `/dspo/image?${query({ place, set, image })}`;
+  const response = await api.fetchApi(path, { signal: AbortSignal.timeout(SECONDS * 1000) });
+  if (!response.ok) throw new Refused(response.status);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** Call `done()` when a graph has run, `failed()` when one has failed or was cancelled. */
+export function onEnd(done, failed) {
+  api.addEventListener("execution_success", done);
+  for (const name of ["execution_error", "execution_interrupted"]) api.addEventListener(name, failed);
+}
 
 /** Call `heard(detail)` on every event of this name of ours, such as "lora_saved"; returns a function that stops it. */
 export function listen(name, heard) {

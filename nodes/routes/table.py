@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import fields, images, listing, results, runs, transfer, voting
+from . import bin, fields, images, listing, results, runs, titled, transfer, voting
 from .fields import Field, Fields, choice, digits, optional
 from .serve import Route
 
@@ -36,6 +36,10 @@ _UNDO: Fields = {
     "vote": optional(fields.identifier),
 }
 
+_KIND = Field(choice("sets", "blind", "runs"))
+_NAMED: Fields = {"kind": _KIND, "name": Field(fields.name)}
+_ENTRY: Fields = {"kind": _KIND, "entry": Field(fields.name)}
+
 ROUTES = (
     Route("GET", "/dspo/sets", listing.sets, {}),
     Route("GET", "/dspo/next", voting.upcoming, _NEXT),
@@ -43,7 +47,15 @@ ROUTES = (
     Route("GET", "/dspo/history", voting.history, _HISTORY),
     Route("GET", "/dspo/result", results.result, _BLIND),
     Route("GET", "/dspo/result.png", results.card, {**_BLIND, "theme": optional(choice("light", "dark"), "light")}),
-    Route("GET", "/dspo/runs", runs.listed, {}),
+    Route("GET", "/dspo/look", images.look, {"set": Field(fields.name)}),
+    Route(
+        "GET",
+        "/dspo/thumbnail",
+        images.thumbnail,
+        {"set": Field(fields.name), "index": Field(digits(0, 9)), "size": Field(digits(32, 512))},
+    ),
+    Route("GET", "/dspo/bin", bin.listed, {}),
+    Route("GET", "/dspo/runs", titled.listed, {}),
     Route("GET", "/dspo/run", runs.reports, _RUN),
     Route("GET", "/dspo/preview", runs.preview, _PREVIEW),
     Route("GET", "/dspo/workflow", runs.workflow, {"run": Field(fields.name)}),
@@ -52,6 +64,10 @@ ROUTES = (
     Route("POST", "/dspo/undo", voting.undo, _UNDO),
     Route("POST", "/dspo/remove", voting.remove, _TARGET),
     Route("POST", "/dspo/restore", voting.restore, _TARGET),
+    Route("POST", "/dspo/rename", bin.rename, {**_NAMED, "to": Field(fields.name)}),
+    Route("POST", "/dspo/delete", bin.delete, _NAMED),
+    Route("POST", "/dspo/undelete", bin.undelete, _ENTRY),
+    Route("POST", "/dspo/erase", bin.erase, _ENTRY),
     Route("POST", "/dspo/import", transfer.take_in, {"set": Field(fields.name), "into": Field(fields.name)}),
     Route(
         "POST",

@@ -44,7 +44,12 @@ def test_sets_are_listed_with_their_progress(server: ComfyServer, page: Page, pl
     (found,) = [it for it in page.get("sets").json["sets"] if it["set"] == place["set"]]
     progress = {"answered": 0, "open": 3, "total": 3, "wins": 0, "ties": 0, "skips": 0}
     assert found.pop("updated").endswith("Z")
-    assert found == {**place, "layout": "collected", "progress": progress}
+    assert found.pop("progress").items() >= progress.items()
+    thumbnails = found.pop("thumbnails")
+    assert found == {**place, "layout": "collected", "state": "new", "example": False}
+    assert len(thumbnails) == len(set(thumbnails)) == 4
+    for name in thumbnails:
+        assert page.get("image", **place, image=name, size=64).kind == "image/webp"
 
 
 def test_other_folders_are_listed_and_not_touched(server: ComfyServer, page: Page) -> None:

@@ -9,7 +9,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { axe, openPanel, ready, TAB, watch, withPage } from "./page.mjs";
+import { axe, fromMenu, openPanel, ready, TAB, watch, withPage } from "./page.mjs";
 
 const { GRAPHS, SHOTS, VUE, PARTS = "collect,train,compare,blind,tabs" } = process.env;
 const graphs = JSON.parse(fs.readFileSync(GRAPHS, "utf8"));
@@ -154,17 +154,17 @@ async function collect(page) {
 
 /** What the sidebar says of a collected set and of a folder that came labelled. */
 async function listed(page) {
-  const said = (name) => page.locator(`.dspo-item:has([title="${name}"]) p.dspo-muted`);
+  const said = (name) => page.locator(`.dspo-card:has([title="${name}"]) .dspo-state`);
   const collected = await until(() => said("loop").textContent(), (text) => text.startsWith("20 "));
-  expect("a collected set tells its progress", collected === "20 of 24 answered", collected);
-  const folder = await said("shapes-large-and-dark").textContent();
-  expect("a folder of pairs is named as one", folder === "labelled folder", folder);
+  expect("a collected set tells its progress", collected === "20 of 24 pairs", collected);
+  const folder = await until(() => said("shapes-large-and-dark").textContent(), (text) => text.startsWith("labelled"));
+  expect("a folder of pairs is named as one", folder === "labelled folder of 24 pairs", folder);
 }
 
 /** Remove an image from the set and restore it, by clicks. */
 async function review(page) {
   const before = await progress(page, "sets", "loop");
-  await page.locator('[data-focus="review:sets:loop"]').click();
+  await fromMenu(page, "sets", "loop", "review");
   const removed = page.locator(".dspo-vote-row.removed");
   const row = page.locator(".dspo-vote-row.counts").first();
   await row.locator('[data-focus$=":remove:1"]').click();
