@@ -112,6 +112,12 @@ export function onEnd(done, failed) {
   for (const name of ["execution_error", "execution_interrupted"]) api.addEventListener(name, failed);
 }
 
+/** Call `act()` whenever the server answers again, as after a restart; returns a function that stops it. */
+export function onReconnect(act) {
+  api.addEventListener("reconnected", act);
+  return () => api.removeEventListener("reconnected", act);
+}
+
 /** Call `heard(detail)` on every event of this name of ours, such as "lora_saved"; returns a function that stops it. */
 export function listen(name, heard) {
   const handler = (event) => heard(event.detail);
