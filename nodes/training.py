@@ -41,6 +41,7 @@ from .comfy.probe import refuse_unfit
 from .comfy.sizes import WiredSizes
 from .lora_choice import NamedLora
 from .progress import Progress
+from .run_record import in_panel
 from .sockets import PairSet
 
 FIXED = ("optim.name",)  # settings without an input on the node
@@ -114,7 +115,8 @@ def train(order: Order) -> Done:
         progress = Progress(order.node_id, folder.folder.name, steps, plan.scan.noun)
         for note in [*begin.notes(steps), *notes]:
             progress.note(note)
-        _run(plan, folder, progress)
+        with in_panel(folder, order, steps):
+            _run(plan, folder, progress)
     return _done(folder)
 
 

@@ -35,6 +35,7 @@ from .job import Job
 from .monitor import Monitor
 from .notes import Notes
 from .results import Results
+from .status import recorded
 
 _NAMED = 10  # damaged images that a warning lists
 
@@ -172,6 +173,7 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
             if job.start is not None and not folder.begun:
                 take_over(job.start, folder)
             folder.start(identity, job.refine)
+            stack.enter_context(recorded(folder, job.config.steps))
         accelerator.wait_for_everyone()
         _resume(job, folder, training, accelerator)
         notes = Notes(accelerator.is_main_process)
