@@ -7,11 +7,14 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..dspo_train.preferences.entries import MAX_IMAGES
+from ..dspo_train.sheets.rounds import prompts_of_round, seeds_of_round
 from ..dspo_train.sheets.text_inputs import load_prompts, read_prompts
 from . import places
 from .collecting import CandidateInfo, Candidates
 from .comfy.latents import latent_size
 from .drawing import Drawing, decoded_all, encoded_text
+from .lora_choice import chosen, is_named, listed_name, lora_inputs, lora_stamp, name_of
+from .lora_fit import patched
 from .sampling_inputs import sampling_inputs
 from .sockets import CATEGORY
 
@@ -43,10 +46,9 @@ class DrawCandidates(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, prompts_file: str | None = None, **_: object) -> str:
-        if prompts_file in (None, NO_FILE):
-            return ""
-        return str(places.stamp(places.prompt_file(prompts_file)))
+    def fingerprint_inputs(cls, prompts_file: str | None = None, lora_name: str | None = None, **_: object) -> str:
+        file = "" if prompts_file in (None, NO_FILE) else str(places.stamp(places.prompt_file(prompts_file)))
+        return f"{file} {lora_stamp(lora_name)}".strip()
 
     @classmethod
     def execute(
@@ -62,20 +64,35 @@ class DrawCandidates(io.ComfyNode):
         height: int,
         batch_size: int,
         prompts_file: str = NO_FILE,
+        lora: dict[str, Any] | None = None,
+        lora_name: str = places.NO_LORA,
+        round: int = 1,
+        prompts_per_round: int = 0,
         **sampling: Any,
     ) -> io.NodeOutput:
         named = prompts_file not in ("", NO_FILE)
         given = load_prompts(places.prompt_file(prompts_file)) if named else read_prompts(prompts)
-        texts = list(dict.fromkeys(given))  # a repeated prompt would draw the same images again
-        seeds = [(seed + n) % 2**64 for n in range(seeds_per_prompt)]
+        unlike = list(dict.fromkeys(given))  # a repeated prompt would draw the same images again
+        texts = prompts_of_round(unlike, prompts_per_round, round)
+        seeds = seeds_of_round(seed, seeds_per_prompt, round)
+        model, settings = _with_lora(model, lora, lora_name)
         encoded = {text: encoded_text(clip, text) for text in dict.fromkeys([*texts, negative])}
         size = latent_size(model, width, height)
         drawing = Drawing(model, size, batch_size, sampling, len(texts) * len(seeds))
         latents = [drawing.draw(encoded[text], encoded[negative], seeds) for text in texts]
         images = decoded_all(vae, latents)
-        settings = {"negative": negative, "width": width, "height": height, **sampling}
+        settings |= {"negative": negative, "width": width, "height": height, **sampling}
         info = CandidateInfo(tuple(t for t in texts for _ in seeds), tuple(seeds) * len(texts), settings)
         return io.NodeOutput(images, info, "\n".join(texts))
+
+
+def _with_lora(model: Any, lora: dict[str, Any] | None, lora_name: str) -> tuple[Any, dict[str, Any]]:
+    """The model that draws, and what the candidates' settings tell of it."""
+    if lora is None and not is_named(lora_name):
+        return model, {}
+    tensors = chosen(lora, lora_name)
+    (with_lora,) = patched("DSPO Candidates", name_of(lora, lora_name), tensors, model, [1.0])
+    return with_lora, {"lora": listed_name(lora, lora_name)}
 
 
 def _model_inputs() -> list[io.Input]:
@@ -129,5 +146,29 @@ def _last_inputs() -> list[io.Input]:
             default=NO_FILE,
             optional=True,
             tooltip="A .txt file in ComfyUI's input folder, one prompt per line; it replaces `prompts`.",
+        ),
+        *_round_inputs(),
+    ]
+
+
+def _round_inputs() -> list[io.Input]:
+    """After all others: saved workflows store widget values by position."""
+    return [
+        *lora_inputs(),
+        io.Int.Input(
+            "round",
+            default=1,
+            min=1,
+            max=10_000,
+            optional=True,
+            tooltip="Each round draws other seeds: it goes on where the round before ended.",
+        ),
+        io.Int.Input(
+            "prompts_per_round",
+            default=0,
+            min=0,
+            max=10_000,
+            optional=True,
+            tooltip="0: every round draws all prompts. Otherwise each round draws the next so many of them.",
         ),
     ]

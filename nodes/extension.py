@@ -19,6 +19,7 @@ from .compare_sampler import CompareSampler
 from .negative_lora import NegativeLora
 from .playground import Playground
 from .preference_set import PreferenceSet
+from .search import findable
 from .train_lora import TrainLora
 from .training_options import TrainingOptions
 
@@ -46,4 +47,4 @@ class DspoStudio(ComfyExtension):
             log.error("DSPO Studio cannot train: %s", message)
         if getattr(PromptServer, "instance", None):
             routes.register(PromptServer.instance)
-        return NODES
+        return [findable(node) for node in NODES]

@@ -121,7 +121,7 @@ def _config(order: Order) -> TrainConfig:
     changes["device"] = "cpu" if device.type == "cpu" else "auto"
     resolution = changes.get("data.resolution", family.resolution)
     changes.setdefault("data.bucket_step", max(1, min(64, resolution) // wired.grain) * wired.grain)
-    return configure(given["preset"].lower(), family.resolution, changes, given.get(OWN_NUMBER, 0.0))
+    return configure(given["preset"].lower(), family.resolution, changes, given.get(OWN_NUMBER, ""))
 
 
 def _request(plan: Plan) -> dict[str, Any]:

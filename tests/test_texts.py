@@ -34,7 +34,7 @@ NODE_IDS = (
     "DSPOTrainingOptions",
 )
 WITHOUT_INPUTS = {"DSPOPlayground"}
-WITHOUT_OUTPUTS = {"DSPOCollectPairs"}
+WITHOUT_OUTPUTS: set[str] = set()
 COMPILED = re.compile(r"[{}@|]")  # vue-i18n gives these a meaning of its own, and the text breaks
 SHARED = ("list[io.Input]", "list[io.Output]")  # what functions give that several nodes call
 PLACES = {"size": 1}  # a short form of `io.X.Input` in the nodes: where its tooltip stands
@@ -181,7 +181,7 @@ def test_the_source_was_understood():
     assert list(NODES["DSPOBlindTest"].outputs) == ["test", "base_images", "aligned_images", "prompts_used"]
     candidates = list(NODES["DSPOCandidates"].inputs)
     assert candidates[:3] == ["model", "clip", "vae"] and candidates[7:10] == ["width", "height", "batch_size"]
-    assert len(candidates) == 15
+    assert len(candidates) == 19
     assert list(NODES["DSPOCandidates"].outputs) == ["images", "candidates", "prompts_used"]
     assert list(NODES["DSPOPlayground"].outputs) == ["model", "clip", "vae"]
     assert {node.id for node in NODES.values() if not node.inputs} == WITHOUT_INPUTS

@@ -67,6 +67,41 @@ export const runCard = (run, theme) => drawn(`card?${query({ run, theme })}`);
 export const viewUrl = ({ filename, subfolder, type }) => api.apiURL(`/view?${query({ filename, subfolder, type })}`);
 export const styleUrl = () => new URL("./dspo.css", import.meta.url).href;
 
+/** One of the pack's own workflows, served under the name of the pack's folder. */
+export async function template(name) {
+  const pack = new URL(import.meta.url).pathname.split("/").at(-2);
+  return plainly(`/workflow_templates/${pack}/${encodeURIComponent(name)}.json`);
+}
+
+export const checkpoints = () => choices("CheckpointLoaderSimple", "required", "ckpt_name");
+export const loras = () => choices("LoraLoaderModelOnly", "required", "lora_name");
+
+/** What a combo of a node offers now; newer cores write ["COMBO", {options}], older ones [[...], {}]. */
+async function choices(node, kind, input) {
+  const [type, details] = (await plainly(`/object_info/${node}`))[node].input[kind][input];
+  return Array.isArray(type) ? type : (details?.options ?? []);
+}
+
+async function plainly(path) {
+  const response = await api.fetchApi(path, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
+  if (!response.ok) throw new Refused(response.status);
+  return response.json();
+}
+
+/** The bytes of an image's file, as it was stored. */
+export async function imageBytes(place, set, image) {
+  const path = `/dspo/image?${query({ place, set, image })}`;
+  const response = await api.fetchApi(path, { signal: AbortSignal.timeout(SECONDS * 1000) });
+  if (!response.ok) throw new Refused(response.status);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+/** Call `done()` when a graph has run, `failed()` when one has failed or was cancelled. */
+export function onEnd(done, failed) {
+  api.addEventListener("execution_success", done);
+  for (const name of ["execution_error", "execution_interrupted"]) api.addEventListener(name, failed);
+}
+
 /** Call `heard(detail)` on every event of this name of ours, such as "lora_saved"; returns a function that stops it. */
 export function listen(name, heard) {
   const handler = (event) => heard(event.detail);

@@ -1,7 +1,9 @@
 /** What the pack adds to ComfyUI's page. No other file here acts when imported. */
 import { app } from "../../scripts/app.js";
-import { listen, sets, styleUrl } from "./api.js";
+import { listen, onEnd, sets, styleUrl } from "./api.js";
+import { addVoteButton, count, countAll } from "./collect_button.js";
 import { remember, testOf } from "./core/blind.js";
+import * as loop from "./loop.js";
 import { shared } from "./studio.js";
 import { speak, t } from "./texts.js";
 import { Comparer } from "./ui/comparer.js";
@@ -42,7 +44,6 @@ app.registerExtension({
   setup() {
     speak(app.extensionManager?.setting?.get("Comfy.Locale"));
     document.head.append(h("link", { rel: "stylesheet", href: styleUrl() }));
-    listen("collected", ({ set, added }) => added > 0 && toast(t("collected", { added, set })));
     shared(); // sends votes that an earlier page could not
     let sidebar = null;
     app.extensionManager.registerSidebarTab({
@@ -60,6 +61,21 @@ app.registerExtension({
         sidebar = null;
       },
     });
+  },
+});
+
+app.registerExtension({
+  name: "dspostudio.loop",
+  setup() {
+    listen("collected", (event) => (count(event.set, event.votes), loop.collected(event)));
+    listen("voted", ({ place, set, progress }) => place === "sets" && count(set, progress.wins));
+    onEnd(loop.finished, loop.failed);
+  },
+  afterConfigureGraph() {
+    countAll().catch(() => {}); // the button then shows no number
+  },
+  nodeCreated(node) {
+    if (node.comfyClass === "DSPOCollectPairs") addVoteButton(node, inform);
   },
 });
 

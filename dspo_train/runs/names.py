@@ -15,6 +15,7 @@ from ..lora.header import tensors_size
 from .folder import RunFolder
 
 WHAT = "the LoRA's name"
+CONTINUE = ("auto", "from scratch")  # how to begin a run that differs from an earlier one by more steps only
 
 
 def find_run(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | None:

@@ -118,7 +118,7 @@ def test_candidates_become_one_group_for_each_prompt(server: ComfyServer) -> Non
     with server.listen() as events:
         outputs = server.run(collected("by-prompt"), client_id=events.client_id)
         (told,) = events.until(lambda e: e.of("dspo.collected"))
-    assert told == {"place": "sets", "set": "by-prompt", "added": 2, "open": 2}
+    assert told == {"place": "sets", "set": "by-prompt", "added": 2, "open": 2, "votes": 0, "train_after": 50}
     groups = store_of(server, "by-prompt").groups()
     assert [group.prompt for group in groups] == ["red dog", "blue cat"]
     assert [[picture.seed for picture in group.images] for group in groups] == [[5, 6], [5, 6]]

@@ -162,4 +162,15 @@ export const de = {
   later: "Später",
   loraSaved: "LoRA gespeichert: {name}",
   collected: "{added} neue Paare in {set}",
+  collectedOne: "1 neues Paar in {set}",
+  tooFew: "{votes} von etwa {wanted} Stimmen in {set}. Stimme ab und starte den Graphen noch einmal, um zu trainieren.",
+  votesOf: "{votes} von etwa {wanted} Stimmen",
+  votesIn: "{votes} Stimmen",
+  notCollected: "Starte zuerst den Graphen: In {set} ist noch nichts gesammelt.",
+  trainNow: "Jetzt trainieren",
+  nextRound: "Nächste Runde",
+  drawing: "Kandidaten werden gezeichnet. Sobald sie da sind, öffnet sich die Abstimmung.",
+  noWorkflow:
+    "Der Workflow dieses Trainings ist hier nicht bekannt. Öffne und starte ihn: Es geht dort weiter, wo es aufhörte.",
+  noLora: "ComfyUI listet die LoRA {name} nicht. Wähle eine in „DSPO Kandidaten“ und starte den Graphen.",
 };
