@@ -133,7 +133,8 @@ def _config(order: Order) -> TrainConfig:
     if resolution < wired.grain:
         raise ConfigError(f"`data.resolution` must be at least {wired.grain} for this model, got {resolution}")
     changes.setdefault("data.bucket_step", max(1, min(64, resolution) // wired.grain) * wired.grain)
-    return configure(given["preset"].lower(), family.resolution, changes, given.get(OWN_NUMBER, ""))
+    config = configure(given["preset"].lower(), family.resolution, changes, given.get(OWN_NUMBER, ""))
+    return preflight.at_most_the_pairs(config, order.pairs.scan)
 
 
 def _request(plan: Plan) -> dict[str, Any]:
@@ -202,7 +203,10 @@ def _preflight(plan: Plan) -> list[str]:
         cache=places.encodings(),
         fixed=FIXED,
     )
-    return [*plan.order.wired.remarks(), *found, *preflight.check_free(plan.setup, _machine().free)]
+    asked, at_once = plan.order.settings.get("pairs_at_once", 0), plan.config.batch_size
+    fewer = [f"`batch_size` is {at_once}, not {asked}: there are no more {plan.scan.noun}"] if asked > at_once else []
+    free = preflight.check_free(plan.setup, _machine().free, plan.config.accumulate, FIXED)
+    return [*plan.order.wired.remarks(), *fewer, *found, *free]
 
 
 def _machine() -> Machine:

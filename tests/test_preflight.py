@@ -62,6 +62,16 @@ def test_tight_memory_is_a_note(world, capsys, monkeypatch):
     assert "note: " not in capsys.readouterr().err
 
 
+def test_a_run_that_fits_the_host_but_not_what_is_free_of_it_is_refused(world, capsys, monkeypatch):
+    """The system would end the process without a word."""
+    monkeypatch.setattr(machine, "host_memory", lambda: (512 * GIB, 2 * GIB))
+    assert main(train(world, batch_size=4096, accumulate=2)) == USER
+    error = capsys.readouterr().err
+    assert "but only 2.0 GiB are free. What helps:\n" in error
+    assert "lower batch_size to " in error
+    assert untouched(world)
+
+
 def test_running_out_of_memory_in_the_run_says_what_would_help(world, capsys, monkeypatch):
     def full(session: object) -> int:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")

@@ -231,6 +231,14 @@ def test_pairs_that_are_not_trained_on_are_not_counted(tmp_path):
         assert f"{1600 // left} times" in often
 
 
+def test_a_pass_holds_no_pair_twice(tmp_path):
+    scan = scan_pairs(write_pairs(tmp_path, 10))
+    for options, most in (({}, 10), ({"held_out.share": 0.5}, 5), ({"data.one_per_prompt": True}, 2)):
+        config = configure("balanced", 512, {"batch_size": 256, **options})
+        assert preflight.at_most_the_pairs(config, scan).batch_size == most
+    assert preflight.at_most_the_pairs(configure("balanced", 512, {"batch_size": 3}), scan).batch_size == 3
+
+
 def test_pairs_without_captions_are_explained(tmp_path):
     folder = write_pairs(tmp_path, 3)
     (folder / "pair0.txt").unlink()

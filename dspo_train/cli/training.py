@@ -74,7 +74,7 @@ def _check(job: Job, base: Path, machine: Machine) -> Setup:
     notes = preflight.check_run(
         job.scan, config, setup, machine.total, out=job.out, cache=encodings_of(job), fixed=FIXED
     )
-    for note in (*notes, *preflight.check_free(setup, machine.free)):
+    for note in (*notes, *preflight.check_free(setup, machine.free, config.accumulate, FIXED)):
         if os.environ.get("RANK", "0") == "0":
             sys.stderr.write(f"note: {in_words(note)}\n")
     return setup

@@ -57,12 +57,14 @@ def this_machine(asked: Device) -> Machine:
 def host_memory() -> tuple[int, int]:
     """Total and free bytes of the host, or of the container that this process is in."""
     memory = psutil.virtual_memory()
-    total = min([memory.total, *_container_limits()])
-    return total, min(memory.available, total)
+    groups = _containers()
+    total = min([memory.total, *(limit for limit, _ in groups)])
+    free = min([memory.available, *(max(0, limit - used) for limit, used in groups)])
+    return total, min(free, total)
 
 
-def _container_limits(groups: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> list[int]:
-    """Memory limits of this process's control groups, as far as they can be read (on Linux only).
+def _containers(groups: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> list[tuple[int, int]]:
+    """Limit and use, in bytes, of this process's control groups with a limit, as far as they can be read (on Linux).
 
     In a container that does not see its own path on the host, the limit is at the root.
     """
@@ -70,22 +72,45 @@ def _container_limits(groups: Path = Path("/proc/self/cgroup"), root: Path = CGR
         lines = groups.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    limits: list[int] = []
+    found: list[tuple[int, int]] = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
         for controller in {*controllers.split(",")} & {"", "memory"}:
-            folder, name = (root, "memory.max") if not controller else (root / "memory", "memory.limit_in_bytes")
+            folder, files = (root, _SECOND) if not controller else (root / "memory", _FIRST)
             inner = folder / path.strip("/")
-            limits += [
-                limit
+            found += [
+                (limit, _used(group, files))
                 for group in (inner, *inner.parents)
                 if group == folder or folder in group.parents
-                if (limit := _limit(group / name)) is not None
+                if (limit := _number(group / files.limit)) is not None
             ]
-    return limits
+    return found
 
 
-def _limit(file: Path) -> int | None:
+@dataclass(frozen=True)
+class _Files:
+    """The files of a control group: its limit, its use, and the part of that which is cache to be dropped."""
+
+    limit: str
+    used: str
+    cache: str
+
+
+_FIRST = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+_SECOND = _Files("memory.max", "memory.current", "inactive_file")
+
+
+def _used(group: Path, files: _Files) -> int:
+    """Bytes in use, without the file cache that makes room by itself."""
+    try:
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        cache = dict(line.split() for line in lines if len(line.split()) == 2).get(files.cache, "0")
+    except OSError:
+        cache = "0"
+    return max(0, (_number(group / files.used) or 0) - int(cache))
+
+
+def _number(file: Path) -> int | None:
     try:
         text = file.read_text(encoding="ascii").strip()
     except OSError:

@@ -160,6 +160,11 @@ def _fewest(scan: Scan, config: TrainConfig) -> tuple[str, int]:
     return min(sides, key=lambda side: side[1])
 
 
+def at_most_the_pairs(config: TrainConfig, scan: Scan) -> TrainConfig:
+    """The config with no more pairs in a forward pass than there are: a pass would hold the same pair twice."""
+    return replace(config, batch_size=min(config.batch_size, max(1, _fewest(scan, config)[1])))
+
+
 def needs_checkpointing(setup: memory.Setup, total: int) -> bool:
     """Does the run need gradient checkpointing to fit on the device?
 
@@ -184,20 +189,31 @@ def check_memory(setup: memory.Setup, total: int, accumulate: int, fixed: Collec
     return [f"the device's {memory.gib(total)} GiB are just enough if no other program uses {user}"]
 
 
-def check_free(setup: memory.Setup, free: int) -> list[str]:
-    """Check whether `free` bytes of the device are enough. -> what to do if they may not be"""
+def check_free(setup: memory.Setup, free: int, accumulate: int = 1, fixed: Collection[str] = ()) -> list[str]:
+    """Check whether `free` bytes of the device are enough. -> what to do if they may not be
+
+    Raises:
+        RunError: the host's memory is too small for what the run adds to it, even with the weights there already and
+            without the allowance: the system would end the process, where a graphics card only refuses.
+    """
     need = memory.need_of(setup)
     if need.peak <= free:
         return []
+    there = need.weights + memory.ALLOWANCE
+    if setup.shared and need.peak - there > free:
+        raise RunError(_too_large(need, free + there, f"only {memory.gib(free)} GiB are free", accumulate, fixed))
     wanted = memory.gib(need.peak)
     return [f"only {memory.gib(free)} GiB are free, but about {wanted} GiB are needed: close other programs"]
 
 
 def too_large(setup: memory.Setup, total: int, accumulate: int, fixed: Collection[str] = ()) -> str:
     """The message for a run that does not fit, or turned out not to: what to lower."""
-    need = memory.need_of(setup)
-    ways = advice(need, min(total, need.peak - 1), accumulate=accumulate, fixed=fixed)
-    sizes = f"this run needs about {memory.gib(need.peak)} GiB, but the device has {memory.gib(total)} GiB"
+    return _too_large(memory.need_of(setup), total, f"the device has {memory.gib(total)} GiB", accumulate, fixed)
+
+
+def _too_large(need: memory.MemoryNeed, available: int, there: str, accumulate: int, fixed: Collection[str]) -> str:
+    ways = advice(need, min(available, need.peak - 1), accumulate=accumulate, fixed=fixed)
+    sizes = f"this run needs about {memory.gib(need.peak)} GiB, but {there}"
     if not ways:
         return f"out of memory: {sizes}; close other programs"
     return "\n".join([f"out of memory: {sizes}. What helps:", *(f"- {way}" for way in ways)])
