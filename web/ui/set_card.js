@@ -103,7 +103,10 @@ function folderCard(row, panel) {
   };
   const look = () =>
     api.look(set).then(show, (error) => (state.textContent = error.permanent ? t("folderUnread") : t("serverSilent")));
-  const watch = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (watch.disconnect(), look()));
+  const watch = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (watch.disconnect(), look()), {
+    rootMargin: "200px",
+    scrollMargin: "200px",
+  });
   watch.observe(card.root);
   return { ...card, destroy: () => watch.disconnect() };
 }
