@@ -31,3 +31,18 @@ def loaded_name(prompt: Mapping[str, Any], node_id: str, socket: str) -> str:
 def _wire(node: Mapping[str, Any], names: tuple[str, ...]) -> list[Any] | None:
     wires = (node.get("inputs", {}).get(name) for name in names)
     return next((wire for wire in wires if isinstance(wire, list) and len(wire) == 2), None)
+
+
+def loras_on(prompt: Mapping[str, Any], node_id: str, socket: str) -> list[str]:
+    """The LoRAs that loaders along the socket's wire apply, by their names in ComfyUI's list; the first one first."""
+    found: list[str] = []
+    node = prompt.get(str(node_id), {})
+    for _ in range(len(prompt)):
+        wire = _wire(node, (socket,) if socket else _ON)
+        if wire is None:
+            break
+        node, socket = prompt.get(str(wire[0]), {}), ""
+        name = node.get("inputs", {}).get("lora_name")
+        if isinstance(name, str) and name not in ("", "none"):
+            found.insert(0, name)
+    return found

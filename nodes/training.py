@@ -40,6 +40,7 @@ from .comfy.model import Wired, WiredSource
 from .comfy.probe import refuse_unfit
 from .comfy.sizes import WiredSizes
 from .progress import Progress
+from .run_record import in_panel
 from .sockets import PairSet
 
 FIXED = ("optim.name",)  # settings without an input on the node
@@ -106,7 +107,8 @@ def train(order: Order) -> Done:
             progress = Progress(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
             for note in notes:
                 progress.note(note)
-            _run(plan, folder, progress)
+            with in_panel(folder, order, plan.config.steps):
+                _run(plan, folder, progress)
     return _done(folder)
 
 

@@ -39,6 +39,9 @@ export const history = (place, set, offset, limit) => ask(`history?${query({ pla
 export const result = (set) => ask(`result?${query({ place: "blind", set })}`);
 export const runs = () => ask("runs");
 export const run = (name, since) => ask(`run?${query({ run: name, since })}`);
+export const stopRun = (name) => post("stop", { run: name });
+/** The graph that a run was made in, or null. */
+export const workflowOf = (name) => ask(`workflow?${query({ run: name })}`).then(({ workflow }) => workflow);
 
 /** Deliver a queue's entry; `path` is "vote" or "undo". */
 export const deliver = ({ path, body }) => post(path, body);
@@ -79,7 +82,7 @@ export const dropFile = (file) =>
 /** `attempt`: a number that makes the URL unique, so that no failure is served from a cache. */
 export const imageUrl = (place, set, image, size, attempt) =>
   api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);
-export const previewUrl = (name, file) => api.apiURL(`/dspo/preview?${query({ run: name, file })}`);
+export const previewUrl = (name, file, size) => api.apiURL(`/dspo/preview?${query({ run: name, file, size })}`);
 /** The result as an uncached image: an object URL, to be revoked by the caller. */
 export async function resultImage(set, theme) {
   const path = `/dspo/result.png?${query({ place: "blind", set, theme })}`;
@@ -125,6 +128,12 @@ export async function imageBytes(place, set, image) {
 export function onEnd(done, failed) {
   api.addEventListener("execution_success", done);
   for (const name of ["execution_error", "execution_interrupted"]) api.addEventListener(name, failed);
+}
+
+/** Call `act()` whenever the server answers again, as after a restart; returns a function that stops it. */
+export function onReconnect(act) {
+  api.addEventListener("reconnected", act);
+  return () => api.removeEventListener("reconnected", act);
 }
 
 /** Call `heard(detail)` on every event of this name of ours, such as "lora_saved"; returns a function that stops it. */

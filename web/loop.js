@@ -73,9 +73,11 @@ export async function nextRound(loraName) {
   return queue();
 }
 
-/** Queue a run's workflow again: the open graph if it is the run's, or the one its images carry. */
+/** Queue a run's workflow again: the open graph if it is the run's, or the one kept with the run or its images. */
 export async function resume(run) {
   const train = () => nodesOf(graph()).find((node) => typeOf(node) === "DSPOTrainLora" && trains(node, run.run));
+  const kept = train() ? null : await api.workflowOf(run.run);
+  if (kept) await app.loadGraphData(kept, true, true, run.run);
   if (!train() && !(run.set && (await openOwn(run.set, await ofSets())) && train())) return inform(t("noWorkflow"));
   return queue();
 }

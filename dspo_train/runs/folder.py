@@ -8,6 +8,9 @@
     best-000150.safetensors       weights of the best step on held-out pairs, if they may become the result
     NAME.safetensors, curve.png   the result, once the last step is done
     NAME-checkpoint.safetensors   the whole UNet, if all of it is trained
+    status.json, .alive           what it is doing, or how it ended; see `status`
+    request.json, about.json      what was asked for, see `names`, and what lists show of it, see `overview`
+    workflow.json                 the graph that it was made in, if it was in ComfyUI
 
 Every file and every checkpoint folder appears whole under its name or not at all.
 """
@@ -97,6 +100,29 @@ class RunFolder:
         """See `names`."""
         return self.folder / "request.json"
 
+    @property
+    def status(self) -> Path:
+        """See `status`; so are the next two."""
+        return self.folder / "status.json"
+
+    @property
+    def alive(self) -> Path:
+        return self.folder / ".alive"
+
+    @property
+    def reserve(self) -> Path:
+        return self.folder / ".reserve"
+
+    @property
+    def about(self) -> Path:
+        """See `overview`."""
+        return self.folder / "about.json"
+
+    @property
+    def workflow(self) -> Path:
+        """The graph that asked for the run, if it was made in one."""
+        return self.folder / "workflow.json"
+
     def preview(self, step: int) -> Path:
         return self.folder / "previews" / f"step-{step:06d}.png"
 
@@ -144,7 +170,8 @@ class RunFolder:
     def _foreign(self) -> list[str]:
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; give a folder for the run")
-        ours = {self.reference.name, self.request.name, ".lock"}
+        mine = (self.reference, self.request, self.status, self.alive, self.reserve, self.about, self.workflow)
+        ours = {".lock", *(path.name for path in mine)}
         return [p.name for p in self.folder.iterdir() if p.name not in ours] if self.folder.is_dir() else []
 
     def _check_same(self, identity: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ from .job import Job
 from .monitor import Monitor
 from .notes import Notes
 from .results import Results
+from .status import recorded
 
 _NAMED = 10  # damaged images that a warning lists
 
@@ -164,6 +165,7 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         lora_metadata(facts, {})  # refuses a bad name now rather than after training
         if accelerator.is_main_process:  # everything is in order: from here on the folder is this run's
             folder.start(identity, job.refine)
+            stack.enter_context(recorded(folder, job.config.steps))
         accelerator.wait_for_everyone()
         _resume(job, folder, training, accelerator)
         notes = Notes(accelerator.is_main_process)

@@ -19,6 +19,7 @@ _NEXT: Fields = {
 _IMAGE: Fields = {**_SET, "image": Field(fields.image), "size": optional(digits(32, 2048))}
 _HISTORY: Fields = {**_SET, "offset": optional(digits(0, 10**9), 0), "limit": optional(digits(1, 500), 50)}
 _RUN: Fields = {"run": Field(fields.name), "since": optional(digits(0, 10**9), 0)}
+_PREVIEW: Fields = {"run": Field(fields.name), "file": Field(fields.preview), "size": optional(digits(32, 2048))}
 _VOTE: Fields = {
     **_SET,
     "pair": Field(fields.pair),
@@ -78,7 +79,9 @@ ROUTES = (
     Route("GET", "/dspo/bin", bin.listed, {}),
     Route("GET", "/dspo/runs", titled.listed, {}),
     Route("GET", "/dspo/run", runs.reports, _RUN),
-    Route("GET", "/dspo/preview", runs.preview, {"run": Field(fields.name), "file": Field(fields.preview)}),
+    Route("GET", "/dspo/preview", runs.preview, _PREVIEW),
+    Route("GET", "/dspo/workflow", runs.workflow, {"run": Field(fields.name)}),
+    Route("POST", "/dspo/stop", runs.stop, {"run": Field(fields.name)}),
     Route("POST", "/dspo/vote", voting.vote, _VOTE),
     Route("POST", "/dspo/undo", voting.undo, _UNDO),
     Route("POST", "/dspo/remove", voting.remove, _TARGET),

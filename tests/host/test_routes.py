@@ -26,7 +26,7 @@ def page(server: ComfyServer) -> Page:
     return Page(server)
 
 
-POSTS = ("vote", "undo", "remove", "restore", "import", "export", "rename", "delete", "undelete", "erase")
+POSTS = ("vote", "undo", "remove", "restore", "import", "export", "rename", "delete", "undelete", "erase", "stop")
 GETS = (
     "sets",
     "next",
@@ -40,6 +40,7 @@ GETS = (
     "look",
     "thumbnail",
     "bin",
+    "workflow",
 )
 
 KINDS = ("sets", "blind", "runs")
@@ -205,6 +206,7 @@ def honest(page: Page, target: Place) -> dict[str, dict[str, Any]]:
         "delete": {"kind": "sets", "name": "target"},
         "undelete": {"kind": "sets", "entry": "20260131-120000-target"},
         "erase": {"kind": "sets", "entry": "20260131-120000-target"},
+        "stop": {"run": "target-01"},
     }
 
 
@@ -317,6 +319,7 @@ def test_names_that_lead_elsewhere(server: ComfyServer, page: Page, target: Plac
         ("result", "set", {"place": "blind"}),
         ("result.png", "set", {"place": "blind"}),
         ("run", "run", {}),
+        ("workflow", "run", {}),
         ("preview", "run", {"file": "step-000050.png"}),
         ("preview", "file", {"run": "target-01"}),
         ("look", "set", {}),
@@ -337,6 +340,7 @@ def test_names_that_lead_elsewhere(server: ComfyServer, page: Page, target: Plac
         *(("undelete", "entry", {"kind": kind}) for kind in KINDS),
         *(("erase", "entry", {"kind": kind}) for kind in KINDS),
         ("rename", "to", {"kind": "sets", "name": "target"}),
+        ("stop", "run", {}),
     ]
     for name in HOSTILE:
         for path, field, fields in gets:

@@ -4,7 +4,7 @@ import { layoutOf, pairAt, strengthLabels } from "../../web/core/compare.js";
 import { ago, clock, percent, share, signed } from "../../web/core/format.js";
 import { actionOf, takesKeys } from "../../web/core/keymap.js";
 import { Rate } from "../../web/core/rate.js";
-import { knownUpTo, lastOf, merged, pointsOf, secondsLeft } from "../../web/core/run_state.js";
+import { knownUpTo, merged, pointsOf } from "../../web/core/run_state.js";
 import { uuid } from "../../web/core/uuid.js";
 
 test("every key of the dialog", () => {
@@ -121,20 +121,6 @@ test("reports from events and from the server become one list", () => {
   assert.equal(knownUpTo([]), 0);
   assert.equal(knownUpTo([{ step: 7 }]), 0);
   assert.deepEqual(pointsOf(list, "loss"), [{ x: 4, y: 9 }]);
-});
-
-test("the newest measurement is the last number there is", () => {
-  const reports = [{ step: 1, seen: 0.5 }, { step: 2, seen: 0 }, { step: 3, seen: null }, { step: 4 }];
-  assert.equal(lastOf(reports, "seen"), 0);
-  assert.equal(lastOf(reports, "unseen"), null);
-  assert.equal(lastOf([], "seen"), null);
-});
-
-test("time left by the median step, unmoved by one slow preview", () => {
-  const reports = [1, 2, 1, 60, 1].map((seconds, n) => ({ step: n + 1, seconds }));
-  assert.equal(secondsLeft({ step: 5, steps: 25, reports }), 20);
-  assert.equal(secondsLeft({ step: 25, steps: 25, reports }), null);
-  assert.equal(secondsLeft({ step: 0, steps: 25, reports: [] }), null);
 });
 
 test("a UUID of version 4", () => {

@@ -37,7 +37,7 @@ test("every key that the page names exists", () => {
 test("each alarm that the server can name has its words", () => {
   const route = fs.readFileSync(new URL("../../nodes/routes/runs.py", import.meta.url), "utf8");
   const kinds = [...route.match(/_KIND = \{(.*?)\}/)[1].matchAll(/"(\w+)"/g)].map(([, kind]) => kind);
-  assert.deepEqual(kinds, ["held_out", "training"]);
+  assert.deepEqual(kinds, ["held_out", "training", "without_winning"]);
   for (const language of ["en", "de", "zh"])
     for (const kind of kinds) assert.ok(TEXTS[language][`alarm_${kind}`], `${language} ${kind}`);
 });

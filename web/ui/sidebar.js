@@ -55,9 +55,12 @@ export class Sidebar {
     this.root.addEventListener("keydown", (event) => this.#key(event));
     acceptImages(this.root, () => this.soon());
     host.replaceChildren(this.root);
-    for (const name of ["collected", "blind", "voted", "lora_saved", "moved"])
+    for (const name of ["collected", "blind", "voted", "lora_saved", "moved", "run_state"])
       this.#stop.push(api.listen(name, () => this.soon()));
-    this.#stop.push(api.listen("run", (event) => this.#runHeard(event)));
+    this.#stop.push(
+      api.listen("run", (event) => this.#runHeard(event)),
+      api.onReconnect(() => this.soon()),
+    );
     // ComfyUI keeps the focus on its tab button while it renders.
     setTimeout(() => !this.#dead && this.root.focus({ preventScroll: true }), 0);
     this.refresh();
@@ -146,10 +149,10 @@ export class Sidebar {
     };
   }
 
-  #runHeard({ run, step, steps }) {
-    const row = this.#rows.runs.find((each) => each.run === run);
-    if (row) this.sections.runs.list.card(run)?.update({ ...row, step, steps, finished: false });
-    if (step >= steps || !row) this.soon();
+  #runHeard({ run, step, steps, seconds_left, learned }) {
+    const known = this.#rows.runs.some((each) => each.run === run);
+    this.sections.runs.list.card(run)?.update({ state: "running", step, steps, seconds_left, learned });
+    if (step >= steps || !known) this.soon();
   }
 
   #key(event) {
