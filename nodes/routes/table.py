@@ -39,6 +39,7 @@ _UNDO: Fields = {
 _GATHER: Fields = {
     "source": Field(choice(*SOURCES)),
     "folder": optional(gather.folder_name, ""),
+    "set": optional(fields.loose_name, ""),
     "group": optional(fields.identifier),
     "offset": optional(digits(0, 10**9), 0),
     "limit": optional(digits(1, 500), 24),
