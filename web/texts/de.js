@@ -23,7 +23,7 @@ export const de = {
   checkpoint: "Checkpoint",
   start: "Los",
   starting: "Startet …",
-  noCheckpoints: "ComfyUI listet keinen Checkpoint. Lege einen in models/checkpoints und lade die Seite neu.",
+  noCheckpoints: "ComfyUI listet keinen Checkpoint. Lege einen in models/checkpoints und aktualisiere das Panel.",
   ownImagesText: "Bewerte, was schon gezeichnet ist, oder lass Bilddateien auf dieses Panel fallen.",
   chooseImages: "Bilder wählen",
   folders: "Bilderordner",

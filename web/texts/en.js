@@ -24,7 +24,7 @@ export const en = {
   checkpoint: "Checkpoint",
   start: "Start",
   starting: "Starting …",
-  noCheckpoints: "ComfyUI lists no checkpoint. Put one into models/checkpoints and reload the page.",
+  noCheckpoints: "ComfyUI lists no checkpoint. Put one into models/checkpoints and refresh the panel.",
   ownImagesText: "Vote on what was drawn before, or drop image files onto this panel.",
   chooseImages: "Choose images",
   folders: "Folders of images",

@@ -21,7 +21,7 @@ export const zh = {
   checkpoint: "Checkpoint",
   start: "开始",
   starting: "正在开始…",
-  noCheckpoints: "ComfyUI 没有列出 Checkpoint。请放入 models/checkpoints 并重新加载页面。",
+  noCheckpoints: "ComfyUI 没有列出 Checkpoint。请放入 models/checkpoints 并刷新面板。",
   ownImagesText: "评选已经生成的图片，或将图片文件拖到此面板上。",
   chooseImages: "选择图片",
   folders: "图片文件夹",
