@@ -10,13 +10,14 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from ..dspo_train.exceptions import DspoError
 from ..dspo_train.pairs.albums import NO_PROMPT, Album, AlbumGroup
 from ..dspo_train.pairs.gathering import CancelledError, GatherReport, GatherSchedule, Pick, gather
-from . import collecting, gather_albums
+from . import collecting, gather_albums, gather_sources
 from .gather_sources import Source
 
 log = logging.getLogger("dspo")
@@ -146,6 +147,7 @@ def _collect(job: Job) -> None:
             report=job.report,
         )
     finally:
+        gather_sources.index.save()
         with contextlib.suppress(DspoError):
             job.pairs = _questions(order.target) - before
         if order.source == "dropped":
@@ -166,7 +168,9 @@ def _of_group(group: AlbumGroup, order: Order) -> Iterator[Pick]:
     prompt = group.prompt or choice.prompt
     for image in group.images:
         if prompt and (image.file.name in choice.images) != choice.whole:
-            yield Pick(Path(image.file.path), prompt, image.recipe, image.size)
+            index, at = gather_sources.index, (image.key, image.file)
+            pixels, learned = index.pixels(*at), partial(index.note_pixels, *at)
+            yield Pick(Path(image.file.path), prompt, image.recipe, image.size, pixels, learned)
 
 
 def _questions(folder: Path) -> int:

@@ -45,37 +45,26 @@ index = ImageIndex(own_folder())
 _recipes: dict[tuple[str, str], Recipe] = {}
 
 
-def files_of(source: Source, folder: str = "") -> SourceFiles:
-    """
-    Args:
-        folder: only images below it; of output and input.
-
-    Raises:
-        DatasetError, ConfigError: see `start_of`.
-    """
+def files_of(source: Source) -> SourceFiles:
     if source == "history":
         return _history()
-    root, start = root_of(source), start_of(source, folder)
-    found = images_below(start, lambda name: _enter(source, root, f"{folder}/{name}" if folder else name))
-    if folder:
-        found = [each._replace(name=f"{folder}/{each.name}") for each in found]
-    return SourceFiles(found, {})
+    root = root_of(source)
+    return SourceFiles(images_below(root, lambda name: _enter(source, root, name)), {})
 
 
-def start_of(source: Source, folder: str) -> Path:
-    """The folder to look below.
+def below(folder: str, files: list[ImageFile]) -> list[ImageFile]:
+    """Those in a folder: found from the top, so that what is not shown of a source cannot be named either."""
+    return [file for file in files if file.name.startswith(f"{folder}/")] if folder else files
 
+
+def check_folder(source: Source, folder: str) -> None:
+    """
     Raises:
-        DatasetError: there is none of that name.
+        DatasetError: there is no folder of that name.
         ConfigError: the name leads out of the source.
     """
-    root = root_of(source)
-    if not folder:
-        return root
-    start = inside(root, folder, "the folder's name")
-    if not start.is_dir():
-        raise DatasetError(f"there is no folder {folder!a} in {root.name}; choose another one")
-    return start
+    if folder and source != "history" and not inside(root_of(source), folder, "the folder's name").is_dir():
+        raise DatasetError(f"there is no folder {folder!a} in {source}; choose another one")
 
 
 def path_of(source: Source, name: str) -> Path:

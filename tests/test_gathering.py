@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,43 @@ def test_identical_images_count_once(tmp_path):
     report = gather(tmp_path / "set", found)
     assert (report.added, report.already) == (2, 1)
     assert sizes(tmp_path / "set") == [2]
+
+
+def test_a_known_image_is_not_decoded_again(tmp_path, monkeypatch):
+    """The index remembers the hash of its pixels until the file changes."""
+    from dspo_train.pairs import gathering
+
+    decoded = []
+    real = gathering.image_name
+    monkeypatch.setattr(gathering, "image_name", lambda data: (decoded.append(1), real(data))[1])
+    for number in range(3):
+        put(tmp_path / "in", f"{number}.png", picture(number, prompt="a fox"), number)
+
+    def collect() -> GatherReport:
+        index = ImageIndex(tmp_path)
+        (group,) = read_album(index, images_below(tmp_path / "in"), "output").groups
+        report = gather(
+            tmp_path / "set",
+            [
+                Pick(
+                    Path(it.file.path),
+                    "a fox",
+                    size=it.size,
+                    pixels=index.pixels(it.key, it.file),
+                    learned=partial(index.note_pixels, it.key, it.file),
+                )
+                for it in group.images
+            ],
+        )
+        index.save()
+        return report
+
+    assert (collect().added, len(decoded)) == (3, 3)
+    assert (collect().already, len(decoded)) == (3, 3)
+    put(tmp_path / "in", "1.png", picture(9, prompt="a fox"), 1.5)
+    put(tmp_path / "in", "5.png", picture(5, prompt="a fox"), 5)
+    report = collect()
+    assert (report.already, report.added, len(decoded)) == (2, 2, 5)
 
 
 def test_nothing_to_compare_makes_no_set(tmp_path):

@@ -69,9 +69,9 @@ export const discard = (kind, name) => post("delete", { kind, name });
 export const putBack = (kind, entry) => post("undelete", { kind, entry });
 export const erase = (kind, entry) => post("erase", { kind, entry }, LONG);
 
-/** A page of groups of images that are there already; with `group`, of that group's images. */
-export const gatherable = ({ source, folder, group, offset, limit }) =>
-  ask(`gather?${query({ source, folder, group, offset, limit })}`, { seconds: 120 });
+/** A page of groups of images that are there already; with `group`, of its images. What `set` holds is marked. */
+export const gatherable = ({ source, folder, set, group, offset, limit }) =>
+  ask(`gather?${query({ source, folder, set, group, offset, limit })}`, { seconds: 120 });
 export const gatherStatus = () => ask("gather.status");
 export const collectImages = (order) => post("gather", order, 120);
 export const cancelCollecting = (job) => post("gather.cancel", { job });

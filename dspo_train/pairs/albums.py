@@ -16,9 +16,10 @@ NO_PROMPT = "none"
 
 
 class AlbumImage(NamedTuple):
-    """`size`: (width, height) in pixels."""
+    """`key`: of the file in the index. `size`: (width, height) in pixels."""
 
     file: ImageFile
+    key: str
     recipe: Recipe
     size: tuple[int, int]
 
@@ -82,7 +83,7 @@ def read_album(
             unusable += 1
             continue
         recipe = (recipes or {}).get(file.name, metadata.recipe)
-        grouped.setdefault(recipe.prompt, []).append(AlbumImage(file, recipe, metadata.size))
+        grouped.setdefault(recipe.prompt, []).append(AlbumImage(file, key, recipe, metadata.size))
     index.save()
     groups = [AlbumGroup(key_of(prompt), prompt, tuple(images)) for prompt, images in grouped.items()]
     return Album(tuple(sorted(groups, key=lambda it: len(it.images) < 2)), read, len(found), unusable)

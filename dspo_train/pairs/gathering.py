@@ -36,12 +36,20 @@ class CancelledError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """An image file to collect, with the prompt to collect it under; `size` is its (width, height)."""
+    """An image file to collect, with the prompt to collect it under.
+
+    Attributes:
+        size: (width, height) in pixels.
+        pixels: the hash in the image's stored name, where it is known, which saves decoding the image to find it.
+        learned: told the hash otherwise.
+    """
 
     path: Path
     prompt: str
     recipe: Recipe = field(default_factory=Recipe)
     size: tuple[int, int] = (0, 0)
+    pixels: str | None = None
+    learned: Callable[[str], None] | None = None
 
 
 class _UnreadableError(DatasetError):
@@ -205,11 +213,16 @@ def _named(picks: Sequence[Pick]) -> Iterator[tuple[Pick, str | None]]:
 
 
 def _name(pick: Pick) -> str | None:
+    if pick.pixels is not None:
+        return pick.pixels
     try:
         inspect_image(pick.path)
-        return digits(image_name(_bytes(pick.path)))
+        name = digits(image_name(_bytes(pick.path)))
     except (DatasetError, ImageError):
         return None
+    if pick.learned is not None:
+        pick.learned(name)
+    return name
 
 
 def _bytes(path: Path) -> bytes:

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, get_args
 
-from ...dspo_train.exceptions import ConfigError, DatasetError
+from ...dspo_train.exceptions import ConfigError, DatasetError, DspoError
 from ...dspo_train.pairs.albums import AlbumGroup
 from ...dspo_train.pairs.gathering import GatherSchedule
-from ...dspo_train.preferences.entries import MAX_PROMPT
-from .. import collecting, gather_albums, gather_sources
+from ...dspo_train.preferences.entries import MAX_PROMPT, digits
+from ...dspo_train.preferences.recognise import is_collected
+from .. import collecting, gather_albums, gather_sources, places
 from ..gather_job import Choice, Order, jobs
 from ..gather_sources import Source
 from . import fields
@@ -26,16 +27,17 @@ _FIRST = 18  # images of each group on a page; more are asked for by the group's
 _CACHED = 1000  # thumbnails
 
 
-def listed(source: Source, folder: str, group: str | None, offset: int, limit: int) -> Json:
-    """A page of groups, newest first; or, with `group`, a page of its images.
+def listed(source: Source, folder: str, set: str, group: str | None, offset: int, limit: int) -> Json:
+    """A page of groups, newest first; or, with `group`, a page of its images. Those that `set` is known to hold are
+    marked as kept.
 
     `reading` is null once every file was read; until then the page asks again for more.
     """
     shown = gather_albums.shown(source, folder, anew=group is None and offset == 0)
-    album = shown.album
+    album, kept = shown.album, _held(set)
     if group is not None:
         found = album.group(group)
-        return {"images": _images(found, offset, limit) if found else []}
+        return {"images": _images(found, kept, offset, limit) if found else []}
     groups = album.groups[offset : offset + limit]
     comparable = [each for each in album.groups if len(each.images) > 1]
     return {
@@ -50,16 +52,26 @@ def listed(source: Source, folder: str, group: str | None, offset: int, limit: i
             "images": sum(len(each.images) for each in comparable if each.prompt),
         },
         "total": len(album.groups),
-        "groups": [_described(each) for each in groups],
+        "groups": [_described(each, kept) for each in groups],
     }
 
 
-def _described(group: AlbumGroup) -> Json:
+def _held(set: str) -> frozenset[str]:
+    """Hashes of the images in a set; none where there is no such set."""
+    try:
+        folder = places.dataset(set)
+        groups = collecting.stores.get(folder).groups() if is_collected(folder) else []
+    except DspoError:
+        return frozenset()
+    return frozenset(digits(name) for group in groups for name in group.names)
+
+
+def _described(group: AlbumGroup, kept: frozenset[str]) -> Json:
     count = len(group.images)
-    return {"key": group.key, "prompt": group.prompt, "count": count, "images": _images(group, 0, _FIRST)}
+    return {"key": group.key, "prompt": group.prompt, "count": count, "images": _images(group, kept, 0, _FIRST)}
 
 
-def _images(group: AlbumGroup, offset: int, limit: int) -> list[Json]:
+def _images(group: AlbumGroup, kept: frozenset[str], offset: int, limit: int) -> list[Json]:
     return [
         {
             "name": it.file.name,
@@ -67,6 +79,7 @@ def _images(group: AlbumGroup, offset: int, limit: int) -> list[Json]:
             "seed": None if it.recipe.seed is None else str(it.recipe.seed),  # may be too large for the page's numbers
             "width": it.size[0],
             "height": it.size[1],
+            "kept": gather_sources.index.pixels(it.key, it.file) in kept,
         }
         for it in group.images[offset : offset + limit]
     ]
@@ -104,7 +117,7 @@ def collect(
         raise RefusedError(
             400, "A set cannot have this name: take a plain one that no folder of other images has."
         ) from error
-    gather_sources.start_of(source, folder)
+    gather_sources.check_folder(source, folder)
     if not everything and not groups:
         raise RefusedError(400, "No image is chosen.")
     name = set.strip().replace("\\", "/")

@@ -57,6 +57,7 @@ _ENTRY: Fields = {"kind": _KIND, "entry": Field(fields.name)}
 _GATHER: Fields = {
     "source": Field(choice(*SOURCES)),
     "folder": optional(gather.folder_name, ""),
+    "set": optional(fields.loose_name, ""),
     "group": optional(fields.identifier),
     "offset": optional(digits(0, 10**9), 0),
     "limit": optional(digits(1, 500), 24),

@@ -76,8 +76,8 @@ def collect(page: Page, **fields: Any) -> dict[str, Any]:
     return job
 
 
-def drop(page: Page, data: bytes, name: str = "my cat.png", **headers: str | None) -> Answer:
-    found = page.headers(**{"content_type": SEND, **headers})
+def drop(page: Page, data: bytes, name: str = "my cat.png", headers: dict[str, str | None] | None = None) -> Answer:
+    found = page.headers(**{"content_type": SEND, **(headers or {})})
     return page.send("POST", f"/api/dspo/drop?name={quote(name, errors='surrogatepass')}", found, data)
 
 
@@ -121,6 +121,9 @@ def test_they_become_groups_and_questions(server: ComfyServer, page: Page, folde
     (row,) = [it for it in page.get("sets").json["sets"] if it["set"] == set]
     assert row["progress"]["open"] == 4
     assert len(page.get("next", place="sets", set=set, count=9).json["questions"]) == 4
+    for asked, expected in (({"set": set}, [True] * 3), ({}, [False] * 3), ({"set": "../x"}, [False] * 3)):
+        (fox, *_) = listed(page, source="output", folder=name, **asked)["groups"]
+        assert [it["kept"] for it in fox["images"]] == expected
     before = (store.folder / "preferences.jsonl").read_bytes()
     again = collect(page, folder=name, set=set, groups=[{"group": "none", "whole": True, "prompt": "a bird"}])
     assert (again["added"], again["already"], again["pairs"]) == (0, 5, 0)
@@ -171,6 +174,8 @@ def test_our_own_folders_and_sets_are_not_shown(server: ComfyServer, page: Page)
     output, given = listed(page, source="output"), listed(page, source="input")
     names = [it["name"] for found in (output, given) for it in found["folders"]]
     assert "loose" in names and not [name for name in names if name.startswith(("dspo", "own-set"))]
+    for source, hidden in (("output", "dspo/blind/secret-01"), ("input", "own-set/images")):
+        assert listed(page, source=source, folder=hidden)["images"] == 0
     image = blind.groups()[0].images[0].image
     assert page.get("gather.image", source="output", image=f"dspo/blind/secret-01/{image}").status == 400
     assert page.get("gather.image", source="history", image=f"output/dspo/blind/secret-01/{image}").status == 400
@@ -220,13 +225,13 @@ def test_what_is_no_whole_image_is_not_taken(kind: str, server: ComfyServer, pag
 def test_strangers_drop_nothing(attack: str, server: ComfyServer, page: Page) -> None:
     changes, expected = STRANGERS[attack]
     before = files_below(server.base)
-    assert drop(page, picture(5), **changes).status == expected
+    assert drop(page, picture(5), headers=changes).status == expected
     assert files_below(server.base) == before
 
 
 @pytest.mark.parametrize("kind", ["application/json", "image/png", "multipart/form-data; boundary=x", None])
 def test_a_drop_has_its_own_content_type(kind: str | None, page: Page) -> None:
-    assert drop(page, picture(5), content_type=kind).status == 415
+    assert drop(page, picture(5), headers={"content_type": kind}).status == 415
 
 
 def test_names_of_dropped_files_lead_nowhere(server: ComfyServer, page: Page) -> None:

@@ -82,13 +82,14 @@ test("everything without everything has nothing to compare", () => {
 test("the outcome of a collecting in words", () => {
   const job = { state: "done", set: "s", added: 9, groups: 2, pairs: 16, already: 0, alone: 1, unreadable: 0 };
   assert.deepEqual(outcome(job), [
-    ["gatherDone", { added: 9, groups: 2, pairs: 16, set: "s" }],
+    ["gatherDone", { added: 9, pairs: 16, set: "s" }],
     ["gatherAlone", { count: 1 }],
   ]);
   assert.deepEqual(outcome({ ...job, added: 0, alone: 0, already: 9 }), [
     ["gatherNothing", { set: "s" }],
     ["gatherAlready", { count: 9 }],
   ]);
+  assert.deepEqual(outcome({ ...job, added: 2, pairs: 1, alone: 0 }), [["gatherDoneOne", { added: 2, set: "s" }]]);
   for (const reason of ["full", "locked", "failed"]) {
     const [[key]] = outcome({ ...job, state: "failed", reason });
     assert.ok(key in TEXTS.en, key);

@@ -57,7 +57,8 @@ export class Selection {
   comparable(prompted) {
     const chosen = [...this.#choices.values()];
     if (chosen.some(({ group }) => this.count(group) > 1)) return true;
-    return this.#everything && prompted > chosen.reduce((sum, { group }) => sum + (this.#implied(group) ? group.count : 0), 0);
+    const touched = chosen.reduce((sum, { group }) => sum + (this.#implied(group) ? group.count : 0), 0);
+    return this.#everything && prompted > touched;
   }
 
   /** The fields of the request that say what is chosen; `prompt` is that of the images without one. */
@@ -74,9 +75,10 @@ export class Selection {
 
 /** The sentences about a collecting that has ended: [key, values] each, the outcome first. */
 export function outcome(job) {
-  const { state, reason, set, added, groups, pairs } = job;
+  const { state, reason, set, added, pairs } = job;
+  const done = pairs === 1 ? ["gatherDoneOne", { added, set }] : ["gatherDone", { added, pairs, set }];
   const first = {
-    done: added ? ["gatherDone", { added, groups, pairs, set }] : ["gatherNothing", { set }],
+    done: added ? done : ["gatherNothing", { set }],
     cancelled: ["gatherCancelled", { added, set }],
     failed: [`gatherFailed_${reason}`, { added, set }],
   }[state];

@@ -24,7 +24,7 @@ export class CardList {
     this.end = h("li", { class: "dspo-list-end" }, this.more);
     this.#watch = new IntersectionObserver(
       (seen) => seen.some(({ isIntersecting }) => isIntersecting) && this.#grow(),
-      { rootMargin: "600px" }, // before it is seen
+      { rootMargin: "600px", scrollMargin: "600px" }, // before it is seen; the second inside what scrolls
     );
   }
 

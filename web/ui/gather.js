@@ -70,16 +70,19 @@ class Gather {
     });
     this.empty = h("div", { class: "dspo-empty", hidden: true });
     this.more = button(t("more"), () => this.#page(), { hidden: true });
-    this.scroll = h("div", { class: "dspo-gather-scroll", tabindex: 0, role: "region", "aria-label": t("gatherTitle") });
+    const named = { role: "region", "aria-label": t("gatherTitle"), tabindex: 0 };
+    this.scroll = h("div", { class: "dspo-gather-scroll", ...named });
     this.form = new CollectForm({
       order: () => this.#order(),
       again: () => this.show(this.source, this.folder),
+      renamed: () => this.#list(),
       leave: () => this.dialog.close(),
       done,
     });
+    const spring = h("span", { class: "dspo-spring" });
     this.dialog.body.append(
       h("div", { class: "dspo-row", role: "group", "aria-label": t("gatherSources") }, this.tabs),
-      h("div", { class: "dspo-row" }, this.folderField, this.choose, this.found, h("span", { class: "dspo-spring" }), this.every),
+      h("div", { class: "dspo-row" }, this.folderField, this.choose, this.found, spring, this.every),
       this.reading,
       this.note,
       this.scroll,
@@ -96,7 +99,9 @@ class Gather {
   show(source, folder = "") {
     Object.assign(this, { source, folder });
     this.selection = new Selection();
-    this.list = new GroupList({ ...this, changed: () => this.#chosen() });
+    const { selection, prompt } = this;
+    const where = () => this.#where();
+    this.list = new GroupList({ source, where, selection, prompt, changed: () => this.#chosen() });
     this.scroll.replaceChildren(this.list.root, this.empty, this.more);
     for (const tab of this.tabs) tab.setAttribute("aria-pressed", String(tab.dataset.source === source));
     this.choose.hidden = source !== "dropped";
@@ -112,7 +117,7 @@ class Gather {
     const current = () => number === this.#asked && !this.#closed;
     try {
       for (let reading = true; reading; ) {
-        const page = await api.gatherable({ source: this.source, folder: this.folder, offset: 0, limit: PAGE });
+        const page = await api.gatherable({ ...this.#where(), offset: 0, limit: PAGE });
         if (!current()) return;
         reading = page.reading;
         this.#drawPage(page);
@@ -129,8 +134,7 @@ class Gather {
     const number = this.#asked;
     this.more.disabled = true;
     try {
-      const where = { source: this.source, folder: this.folder };
-      const { groups } = await api.gatherable({ ...where, offset: this.#groups, limit: PAGE });
+      const { groups } = await api.gatherable({ ...this.#where(), offset: this.#groups, limit: PAGE });
       if (number !== this.#asked || this.#closed) return;
       this.#groups += groups.length;
       this.list.append(groups);
@@ -145,7 +149,6 @@ class Gather {
   #drawPage({ groups, ...found }) {
     this.#found = found;
     const { images, unusable, reading, total, folders } = found;
-    this.list.folder = this.folder;
     this.list.clear();
     this.list.append(groups);
     this.#groups = groups.length;
@@ -209,6 +212,8 @@ class Gather {
     const missing = lacks ? "gatherNeedPrompt" : this.selection.comparable(prompted) ? "" : "gatherNeedTwo";
     this.form.chosen(count, count ? missing : "gatherNeedTwo");
   }
+
+  #where = () => ({ source: this.source, folder: this.folder, set: this.form.name() });
 
   #order() {
     return { source: this.source, folder: this.folder, ...this.selection.order(this.prompt.value.trim()) };

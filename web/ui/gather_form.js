@@ -8,11 +8,13 @@ import { openVoting } from "./voting.js";
 
 const SCHEDULES = ["auto", "all", "swiss", "neighbours"];
 const NEW_SET = "my-taste";
+const LAST = "dspo-studio.gather.set";
 const LOOK_MS = 2000; // events may be lost with the connection
 
 /**
  * @param order gives the fields of the request that say what is chosen.
  * @param again called to list the images anew.
+ * @param renamed called when another set is named.
  * @param leave closes the dialog.
  * @param done called when voting, which follows, has ended.
  */
@@ -21,13 +23,14 @@ export class CollectForm {
   #looking = 0;
   #missing = "gatherNeedTwo";
 
-  constructor({ order, again, leave, done }) {
+  constructor({ order, again, renamed, leave, done }) {
     Object.assign(this, { order, again, leave, done });
     const names = h("datalist", { id: "dspo-gather-sets" });
     this.set = h("input", {
       type: "text",
       required: true,
-      value: NEW_SET,
+      value: remembered(),
+      onchange: renamed,
       list: names.id,
       spellcheck: "false",
       autocomplete: "off",
@@ -52,6 +55,9 @@ export class CollectForm {
     this.#suggest(names);
     this.#look();
   }
+
+  /** The set that is named now. */
+  name = () => this.set.value.trim();
 
   destroy() {
     clearTimeout(this.#looking);
@@ -85,7 +91,8 @@ export class CollectForm {
     this.#job = "asked";
     this.#draw(h("p", {}, t("gatherLooking")));
     try {
-      const set = this.set.value.trim();
+      const set = this.name();
+      remember(set);
       const { job } = await api.collectImages({ ...this.order(), set, schedule: this.schedule.value });
       this.#job = job.job;
       this.#heard(job);
@@ -144,5 +151,21 @@ export class CollectForm {
     this.asking.hidden = true;
     this.state.hidden = false;
     this.state.replaceChildren(...parts);
+  }
+}
+
+function remembered() {
+  try {
+    return localStorage.getItem(LAST) || NEW_SET;
+  } catch {
+    return NEW_SET; // a browser that keeps nothing
+  }
+}
+
+function remember(set) {
+  try {
+    localStorage.setItem(LAST, set);
+  } catch {
+    // named anew next time
   }
 }

@@ -9,13 +9,14 @@ const MORE = 54;
 
 /**
  * @param source of the images.
+ * @param where gives the fields of a request that say what is listed.
  * @param selection what is chosen.
  * @param prompt an input for the prompt of images without one.
  * @param changed called when the person chose something.
  */
 export class GroupList {
-  constructor({ source, selection, prompt, changed }) {
-    Object.assign(this, { source, selection, prompt, changed });
+  constructor({ source, where, selection, prompt, changed }) {
+    Object.assign(this, { source, where, selection, prompt, changed });
     this.root = h("div", { class: "dspo-gather-groups" });
     this.drawn = [];
   }
@@ -36,9 +37,10 @@ export class GroupList {
   draw() {
     for (const { group, tick, count, images } of this.drawn) {
       const chosen = this.selection.count(group);
-      if (tick) Object.assign(tick, { checked: chosen === group.count, indeterminate: chosen > 0 && chosen < group.count });
+      const part = chosen > 0 && chosen < group.count;
+      if (tick) Object.assign(tick, { checked: chosen === group.count, indeterminate: part });
       const all = group.count === 1 ? t("gatherCountOne") : t("gatherCount", group);
-      count.textContent = chosen && chosen < group.count ? t("gatherSome", { chosen, count: group.count }) : all;
+      count.textContent = part ? t("gatherSome", { chosen, count: group.count }) : all;
       for (const [name, input] of images) input.checked = this.selection.has(group, name);
     }
   }
@@ -82,8 +84,9 @@ export class GroupList {
   }
 
   #image({ group, images }, image) {
-    const { name, seed, width, height } = image;
-    const title = seed == null ? name : t("gatherImage", { name, seed });
+    const { name, seed, width, height, kept } = image;
+    const known = seed == null ? name : t("gatherImage", { name, seed });
+    const title = kept ? `${known} (${t("gatherKept")})` : known;
     const toggle = () => (this.selection.toggleImage(group, name), this.#chosen());
     const input = h("input", {
       type: "checkbox",
@@ -94,13 +97,15 @@ export class GroupList {
     images.set(name, input);
     const source = api.gatherableUrl(this.source, image, THUMBNAIL);
     const picture = h("img", { src: source, alt: "", loading: "lazy", decoding: "async", width, height });
-    return h("label", { class: "dspo-gather-image", title: `${title}\n${width} × ${height}` }, picture, input);
+    const mark = kept && h("span", { class: "dspo-mark", "aria-hidden": "true" }, t("gatherKept"));
+    const about = { class: `dspo-gather-image ${kept ? "kept" : ""}`, title: `${title}\n${width} × ${height}` };
+    return h("label", about, picture, input, mark);
   }
 
   async #more(part, strip, more) {
     more.disabled = true;
-    const where = { source: this.source, folder: this.folder, group: part.group.key };
     try {
+      const where = { ...this.where(), group: part.group.key };
       const { images } = await api.gatherable({ ...where, offset: part.images.size, limit: MORE });
       const known = images.filter(({ name }) => !part.images.has(name));
       this.#fill(part, strip, more, known);

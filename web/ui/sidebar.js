@@ -43,7 +43,15 @@ export class Sidebar {
     this.none = h("p", { class: "dspo-muted", role: "status", hidden: true }, t("noMatch"));
     this.sections = Object.fromEntries(NAMES.map((name) => [name, this.#section(name)]));
     const sections = NAMES.map((name) => this.sections[name].root);
-    const parts = [head(() => this.refresh()), this.note, this.start.root, this.filter, this.none, sections, this.bin.root];
+    const parts = [
+      head(() => this.refresh()),
+      this.note,
+      this.start.root,
+      this.filter,
+      this.none,
+      sections,
+      this.bin.root,
+    ];
     this.root = h(
       "div",
       { class: "dspo dspo-panel", role: "region", "aria-label": t("title"), tabindex: -1 },
@@ -104,7 +112,10 @@ export class Sidebar {
       this.#show();
       if (more) this.soon();
     } catch (error) {
-      this.note.replaceChildren(told(error), button(t("tryAgain"), () => this.refresh(), { kind: "small" }));
+      this.note.replaceChildren(
+        told(error),
+        button(t("tryAgain"), () => this.refresh(), { kind: "small" }),
+      );
       this.note.hidden = false;
     }
   }
@@ -131,7 +142,10 @@ export class Sidebar {
   #section(name) {
     const section = fold(name, t(name));
     const make = name === "runs" ? runCard : setCard;
-    const list = new CardList({ key: name === "runs" ? ({ run }) => run : keyOf, make: (row, n) => make(row, this.#hand(n)) });
+    const list = new CardList({
+      key: name === "runs" ? ({ run }) => run : keyOf,
+      make: (row, n) => make(row, this.#hand(n)),
+    });
     const hint = h("p", { class: "dspo-muted" }, name in HINTS ? t(HINTS[name]) : "");
     section.body.append(hint, list.root);
     return { ...section, list, hint };

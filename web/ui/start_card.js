@@ -15,9 +15,11 @@ export function startCard({ trouble, done }) {
     h("div", { class: "dspo-start-head" }, icon("pi-sparkles"), heading, h("p", {}, t("startText"))),
   );
   section.root.classList.add("dspo-start");
-  section.body.append(playground(trouble), ownModel(trouble), ownImages(done));
+  const own = ownModel(trouble);
+  section.body.append(playground(trouble), own.root, ownImages(done));
   let big = null;
   const show = (now) => {
+    own.load();
     if (now === big) return;
     big = now;
     section.root.classList.toggle("big", big);
@@ -44,13 +46,22 @@ function ownModel(trouble) {
     "data-focus": "start:model",
   });
   const none = h("p", { class: "dspo-muted", hidden: true }, t("noCheckpoints"));
-  loop.checkpoints().then((names) => {
-    none.hidden = names.length > 0;
-    select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
-    select.disabled = go.disabled = names.length === 0;
-    if (names.includes(lastChosen())) select.value = lastChosen();
-  }, trouble);
-  return way(t("myModel"), t("myModelText"), h("div", { class: "dspo-start-model" }, select, go), none);
+  let loaded = false;
+  const load = async () => {
+    if (loaded) return;
+    try {
+      const names = await loop.checkpoints();
+      loaded = names.length > 0;
+      none.hidden = loaded;
+      select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+      select.disabled = go.disabled = !loaded;
+      if (names.includes(lastChosen())) select.value = lastChosen();
+    } catch (error) {
+      trouble(error); // asked again with the next refresh
+    }
+  };
+  const root = way(t("myModel"), t("myModelText"), h("div", { class: "dspo-start-model" }, select, go), none);
+  return { root, load };
 }
 
 function ownImages(done) {

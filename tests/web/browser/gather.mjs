@@ -24,7 +24,9 @@ const group = (page, text) => page.locator(`${dialog} .dspo-gather-group`).filte
 const listed = (page) => page.locator(`${dialog} .dspo-gather-group`).first().waitFor();
 const drawn = (page) =>
   page.waitForFunction(() =>
-    [...document.querySelectorAll(".dspo-gather-image img")].slice(0, 12).every((image) => image.complete && image.naturalWidth),
+    [...document.querySelectorAll(".dspo-gather-image img")]
+      .slice(0, 12)
+      .every((image) => image.complete && image.naturalWidth),
   );
 const collectButton = (page) => page.locator(`${dialog} form button[type=submit]`);
 
@@ -38,7 +40,8 @@ async function drop(page, target, names) {
     }
     return carried;
   }, contents);
-  for (const type of ["dragenter", "dragover", "drop"]) await page.dispatchEvent(target, type, { dataTransfer: transfer });
+  for (const type of ["dragenter", "dragover", "drop"])
+    await page.dispatchEvent(target, type, { dataTransfer: transfer });
 }
 
 /** Name the set, collect with Enter, and wait for the end. */
@@ -79,7 +82,8 @@ async function byKeyboard(page) {
   await page.keyboard.press("Tab");
   await page.keyboard.press("Space");
   expect("19 of 20 foxes are chosen", /19.*20|20.*19/.test(await fox.locator(".dspo-gather-head span").textContent()));
-  expect("the group is half ticked", await fox.locator(".dspo-gather-head input").evaluate((tick) => tick.indeterminate));
+  const tick = fox.locator(".dspo-gather-head input");
+  expect("the group is half ticked", await tick.evaluate(({ indeterminate }) => indeterminate));
   const more = fox.locator(":scope > button");
   await more.focus();
   await page.keyboard.press("Enter");
@@ -96,7 +100,7 @@ async function byKeyboard(page) {
   expect("28 are counted", /28/.test(await page.locator(`${dialog} form [role=status]`).textContent()));
   const found = await looks(page);
   const said = await collect(page);
-  expect("28 images in 4 groups are collected", /28/.test(said) && /4/.test(said), said);
+  expect("28 images are collected: 45 + 45 - 9 + 36 - 30 pairs", /28/.test(said) && /87/.test(said), said);
   await shot(page, "collected");
   found.collected = await axe(page, dialog);
   const focused = await page.evaluate(() => document.activeElement?.className);
@@ -108,9 +112,12 @@ async function byKeyboard(page) {
   return found;
 }
 
-async function again(page) {
+async function again(page, found) {
   await open(page);
   await listed(page);
+  expect("what is in the set is marked", (await group(page, "lighthouse").locator(".dspo-mark").count()) === 9);
+  await shot(page, "kept");
+  found.kept = await axe(page, dialog);
   await group(page, "lighthouse").locator(".dspo-gather-head input").check();
   const said = await collect(page);
   expect("the same again is nothing new", !/\b[1-8]\b/.test(said) && /9/.test(said), said);
@@ -136,13 +143,14 @@ async function withoutPrompt(page) {
 
 async function dropped(page) {
   await openPanel(page);
-  const before = await page.evaluate(() => window.app.graph.serialize().nodes.length);
+  const nodes = () => page.evaluate(() => window.app.graph.serialize().nodes.length);
+  const before = await nodes();
   await drop(page, ".dspo-panel", files.slice(0, 2));
   await page.locator(`${dialog} .dspo-gather-group`).filter({ hasText: "a dropped cat" }).waitFor();
   const cat = group(page, "a dropped cat");
   await page.waitForFunction(() => document.querySelectorAll(".dspo-gather-image input:checked").length === 2);
   expect("files dropped onto the panel are chosen", (await cat.locator(".dspo-gather-image").count()) === 2);
-  expect("ComfyUI does not open them", (await page.evaluate(() => window.app.graph.serialize().nodes.length)) === before);
+  expect("ComfyUI does not open them", (await nodes()) === before);
   const chooser = page.waitForEvent("filechooser");
   await page.locator(`${dialog} .dspo-row button:not([data-source]):visible`).first().click();
   await (await chooser).setFiles(files.slice(2));
@@ -164,6 +172,20 @@ async function dropped(page) {
   return found;
 }
 
+/** A folder that was never judged has nothing to import, and says what can be done. */
+async function instead(page) {
+  await page.evaluate(async () => {
+    const { openImport } = await import("/extensions/dspo-studio/ui/transfer.js");
+    openImport("loose", () => {});
+  });
+  await page.locator("dialog.dspo-narrow .primary").click();
+  await page.locator("dialog.dspo-narrow [role=status] button").click();
+  await page.locator(`${dialog} [data-group=none]`).waitFor();
+  const shown = await page.locator(`${dialog} select`).first().inputValue();
+  expect("a loose folder that cannot be imported is offered here", shown === "loose", shown);
+  await page.keyboard.press("Escape");
+}
+
 async function outage(page) {
   await page.route("**/dspo/gather?**", (route) => route.abort());
   await open(page);
@@ -177,11 +199,14 @@ async function outage(page) {
 
 const report = await withPage({ locale: LOCALE }, async ({ page, problems }) => {
   const found = await byKeyboard(page);
-  await again(page);
+  await again(page, found);
   await withoutPrompt(page);
   Object.assign(found, await dropped(page));
+  await instead(page);
   await outage(page);
-  const wrong = problems.filter((each) => !/ERR_FAILED|aborted/i.test(each));
+  // Among these, what ComfyUI's own start says of itself on a slow machine.
+  const known = /ERR_FAILED|aborted|409 .*import|graph accessed before initialization|ComfyApp\.reloadNodeDefs/i;
+  const wrong = problems.filter((each) => !known.test(each));
   expect("no error in the page", wrong.length === 0, wrong);
   for (const [name, list] of Object.entries(found)) expect(`axe: ${name}`, list.length === 0, list);
   return { checks };
