@@ -1,22 +1,32 @@
-"""DSPO Blind Test: the same prompts without the LoRA and with it, judged without knowing which is which."""
+"""DSPO Blind Test: draws the same prompts and seeds without the LoRA and with it, to judge without knowing which."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
 
 import torch
 from comfy_api.v0_0_2 import io
-from PIL import Image
 
-from ..dspo_train.evaluate.blind import BASE, LORA, claim_test
-from ..dspo_train.exceptions import ConfigError, DspoError
+from ..dspo_train.evaluate.blind import facts_of, find_test
+from ..dspo_train.exceptions import ConfigError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import file_name
-from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
-from . import collecting, places
-from .collecting import Shot
+from ..dspo_train.sheets.text_inputs import read_prompts
+from . import blind_making, places
+from .blind_making import WHAT, Compared, blind_outputs
+from .comfy.fingerprint import digest_of
+from .comfy.latents import latent_size
+from .drawing import Drawing, decoded_all, encoded_text
 from .images import to_pil
+from .lora_choice import chosen, listed_name, lora_inputs, lora_stamp, name_of
+from .lora_fit import patched
+from .sampling_inputs import sampling_inputs
 from .sockets import CATEGORY
+
+FIRST_SEED = 1000  # candidates count up from 0, so that a test asks about images that were not trained on
 
 
 class BlindTest(io.ComfyNode):
@@ -26,104 +36,135 @@ class BlindTest(io.ComfyNode):
             node_id="DSPOBlindTest",
             display_name="DSPO Blind Test",
             category=CATEGORY,
-            description="Sets up a blind test of whether the LoRA is better: the DSPO panel shows its images beside "
-            "the base model's without saying which is which, and counts your preferences.",
+            description="Sets up a blind test of whether the LoRA is better: draws each prompt and seed without it and "
+            "with it, and the DSPO panel shows both without saying which is which, and counts your preferences.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id],
-            inputs=[
-                io.Image.Input("base", tooltip="Images without the LoRA."),
-                io.Image.Input(
-                    "aligned",
-                    tooltip="Images with the LoRA: the same prompts and seeds in the same order, at one strength.",
-                ),
-                io.String.Input(
-                    "prompts",
-                    default="",
-                    multiline=True,
-                    tooltip="One prompt per line. With fewer lines than images, each line covers an equal number of "
-                    "consecutive images. Empty: read from the graph, if it can be.",
-                ),
-                io.String.Input("name", default="my-taste", tooltip="Name of the test; a number is added."),
-                io.String.Input(
-                    "lora_name",
-                    default="",
-                    optional=True,
-                    tooltip="Name of the LoRA in the result, such as the one from DSPO Train LoRA. Empty: the test's "
-                    "name.",
-                ),
-            ],
-            outputs=[io.String.Output("test", display_name="test", tooltip="The test's name, including its number.")],
+            inputs=[*_model_inputs(), *_number_inputs(), *_last_inputs()],
+            outputs=blind_outputs(),
         )
 
     @classmethod
-    def fingerprint_inputs(cls, name: str | None = None, **_: object) -> int:
-        """Changes when a test of that name has been deleted, so that ComfyUI does not answer from its cache."""
-        try:
-            return collecting.kept.losses(_key(file_name(name, "the test's name"))) if name else 0
-        except DspoError:  # `execute` reports it
-            return 0
+    def fingerprint_inputs(cls, name: str | None = None, lora_name: str | None = None, **_: object) -> str:
+        return f"{blind_making.stamp(name)} {lora_stamp(lora_name)}"
 
     @classmethod
     def execute(
-        cls, base: torch.Tensor, aligned: torch.Tensor, prompts: str, name: str, lora_name: str = ""
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        prompts: str,
+        negative: str,
+        images_per_prompt: int,
+        seed: int,
+        width: int,
+        height: int,
+        strength: float,
+        name: str,
+        lora: dict | None = None,
+        lora_name: str = places.NO_LORA,
+        **sampling: Any,
     ) -> io.NodeOutput:
-        shots = _shots(to_pil(base), to_pil(aligned))
-        texts = _prompts(prompts, collecting.traced_prompt(cls, "base"), len(shots))
-        differing = [
-            (text, pair) for text, pair in zip(texts, shots, strict=True) if pair[0].digest() != pair[1].digest()
-        ]
-        if not differing:
-            raise ConfigError(
-                "the images with the LoRA are identical to those without it; check its strength and the wiring"
-            )
-        stem = file_name(name, "the test's name")
-        marks = [digest(text, *(shot.digest() for shot in pair)) for text, pair in differing]
-        called = lora_name.strip()[:200] or stem
-        folder = claim_test(places.blind_tests(), stem, digest(called, *marks)).resolve()
-        settings = {"names": {BASE: BASE, LORA: called}}
-        for text, pair in differing:
-            collecting.add_group(folder, text, pair, "all", cls, settings)
-        store = collecting.stores.get(folder)
-        collecting.kept.note(_key(stem), folder, store.id)
-        waiting = store.progress().open
-        collecting.send("blind", set=folder.name, open=waiting, node=cls.hidden.unique_id)
-        summary = _summary(folder.name, waiting, len(shots) - len(differing))
-        return io.NodeOutput(folder.name, ui={"dspo_blind": [folder.name], "text": [summary]})
+        stem = file_name(name, WHAT)
+        texts = list(dict.fromkeys(read_prompts(prompts)))  # a repeated prompt would ask the same again
+        seeds = [(seed + n) % 2**64 for n in range(images_per_prompt)]
+        tensors = chosen(lora, lora_name)
+        if strength == 0:
+            raise ConfigError("a LoRA of strength 0 changes nothing; set `strength` to 1")
+        (with_lora,) = patched("DSPO Blind Test", name_of(lora, lora_name), tensors, model, [strength])
+        settings = {"negative": negative, "width": width, "height": height, "strength": strength, **sampling}
+        listed = listed_name(lora, lora_name)
+        called = PurePosixPath(listed.replace("\\", "/")).stem or stem
+        request = digest(called, *texts, *seeds, settings, *map(digest_of, (model, with_lora)), *_readers(clip, vae))
+        if (folder := find_test(places.blind_tests(), stem, request)) is not None:
+            return blind_making.told(cls, stem, folder.resolve(), int(facts_of(folder).get("alike", 0)))
+        size = latent_size(model, width, height)
+        base, aligned = _Sides(clip, vae, size, sampling, negative).drawn([model, with_lora], texts, seeds)
+        facts = {"request": request, "lora": listed, "strength": strength}
+        every = [text for text in texts for _ in seeds], list(seeds) * len(texts)
+        compared = Compared(to_pil(base), to_pil(aligned), every[0], called, every[1], settings, facts)
+        return blind_making.make(cls, stem, compared)
 
 
-def _prompts(written: str, traced: str, count: int) -> list[str]:
-    """The prompt of each pair: as written, one per line, or the one traced in the graph, whose lines are one prompt.
+@dataclass(frozen=True)
+class _Sides:
+    """Both sides of a test, drawn from the same noise, one model after the other: each is loaded once."""
 
-    Raises:
-        ConfigError: there is neither. The interval would otherwise treat every pair as a prompt of its own.
-    """
-    if written.strip():
-        return prompts_for("\n".join(read_prompts(written)), count)
-    text = " ".join(traced.split())
-    if not text:
-        raise ConfigError(
-            "the prompts of the images cannot be read from the graph; wire in the prompts of DSPO Candidates, "
-            "or write them into `prompts`"
-        )
-    return prompts_for(text, count)
+    clip: Any
+    vae: Any
+    size: tuple[int, int]
+    sampling: Mapping[str, Any]
+    negative: str
 
-
-def _key(stem: str) -> str:
-    return f"blind/{stem}"
-
-
-def _shots(base: Sequence[Image.Image], aligned: Sequence[Image.Image]) -> list[tuple[Shot, Shot]]:
-    """
-    Raises:
-        ConfigError: the two differ in number.
-    """
-    if len(aligned) != len(base):
-        several = len(aligned) % len(base) == 0 and len(aligned) > len(base)
-        advice = "use one strength only" if several else "use the same prompts and seeds for both"
-        raise ConfigError(f"{len(aligned)} images with the LoRA do not fit {len(base)} without it; {advice}")
-    return [(Shot(a, arm=BASE), Shot(b, arm=LORA)) for a, b in zip(base, aligned, strict=True)]
+    def drawn(self, models: Sequence[Any], texts: Sequence[str], seeds: Sequence[int]) -> list[torch.Tensor]:
+        """(N, H, W, 3) for each model: all images of the first prompt, then of the next."""
+        encoded = {text: encoded_text(self.clip, text) for text in dict.fromkeys([*texts, self.negative])}
+        of_one = len(texts) * len(seeds)
+        latents = []
+        for n, model in enumerate(models):
+            drawing = Drawing(model, self.size, 0, dict(self.sampling), of_one * len(models), of_one * n)
+            latents.append([drawing.draw(encoded[text], encoded[self.negative], seeds) for text in texts])
+        return [decoded_all(self.vae, some) for some in latents]
 
 
-def _summary(name: str, waiting: int, same: int) -> str:
-    note = f" {same} omitted: the LoRA changed nothing in them." if same else ""
-    return f"Blind test {name}: {waiting} pairs to judge in the DSPO panel.{note}"
+def _readers(clip: Any, vae: Any) -> list[str]:
+    """What tells a CLIP and a VAE from others."""
+    return [digest_of(clip.patcher, clip.layer_idx, type(clip.tokenizer).__name__), digest_of(vae.patcher)]
+
+
+def _model_inputs() -> list[io.Input]:
+    return [
+        io.Model.Input("model", tooltip="The model without the LoRA."),
+        io.Clip.Input("clip", tooltip="Encodes the prompts."),
+        io.Vae.Input("vae", tooltip="Decodes latents into images."),
+        io.String.Input(
+            "prompts",
+            default="a lighthouse at dusk\na portrait of an old sailor",
+            multiline=True,
+            tooltip="One prompt per line, or the prompts of DSPO Candidates. Repeated lines and lines that start with "
+            "# are skipped. More prompts settle more than more images of each.",
+        ),
+        io.String.Input("negative", default="", multiline=True, tooltip="What no image should show."),
+    ]
+
+
+def _number_inputs() -> list[io.Input]:
+    def size(name: str, tooltip: str) -> io.Input:
+        return io.Int.Input(name, default=512, min=16, max=16384, step=8, tooltip=tooltip)
+
+    return [
+        io.Int.Input(
+            "images_per_prompt",
+            default=2,
+            min=1,
+            max=64,
+            tooltip="Pairs to judge of each prompt, with different seeds.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=FIRST_SEED,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            tooltip="Seed of each prompt's first image, without and with the LoRA; the others count up from it. The "
+            "default is far from the seeds of DSPO Candidates, so that the test shows images that were not trained on.",
+        ),
+        size("width", "Width of the images, in pixels."),
+        size("height", "Height of the images, in pixels."),
+    ]
+
+
+def _last_inputs() -> list[io.Input]:
+    return [
+        *sampling_inputs(),
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=-10.0,
+            max=10.0,
+            step=0.05,
+            tooltip="Of the LoRA: 1 is as trained, above 1 exaggerates.",
+        ),
+        io.String.Input("name", default="my-taste", tooltip="Name of the test; a number is added."),
+        *lora_inputs(),
+    ]

@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import comfy.model_management as mm
-import comfy.sample
-import comfy.utils
-import latent_preview
-import torch
 from comfy_api.v0_0_2 import io
 
-from ..dspo_train.models.batch_size import in_batches, largest
 from ..dspo_train.preferences.entries import MAX_IMAGES
+from ..dspo_train.sheets.rounds import prompts_of_round, seeds_of_round
 from ..dspo_train.sheets.text_inputs import load_prompts, read_prompts
 from . import places
 from .collecting import CandidateInfo, Candidates
-from .comfy.latents import decoded, empty_latent, latent_size
+from .comfy.latents import latent_size
+from .drawing import Drawing, decoded_all, encoded_text
+from .lora_choice import chosen, is_named, listed_name, lora_inputs, lora_stamp, name_of
+from .lora_fit import patched
 from .sampling_inputs import sampling_inputs
 from .sockets import CATEGORY
 
 NO_FILE = "none"
-
-# Samplers whose images do not depend on their neighbours in a batch: they add no noise and choose no step size from
-# the whole batch. The others draw one image at a time; otherwise its seed would not reproduce it.
-INDEPENDENT = frozenset(
-    [
-        "euler",
-        "euler_cfg_pp",
-        "heun",
-        "heunpp2",
-        "dpm_2",
-        "lms",
-        "dpmpp_2m",
-        "dpmpp_2m_cfg_pp",
-        "ipndm",
-        "ipndm_v",
-        "deis",
-        "res_multistep",
-        "res_multistep_cfg_pp",
-        "gradient_estimation",
-        "gradient_estimation_cfg_pp",
-        "ddim",
-        "uni_pc",
-        "uni_pc_bh2",
-    ]
-)
 
 
 class DrawCandidates(io.ComfyNode):
@@ -75,10 +46,9 @@ class DrawCandidates(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, prompts_file: str | None = None, **_: object) -> str:
-        if prompts_file in (None, NO_FILE):
-            return ""
-        return str(places.stamp(places.prompt_file(prompts_file)))
+    def fingerprint_inputs(cls, prompts_file: str | None = None, lora_name: str | None = None, **_: object) -> str:
+        file = "" if prompts_file in (None, NO_FILE) else str(places.stamp(places.prompt_file(prompts_file)))
+        return f"{file} {lora_stamp(lora_name)}".strip()
 
     @classmethod
     def execute(
@@ -94,107 +64,35 @@ class DrawCandidates(io.ComfyNode):
         height: int,
         batch_size: int,
         prompts_file: str = NO_FILE,
+        lora: dict[str, Any] | None = None,
+        lora_name: str = places.NO_LORA,
+        round: int = 1,
+        prompts_per_round: int = 0,
         **sampling: Any,
     ) -> io.NodeOutput:
         named = prompts_file not in ("", NO_FILE)
         given = load_prompts(places.prompt_file(prompts_file)) if named else read_prompts(prompts)
-        texts = list(dict.fromkeys(given))  # a repeated prompt would draw the same images again
-        seeds = [(seed + n) % 2**64 for n in range(seeds_per_prompt)]
-        encoded = {text: _encode(clip, text) for text in dict.fromkeys([*texts, negative])}
+        unlike = list(dict.fromkeys(given))  # a repeated prompt would draw the same images again
+        texts = prompts_of_round(unlike, prompts_per_round, round)
+        seeds = seeds_of_round(seed, seeds_per_prompt, round)
+        model, settings = _with_lora(model, lora, lora_name)
+        encoded = {text: encoded_text(clip, text) for text in dict.fromkeys([*texts, negative])}
         size = latent_size(model, width, height)
         drawing = Drawing(model, size, batch_size, sampling, len(texts) * len(seeds))
         latents = [drawing.draw(encoded[text], encoded[negative], seeds) for text in texts]
-        images = _decoded(vae, latents)
-        settings = {"negative": negative, "width": width, "height": height, **sampling}
+        images = decoded_all(vae, latents)
+        settings |= {"negative": negative, "width": width, "height": height, **sampling}
         info = CandidateInfo(tuple(t for t in texts for _ in seeds), tuple(seeds) * len(texts), settings)
         return io.NodeOutput(images, info, "\n".join(texts))
 
 
-@dataclass
-class Drawing:
-    """All images of one execution, drawn prompt by prompt.
-
-    Attributes:
-        size: of the latents, (height, width).
-        batch: images at once; 0 for as many as fit.
-        sampling: steps, cfg, sampler_name, scheduler.
-        total: images in all, for the progress bar.
-    """
-
-    model: Any
-    size: tuple[int, int]
-    batch: int
-    sampling: dict[str, Any]
-    total: int
-    done: int = 0
-
-    def __post_init__(self) -> None:
-        self.bar = comfy.utils.ProgressBar(self.total)
-        self.previewer = latent_preview.get_previewer(self.model.load_device, self.model.model.latent_format)
-        if self.sampling["sampler_name"] not in INDEPENDENT:
-            self.batch = 1
-
-    def draw(self, positive: Any, negative: Any, seeds: Sequence[int]) -> torch.Tensor:
-        """Latents of one prompt, one per seed."""
-
-        def sample(some: Sequence[int]) -> torch.Tensor:
-            empty = empty_latent(self.model, self.size)
-            noise = torch.cat([comfy.sample.prepare_noise(empty, each) for each in some])
-            drawn = comfy.sample.sample(
-                self.model,
-                noise,
-                positive=positive,
-                negative=negative,
-                latent_image=empty.repeat(len(some), *[1] * (empty.ndim - 1)),
-                callback=self._callback(len(some)),
-                disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
-                seed=some[0],
-                **self.sampling,
-            )
-            self.done += len(some)
-            return drawn
-
-        self.batch = self.batch or self._fitting(len(seeds))
-        latents, self.batch = in_batches(seeds, self.batch, sample, (mm.OOM_EXCEPTION,), mm.soft_empty_cache)
-        return torch.cat(latents)
-
-    def _fitting(self, most: int) -> int:
-        """Batch size by core's own estimate of a pass over positive and negative, with the model on the device."""
-        shape = self.model.model.latent_format.latent_channels, *self.size
-
-        def needed(count: int) -> float:
-            return self.model.memory_required([2 * count, *shape])
-
-        mm.load_models_gpu([self.model], memory_required=needed(1))
-        free = mm.get_free_memory(self.model.load_device) - mm.extra_reserved_memory()
-        return largest(lambda count: needed(count) <= free, most)
-
-    def _callback(self, count: int) -> Any:
-        """Shows the progress over all images; core's bar raises here after Cancel."""
-
-        def show(step: int, x0: torch.Tensor, x: torch.Tensor, steps: int) -> None:
-            preview = self.previewer.decode_latent_to_preview_image("JPEG", x0) if self.previewer else None
-            self.bar.update_absolute(self.done * steps + (step + 1) * count, self.total * steps, preview)
-
-        return show
-
-
-def _encode(clip: Any, text: str) -> Any:
-    mm.throw_exception_if_processing_interrupted()
-    return clip.encode_from_tokens_scheduled(clip.tokenize(text))
-
-
-def _decoded(vae: Any, latents: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(N, H, W, 3) of all, decoded straight into place: there may be gigabytes of them."""
-    images, done = torch.empty(0), 0
-    for latent in latents:
-        mm.throw_exception_if_processing_interrupted()
-        drawn = decoded(vae, latent)
-        if not done:
-            images = torch.empty(sum(map(len, latents)), *drawn.shape[1:], dtype=drawn.dtype)
-        images[done : done + len(drawn)] = drawn
-        done += len(drawn)
-    return images
+def _with_lora(model: Any, lora: dict[str, Any] | None, lora_name: str) -> tuple[Any, dict[str, Any]]:
+    """The model that draws, and what the candidates' settings tell of it."""
+    if lora is None and not is_named(lora_name):
+        return model, {}
+    tensors = chosen(lora, lora_name)
+    (with_lora,) = patched("DSPO Candidates", name_of(lora, lora_name), tensors, model, [1.0])
+    return with_lora, {"lora": listed_name(lora, lora_name)}
 
 
 def _model_inputs() -> list[io.Input]:
@@ -248,5 +146,29 @@ def _last_inputs() -> list[io.Input]:
             default=NO_FILE,
             optional=True,
             tooltip="A .txt file in ComfyUI's input folder, one prompt per line; it replaces `prompts`.",
+        ),
+        *_round_inputs(),
+    ]
+
+
+def _round_inputs() -> list[io.Input]:
+    """After all others: saved workflows store widget values by position."""
+    return [
+        *lora_inputs(),
+        io.Int.Input(
+            "round",
+            default=1,
+            min=1,
+            max=10_000,
+            optional=True,
+            tooltip="Each round draws other seeds: it goes on where the round before ended.",
+        ),
+        io.Int.Input(
+            "prompts_per_round",
+            default=0,
+            min=0,
+            max=10_000,
+            optional=True,
+            tooltip="0: every round draws all prompts. Otherwise each round draws the next so many of them.",
         ),
     ]

@@ -6,7 +6,8 @@ import io as bytes_io
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -78,9 +79,24 @@ class Stores:
                 self._open.popitem(last=False)
             return store
 
+    def opened(self, folder: Path) -> PreferenceStore | None:
+        """The store of a folder if it is open now; opens none."""
+        with self._lock:
+            return self._open.get(folder)
+
+    @contextmanager
+    def leaving(self, folder: Path) -> Iterator[None]:
+        """Move a set's folder inside this block: votes under way end before, and none is written at its old place."""
+        store = self.opened(folder)
+        with store.retired() if store else nullcontext():
+            yield
+        with self._lock:
+            self._open.pop(folder, None)
+
 
 stores = Stores()
 kept = Kept()
+renamed: dict[str, str] = {}  # sets by their former names: a dialog that was open meanwhile goes on
 
 
 def folder_of(place: Place, name: str) -> Path:
@@ -91,11 +107,20 @@ def folder_of(place: Place, name: str) -> Path:
         ConfigError: the name leads outside the place.
     """
     if place == "sets":
-        return places.dataset(name)
+        return _dataset(name)
     folder = inside(places.blind_tests(), name, "the test's name")
     if not places.is_there(folder) or not folder.is_dir():
         raise DatasetError(f"there is no blind test {name!a}; run DSPO Blind Test to make one")
     return folder
+
+
+def _dataset(name: str) -> Path:
+    try:
+        return places.dataset(name)
+    except DatasetError as error:
+        if name not in renamed or isinstance(error.__cause__, OSError):
+            raise
+        return places.dataset(renamed[name])
 
 
 def set_to_extend(name: str) -> Path:

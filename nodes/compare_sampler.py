@@ -10,6 +10,7 @@ from comfy_api.v0_0_2 import io, ui
 from nodes import common_ksampler  # ComfyUI's own nodes.py
 
 from ..dspo_train.sheets.text_inputs import read_strengths
+from . import places
 from .comfy.latents import decoded, first_of
 from .lora_choice import chosen, lora_inputs, lora_stamp, name_of
 from .lora_fit import patched
@@ -84,7 +85,7 @@ class CompareSampler(io.ComfyNode):
         pictures: int,
         strengths: str,
         lora: dict | None = None,
-        lora_name: str = "",
+        lora_name: str = places.NO_LORA,
         **sampling: Any,
     ) -> io.NodeOutput:
         tensors, wanted = chosen(lora, lora_name), read_strengths(strengths)

@@ -11,6 +11,7 @@ from ..dspo_train.runs.installed import trouble
 from . import places, routes
 from .ab_grid import ABGrid
 from .apply_lora import ApplyLora
+from .blind_images import BlindTestImages
 from .blind_test import BlindTest
 from .candidates import DrawCandidates
 from .collect_pairs import CollectPairs
@@ -18,6 +19,7 @@ from .compare_sampler import CompareSampler
 from .negative_lora import NegativeLora
 from .playground import Playground
 from .preference_set import PreferenceSet
+from .search import findable
 from .train_lora import TrainLora
 from .training_options import TrainingOptions
 
@@ -34,6 +36,7 @@ NODES: list[type[io.ComfyNode]] = [
     CollectPairs,
     DrawCandidates,
     BlindTest,
+    BlindTestImages,
     Playground,
 ]
 
@@ -44,4 +47,4 @@ class DspoStudio(ComfyExtension):
             log.error("DSPO Studio cannot train: %s", message)
         if getattr(PromptServer, "instance", None):
             routes.register(PromptServer.instance)
-        return NODES
+        return [findable(node) for node in NODES]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import comfy.utils
 from comfy_api.v0_0_2 import io
 
@@ -10,16 +13,30 @@ from . import places
 from .sockets import LoraModel
 
 
+class NamedLora(dict[str, Any]):
+    """The tensors of a LoRA with the name by which ComfyUI lists its file."""
+
+    def __init__(self, tensors: Mapping[str, Any], name: str) -> None:
+        super().__init__(tensors)
+        self.name = name
+
+
 def lora_inputs() -> list[io.Input]:
+    """The wire `lora` and the list `lora_name`; both optional, and the wire counts where both are given."""
     return [
         LoraModel.Input("lora", optional=True, tooltip="A LoRA from DSPO Train LoRA. Takes precedence over the name."),
-        io.String.Input(
+        io.Combo.Input(
             "lora_name",
-            default="",
+            options=[places.NO_LORA, *places.loras()],
+            default=places.NO_LORA,
             optional=True,
-            tooltip="Name of a LoRA as ComfyUI lists it, such as dspo/my-taste-01.safetensors.",
+            tooltip="A LoRA from ComfyUI's list; those of DSPO Train LoRA are in the folder dspo.",
         ),
     ]
+
+
+def is_named(lora_name: str | None) -> bool:
+    return bool(lora_name) and lora_name.strip() not in ("", places.NO_LORA)
 
 
 def chosen(lora: dict | None, lora_name: str) -> dict:
@@ -30,9 +47,16 @@ def chosen(lora: dict | None, lora_name: str) -> dict:
     """
     if lora is not None:
         return lora
-    if not lora_name.strip():
-        raise LoraFileError("no LoRA is given; wire one into `lora`, or write its name into `lora_name`")
+    if not is_named(lora_name):
+        raise LoraFileError("no LoRA is given; wire one into `lora`, or choose one in `lora_name`")
     return comfy.utils.load_torch_file(str(places.lora(lora_name.strip())), safe_load=True)
+
+
+def listed_name(lora: dict | None, lora_name: str) -> str:
+    """By which ComfyUI lists the LoRA; empty for a wired one that does not say."""
+    if lora is not None:
+        return getattr(lora, "name", "")
+    return lora_name.strip() if is_named(lora_name) else ""
 
 
 def name_of(lora: dict | None, lora_name: str) -> str:
@@ -42,6 +66,4 @@ def name_of(lora: dict | None, lora_name: str) -> str:
 
 def lora_stamp(lora_name: str | None) -> str:
     """Changes when the named file does."""
-    if not lora_name or not lora_name.strip():
-        return ""
-    return str(places.stamp(places.lora(lora_name.strip())))
+    return str(places.stamp(places.lora(lora_name.strip()))) if lora_name and is_named(lora_name) else ""

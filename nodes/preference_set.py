@@ -7,7 +7,8 @@ from comfy_api.v0_0_2 import io, ui
 from ..dspo_train.pairs.discover import stamp
 from . import places
 from .images import to_tensor
-from .sockets import CATEGORY, Pairs, PairSet
+from .pair_sets import pair_set
+from .sockets import CATEGORY, Pairs
 
 
 class PreferenceSet(io.ComfyNode):
@@ -56,15 +57,13 @@ class PreferenceSet(io.ComfyNode):
     @classmethod
     def execute(cls, dataset: str, shown: int, allow_empty_captions: bool) -> io.NodeOutput:
         from ..dspo_train.models.tokenizers import prompt_remarks
-        from ..dspo_train.pairs import format_report, scan_folder
+        from ..dspo_train.pairs import format_report
         from ..dspo_train.sheets.contact_sheet import scan_sheet
 
-        folder = places.dataset(dataset)
-        before = stamp(folder)
-        scan = scan_folder(folder, allow_empty_captions=allow_empty_captions)
+        found = pair_set(dataset, places.dataset(dataset), allow_empty_captions=allow_empty_captions)
+        scan = found.scan
         scan.usable()
         sheet = scan_sheet(scan, shown, title=dataset)
         image = to_tensor([sheet])
         remarks = prompt_remarks(scan.prompts)
-        found = PairSet(dataset, scan, before)
         return io.NodeOutput(found, format_report(scan, remarks=remarks), image, ui=ui.PreviewImage(image, cls=cls))

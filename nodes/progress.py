@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import comfy.model_management as mm
@@ -12,6 +14,8 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
+from ..dspo_train.runs.learning import learned, learned_in_words, time_left_in_words
+from ..dspo_train.runs.reports import LATEST
 from ..dspo_train.runs.session import Stage
 from ..dspo_train.training.trainer import StepReport
 from .setting_inputs import in_graph
@@ -34,7 +38,8 @@ class Progress:
         self.bar: comfy.utils.ProgressBar | None = None
         self.notes: list[str] = []
         self.pace: float | None = None  # seconds per step, smoothed
-        self.held_out = ""  # the last measurement
+        self.latest: deque[dict[str, Any]] = deque(maxlen=LATEST)
+        self.measured: dict[str, Any] = {}  # the last report with held-out pairs
 
     def note(self, text: str) -> None:
         log.warning(in_graph(text))
@@ -55,17 +60,18 @@ class Progress:
         """
         self.pace = report.seconds if self.pace is None else 0.9 * self.pace + 0.1 * report.seconds
         left = 0.0 if report.stopped else self.pace * (self.steps - report.step)
+        flat = report.flat()
+        self.latest.append(flat)
+        self.measured = flat if report.held_out else self.measured
+        found = learned([self.measured, *self.latest] if self.measured else self.latest)
         measured = {name: value for name in HELD_OUT if math.isfinite(value := report.held_out.get(name, math.nan))}
-        if "held_out_accuracy" in measured:
-            self.held_out = f" · held-out accuracy {measured['held_out_accuracy']:.0%}"
-        lines = [
-            f"Step {report.step} of {self.steps} · {report.pairs_per_second:.2g} pairs/s · {_clock(left)} left",
-            f"margin {report.margin:+.2e} · accuracy {report.accuracy:.0%}{self.held_out}",
-        ]
+        time_left = f" · {time_left_in_words(left)}" if report.step < self.steps and not report.stopped else ""
+        lines = [f"Step {report.step} of {self.steps}{time_left}", learned_in_words(found)]
         if report.stopped:
             lines.append("Stopped early: the held-out pairs improved no further. The best step becomes the LoRA")
         shown = {name: getattr(report, name) for name in SHOWN}
-        self._send("run", {"node": self.node_id, "steps": self.steps, "seconds_left": left, **shown, **measured})
+        told = {"node": self.node_id, "steps": self.steps, "seconds_left": left, "learned": asdict(found)}
+        self._send("run", {**told, **shown, **measured})
         if preview is not None:
             self._send("preview", {"file": f"step-{report.step:06d}.png"})
         self._show([*lines, *(f"Note: {in_graph(text)}" for text in notes)], report.step, self.steps, preview)
@@ -78,9 +84,3 @@ class Progress:
             self.bar = comfy.utils.ProgressBar(total, node_id=self.node_id)
         PromptServer.instance.send_progress_text("\n".join([*lines, *self.notes]), self.node_id)
         self.bar.update_absolute(done, total, None if preview is None else ("JPEG", preview, None))
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -9,12 +9,12 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..dspo_train.config.forms import Form, Input, inputs_of
-from ..dspo_train.config.naming import names_in_graph, rendered
+from ..dspo_train.config.naming import rendered
 from ..dspo_train.exceptions import DspoError
-from ..dspo_train.runs.presets import COMMON, names_in_graph_of_arguments
+from ..dspo_train.runs.graph_words import GRAPH_WORDS
+from ..dspo_train.runs.presets import COMMON
 
-NAMES = {**names_in_graph(), **names_in_graph_of_arguments(), "previews": "preview_every"}
-NAMES["prediction"] = "the model's prediction type (by ModelSamplingDiscrete, between its loader and this node)"
+FOLDED = {"advanced": True}  # by extra_dict: the argument `advanced` is newer than the oldest core
 
 
 def setting_inputs(form: Form, *, after: str = "", optional: bool = False) -> list[io.Input]:
@@ -32,7 +32,7 @@ def setting_input(form: Form, name: str, *, optional: bool = False, choices: Seq
 
 def in_graph(message: str) -> str:
     """A message of the library, with settings named as the nodes name them."""
-    return rendered(message, NAMES)
+    return rendered(message, GRAPH_WORDS)
 
 
 @contextmanager
@@ -49,10 +49,14 @@ def _input(one: Input, *, optional: bool, choices: Sequence[str] = ()) -> io.Inp
     common: dict[str, Any] = {"tooltip": one.tooltip, "default": COMMON.get(one.setting, one.default)}
     if optional:
         common["optional"] = True
+    if one.folded:
+        common["extra_dict"] = FOLDED
+    if one.empty:
+        return io.String.Input(one.name, **common)
     if listed := choices or one.choices:
         return io.Combo.Input(one.name, options=list(listed), **common)
     if one.kind is bool:
         return io.Boolean.Input(one.name, **common)
-    widget = {"min": one.low, "max": one.high, "step": one.step, "round": one.round}
+    widget = {"min": one.low, "max": one.high, "step": one.step}
     kind = io.Float if one.kind is float else io.Int
     return kind.Input(one.name, **common, **{key: value for key, value in widget.items() if value is not None})

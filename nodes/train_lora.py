@@ -8,11 +8,13 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.objectives import OBJECTIVES
+from ..dspo_train.runs.continuing import CHOICES
 from ..dspo_train.runs.presets import PRESETS
 from . import places
 from .images import to_tensor
 from .loaded_name import loaded_name
-from .setting_inputs import errors_in_graph, setting_input, setting_inputs
+from .lora_lineage import carried, stems
+from .setting_inputs import FOLDED, errors_in_graph, setting_input, setting_inputs
 from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
 
 
@@ -27,7 +29,7 @@ class TrainLora(io.ComfyNode):
             "not trained again.",
             is_output_node=True,
             hidden=[io.Hidden.unique_id, io.Hidden.prompt],
-            inputs=[*_first_inputs(), *_sockets(), *_expert_inputs(), *_later_sockets()],
+            inputs=[*_first_inputs(), *_sockets(), *_expert_inputs(), *_later_inputs()],
             outputs=[
                 LoraModel.Output("lora", display_name="lora", tooltip="The LoRA, for a loader node."),
                 io.String.Output("lora_name", display_name="lora name", tooltip="Its name in ComfyUI's LoRA list."),
@@ -48,7 +50,8 @@ class TrainLora(io.ComfyNode):
         from .comfy.model import Wired
         from .training import Order, train
 
-        wired = Wired(model, clip, vae, loaded_name(cls.hidden.prompt or {}, cls.hidden.unique_id, "model"))
+        name_of_model = loaded_name(cls.hidden.prompt or {}, cls.hidden.unique_id, "model")
+        wired = Wired(model, clip, vae, name_of_model, stems(carried(cls, model)))
         order = Order(wired, pairs, name, settings, node_id=cls.hidden.unique_id)
         with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
             done = train(order)
@@ -108,15 +111,13 @@ def _sockets() -> list[io.Input]:
 def _expert_inputs() -> list[io.Input]:
     return [
         setting_input("train", "objective", optional=True, choices=list(OBJECTIVES)),
-        io.Float.Input(
+        io.String.Input(
             "objective_value",
-            default=0.0,
-            min=0.0,
-            max=1e7,
-            step=0.001,
+            default="",
             optional=True,
             tooltip="The objective's main argument: strength of dspo, sharpness of diffusion_dpo, beta of dspo_paper. "
-            "0: the preset's value for dspo, the default for the others.",
+            "Empty: the preset's for dspo, the usual value for the others.",
+            extra_dict=FOLDED,
         ),
         *setting_inputs("train", after="objective", optional=True),
         io.Combo.Input(
@@ -126,16 +127,27 @@ def _expert_inputs() -> list[io.Input]:
             optional=True,
             tooltip="Saves memory at the cost of one more forward pass per step. auto: on if the run would not fit "
             "otherwise.",
+            extra_dict=FOLDED,
         ),
     ]
 
 
-def _later_sockets() -> list[io.Input]:
+def _later_inputs() -> list[io.Input]:
     """After all others: saved workflows store widget values by position."""
     return [
         TrainOptions.Input(
             "options",
             optional=True,
             tooltip="From DSPO Training Options: held-out pairs, early stop, a negative LoRA, safeguards.",
-        )
+        ),
+        io.Combo.Input(
+            "continue_from",
+            options=list(CHOICES),
+            default=CHOICES[0],
+            optional=True,
+            tooltip="When you raise the steps and change nothing else. auto: goes on from the last state of the run "
+            "with fewer steps, in a new run and with the learning rate of the new length. from scratch: trains all "
+            "steps anew.",
+            extra_dict=FOLDED,
+        ),
     ]

@@ -19,18 +19,17 @@ INPUTS = {form: {one.name: one for one in inputs_of(form)} for form in FORMS}
 EVERYTHING = {
     "labels": "swapped",
     "keep": "best",
-    "held_out_share": 0.1,
+    "held_out_share": "0.1",
     "held_out_every": 10,
-    "held_out_patience": 3,
-    "ema": 0.95,
-    "sft_mix": 0.25,
-    "label_smoothing": 0.1,
+    "held_out_patience": "3",
+    "ema": ".95",
+    "sft_mix": "25e-2",
+    "label_smoothing": " 0.1 ",
     "safeguard": 0.5,
-    "margin_cap": 0.001,
-    "sharpness": "value",
-    "sharpness_value": 500.0,
-    "moving_reference": 0.99,
-    "min_snr": 5.0,
+    "margin_cap": "1E-3",
+    "sharpness": "500",
+    "moving_reference": "0.99",
+    "min_snr": "5",
     "one_per_prompt": True,
     "least_noise": 0.2,
     "most_noise": 0.8,
@@ -51,7 +50,7 @@ def test_nothing_chosen_is_the_run_as_it_is_without():
 
 def test_each_option_arrives_at_its_setting():
     assert set(EVERYTHING) == set(INPUTS["options"])
-    train = read_form("train", {"resolution": 256, "flip": True, "training_seed": 7, "learning_rate": 0.0})
+    train = read_form("train", {"resolution": "256", "flip": True, "training_seed": 7, "learning_rate": ""})
     config = configure("gentle", 512, {**train, **read_form("options", EVERYTHING)})
     assert (config.labels, config.keep, config.ema, config.moving_reference) == ("swapped", "best", 0.95, 0.99)
     held_out, loss, data = config.held_out, config.loss, config.data
@@ -60,10 +59,10 @@ def test_each_option_arrives_at_its_setting():
     assert (loss.sharpness, loss.min_snr) == (500.0, 5.0)
     assert (data.one_per_prompt, data.least_noise, data.most_noise) == (True, 0.2, 0.8)
     assert (data.resolution, data.flip, config.seed) == (256, True, 7)
-    assert config.optim.lr == PRESETS["gentle"]["optim.lr"], "0 is the preset's"
+    assert config.optim.lr == PRESETS["gentle"]["optim.lr"]
 
 
-@pytest.mark.parametrize(("choice", "setting"), [("off", None), ("auto", "auto"), ("value", 1000.0)])
+@pytest.mark.parametrize(("choice", "setting"), [("", None), ("off", None), ("auto", "auto"), ("1e3", 1000.0)])
 def test_sharpness_is_off_automatic_or_a_number(choice: str, setting: Any):
     assert from_names(read_form("options", {**untouched("options"), "sharpness": choice})).loss.sharpness == setting
 
@@ -71,16 +70,16 @@ def test_sharpness_is_off_automatic_or_a_number(choice: str, setting: Any):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_form_offers_no_number_that_the_library_refuses(form: Form):
     """Both ends are accepted; beyond them is what the setting's own range leaves out, where the form adds no limit."""
-    needed = {"held_out_share": 0.1, "steps": 10**6} | ({"sharpness": "value"} if form == "options" else {})
+    needed = {"held_out_share": 0.1, "steps": 10**6}
     for name, one in INPUTS[form].items():
         if one.low is None or one.high is None:
             continue
-        assert one.low <= one.default <= one.high
+        assert one.default == "" if one.empty else one.low <= one.default <= one.high
         for value in (one.low, one.high):
-            from_names(read_form(form, {**needed, name: one.kind(value)}))
+            configure("gentle", 512, read_form(form, {**needed, name: one.kind(value)}))
         declared = SETTINGS[one.setting]
         shown = declared.shown
-        assert shown is not None and (shown.blank == one.low or declared.low == one.low)
+        assert shown is not None and declared.low == one.low
         if shown.high is None:
             with pytest.raises(ConfigError, match=f"`{one.setting}` must be between"):
                 from_names(read_form(form, {**needed, name: one.kind(one.high + 1)}))
@@ -103,7 +102,10 @@ def test_places_and_names_are_taken_once(form: Form):
             {"least_noise": 0.6, "most_noise": 0.4},
             "least_noise 0.6 must be below most_noise 0.4; 0 and 1 draw from the whole schedule",
         ),
-        ({"sharpness": "often"}, "sharpness: unknown value 'often'; known: auto"),
+        (
+            {"sharpness": "often"},
+            "sharpness: 'often' is not a number or auto; write one such as 1000, or leave it empty for off",
+        ),
         ({"labels": "mixed"}, "labels: unknown value 'mixed'; known: given, swapped"),
         ({"min_snr": 0.0001}, "min_snr must be between 0.001 and 1e+06, got 0.0001"),
     ],
@@ -114,6 +116,45 @@ def test_what_does_not_go_together_is_said_when_it_is_chosen_in_the_words_of_the
     with pytest.raises(ConfigError) as caught:
         Overrides(read_form("options", given))
     assert rendered(str(caught.value), names_in_graph()) == words
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_empty_input_or_the_blank_number_of_a_script_keeps_what_is_there(form: Form):
+    written = [one for one in SETTINGS.values() if one.shown is not None and one.shown.form == form and one.shown.empty]
+    assert len(written) == {"train": 3, "options": 10}[form]
+    for one in written:
+        shown = one.shown
+        assert shown is not None
+        name = shown.name or one.key
+        assert INPUTS[form][name].default == ""
+        assert f"Empty: {shown.empty}." in INPUTS[form][name].tooltip
+        for blank in ("", "  ", shown.blank, str(shown.blank)):
+            assert read_form(form, {name: blank}) == {}
+        number = read_form(form, {name: shown.example})[one.name]
+        assert number == float(shown.example)
+        assert type(number) is one.kind
+        assert read_form(form, {name: number})[one.name] == number, "scripts may send numbers"
+
+
+@pytest.mark.parametrize("text", ["1e-4x", "0,0001", "nan", "inf", "1_000", "1e", "--1", "0x10", "\u0661", "1 2", "."])
+def test_a_number_is_read_strictly(text: str):
+    with pytest.raises(ConfigError) as caught:
+        read_form("train", {"learning_rate": text})
+    said = "is not a number; write one such as 1e-4, or leave it empty for the preset's"
+    assert rendered(str(caught.value), names_in_graph()) == f"learning_rate: {text!a} {said}"
+
+
+def test_a_count_has_no_fraction_and_is_not_endless():
+    assert read_form("train", {"rank": "8.0", "resolution": "5e2"}) == {"lora.rank": 8, "data.resolution": 500}
+    for text in ("8.5", "1e999"):
+        with pytest.raises(ConfigError, match="is not a whole number; write one such as 16"):
+            read_form("train", {"rank": text})
+
+
+def test_the_node_shows_few_inputs_and_folds_the_others():
+    assert [one.name for one in inputs_of("train") if not one.folded] == ["steps"]
+    shown = [one.name for one in inputs_of("options") if not one.folded]
+    assert shown == ["labels", "keep", "held_out_share", "held_out_patience", "ema"]
 
 
 @pytest.mark.parametrize("given", [{"label_smoothing": 0.1}, {"safeguard": 0.5}, {"margin_cap": 0.001}])

@@ -38,3 +38,24 @@ def trained(model: Any) -> dict[str, Any]:
 )
 def test_the_wire_is_followed_to_the_loader(prompt: dict[str, Any], name: str) -> None:
     assert MODULE.loaded_name(prompt, "9", "model") == name
+
+
+OURS = {"inputs": {"model": ["2", 0], "lora_name": "dspo/my-taste-01.safetensors", "strength": 1.0}}
+NONE = {"inputs": {"model": ["3", 0], "lora_name": "none"}}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "names"),
+    [
+        ({"1": LOADER, "9": trained(["1", 0])}, []),
+        ({"1": LOADER, "2": LORA, "9": trained(["2", 0])}, ["style.safetensors"]),
+        (
+            {"1": LOADER, "2": LORA, "3": OURS, "4": NONE, "9": trained(["4", 0])},
+            ["style.safetensors", "dspo/my-taste-01.safetensors"],
+        ),
+        ({"2": {"inputs": {"model": ["2", 0], "lora_name": "a"}}, "9": trained(["2", 0])}, ["a", "a"]),  # a circle ends
+        ({}, []),
+    ],
+)
+def test_the_loras_on_the_wire(prompt: dict[str, Any], names: list[str]) -> None:
+    assert MODULE.loras_on(prompt, "9", "model") == names

@@ -23,6 +23,7 @@ NODE_IDS = (
     "DSPOABGrid",
     "DSPOApplyLora",
     "DSPOBlindTest",
+    "DSPOBlindTestImages",
     "DSPOCandidates",
     "DSPOCollectPairs",
     "DSPOCompareSampler",
@@ -33,8 +34,9 @@ NODE_IDS = (
     "DSPOTrainingOptions",
 )
 WITHOUT_INPUTS = {"DSPOPlayground"}
-WITHOUT_OUTPUTS = {"DSPOCollectPairs"}
+WITHOUT_OUTPUTS: set[str] = set()
 COMPILED = re.compile(r"[{}@|]")  # vue-i18n gives these a meaning of its own, and the text breaks
+SHARED = ("list[io.Input]", "list[io.Output]")  # what functions give that several nodes call
 PLACES = {"size": 1}  # a short form of `io.X.Input` in the nodes: where its tooltip stands
 
 
@@ -82,7 +84,7 @@ def shared_inputs(tree: ast.Module, folder: Path) -> Helpers:
             taken = {alias.name for alias in node.names}
             beside = ast.parse((folder / f"{node.module.replace('.', '/')}.py").read_text(encoding="utf-8"))
             functions = [it for it in beside.body if isinstance(it, ast.FunctionDef) and it.name in taken]
-            found |= {it.name: it for it in functions if it.returns and ast.unparse(it.returns) == "list[io.Input]"}
+            found |= {it.name: it for it in functions if it.returns and ast.unparse(it.returns) in SHARED}
     return found
 
 
@@ -175,9 +177,11 @@ def test_the_source_was_understood():
     assert {"refine_lora", "objective", "learning_rate", "gradient_checkpointing"} < set(trainer)
     assert list(NODES["DSPOApplyLora"].inputs) == ["model", "strength", "lora", "lora_name"]
     assert len(NODES["DSPOCompareSampler"].inputs) == 15
+    assert len(NODES["DSPOBlindTest"].inputs) == 17 and len(NODES["DSPOBlindTestImages"].inputs) == 7
+    assert list(NODES["DSPOBlindTest"].outputs) == ["test", "base_images", "aligned_images", "prompts_used"]
     candidates = list(NODES["DSPOCandidates"].inputs)
     assert candidates[:3] == ["model", "clip", "vae"] and candidates[7:10] == ["width", "height", "batch_size"]
-    assert len(candidates) == 15
+    assert len(candidates) == 19
     assert list(NODES["DSPOCandidates"].outputs) == ["images", "candidates", "prompts_used"]
     assert list(NODES["DSPOPlayground"].outputs) == ["model", "clip", "vae"]
     assert {node.id for node in NODES.values() if not node.inputs} == WITHOUT_INPUTS

@@ -1,7 +1,9 @@
 /** What the pack adds to ComfyUI's page. No other file here acts when imported. */
 import { app } from "../../scripts/app.js";
-import { listen, sets, styleUrl } from "./api.js";
+import { listen, onEnd, sets, styleUrl } from "./api.js";
+import { addVoteButton, count, countAll } from "./collect_button.js";
 import { remember, testOf } from "./core/blind.js";
+import * as loop from "./loop.js";
 import { shared } from "./studio.js";
 import { speak, t } from "./texts.js";
 import { Comparer } from "./ui/comparer.js";
@@ -42,7 +44,6 @@ app.registerExtension({
   setup() {
     speak(app.extensionManager?.setting?.get("Comfy.Locale"));
     document.head.append(h("link", { rel: "stylesheet", href: styleUrl() }));
-    listen("collected", ({ set, added }) => added > 0 && toast(t("collected", { added, set })));
     shared(); // sends votes that an earlier page could not
     let sidebar = null;
     app.extensionManager.registerSidebarTab({
@@ -64,6 +65,21 @@ app.registerExtension({
 });
 
 app.registerExtension({
+  name: "dspostudio.loop",
+  setup() {
+    listen("collected", (event) => (count(event.set, event.votes), loop.collected(event)));
+    listen("voted", ({ place, set, progress }) => place === "sets" && count(set, progress.wins));
+    onEnd(loop.finished, loop.failed);
+  },
+  afterConfigureGraph() {
+    countAll().catch(() => {}); // the button then shows no number
+  },
+  nodeCreated(node) {
+    if (node.comfyClass === "DSPOCollectPairs") addVoteButton(node, inform);
+  },
+});
+
+app.registerExtension({
   name: "dspostudio.blind",
   setup() {
     listen("blind", ({ set, open }) => {
@@ -71,7 +87,7 @@ app.registerExtension({
     });
   },
   nodeCreated(node) {
-    if (node.comfyClass !== "DSPOBlindTest") return;
+    if (!["DSPOBlindTest", "DSPOBlindTestImages"].includes(node.comfyClass)) return;
     const widget = node.addWidget("button", "vote_blind", null, () => voteBlind(node), { serialize: false });
     widget.label = t("voteBlind");
     widget.serialize = false;
@@ -87,11 +103,16 @@ app.registerExtension({
   name: "dspostudio.compare",
   nodeCreated(node) {
     if (node.comfyClass !== "DSPOCompareSampler") return;
-    const comparer = new Comparer();
+    const grow = () => {
+      const [width, height] = node.size;
+      node.setSize([width, Math.max(height, node.computeSize([width, height])[1])]);
+      node.setDirtyCanvas(true, true);
+    };
+    const comparer = new Comparer({ resized: grow });
     const options = {
       serialize: false,
       hideOnZoom: false,
-      getMinHeight: () => 260,
+      getMinHeight: () => comparer.heightFor(node.size[0]),
       getValue: () => "",
       setValue: () => {},
     };

@@ -22,7 +22,7 @@ class TrainConfig(SettingGroup):
         "dspo",
         "The loss to minimise: dspo by default; diffusion_kto and sft also accept unpaired liked and disliked images; "
         "the others are for comparison.",
-        shown=Shown("train", 1),
+        shown=Shown("train", 1, folded=True),
     )
     objective_args: Mapping[str, float] = setting(factory=dict, help="The objective's own numbers, by name.")
     loss: LossSpec = field(default_factory=LossSpec)
@@ -39,7 +39,7 @@ class TrainConfig(SettingGroup):
         "averages over about 20 steps.",
         0.0,
         0.99999,
-        shown=Shown("options", 5, step=0.001, round=0.00001, note="0: no average."),
+        shown=Shown("options", 5, blank=0.0, empty="no average", example="0.95"),
     )
     moving_reference: float = setting(
         0.0,
@@ -47,7 +47,7 @@ class TrainConfig(SettingGroup):
         "combined with a LoRA to refine.",
         0.0,
         0.999999,
-        shown=Shown("options", 11, step=0.001, round=0.000001, note="0: the reference is fixed."),
+        shown=Shown("options", 11, blank=0.0, empty="a fixed reference", example="0.999", folded=True),
     )
     steps: int = setting(
         400,
@@ -61,28 +61,28 @@ class TrainConfig(SettingGroup):
         "Pairs in one forward pass: more is faster and needs more memory.",
         1,
         4096,
-        shown=Shown("train", 6, "pairs_at_once", high=256),
+        shown=Shown("train", 6, "pairs_at_once", high=256, folded=True),
     )
     accumulate: int = setting(
         1,
         "Forward passes per step; a step sees this many times the pairs of one pass.",
         1,
         4096,
-        shown=Shown("train", 7),
+        shown=Shown("train", 7, folded=True),
     )
     seed: int = setting(
         0,
         "Seed of the LoRA's initial weights, the noise and the order of the pairs.",
         0,
         2**63 - 1,
-        shown=Shown("train", 9, "training_seed", high=2**53),
+        shown=Shown("train", 9, "training_seed", high=2**53, folded=True),
     )
     save_every: int = setting(
         50,
         "Steps between checkpoints; may be changed when a run is resumed.",
         1,
         10**7,
-        shown=Shown("train", 10, high=100_000, note="Stopping the run writes one too."),
+        shown=Shown("train", 10, high=100_000, note="Stopping the run writes one too.", folded=True),
     )
     keep_checkpoints: int = setting(
         2, "How many checkpoints stay on disk; may be changed when a run is resumed.", 1, 10**6
@@ -98,7 +98,7 @@ class TrainConfig(SettingGroup):
         "auto",
         "auto is the model's own in ComfyUI; elsewhere it is bf16 on CUDA devices that support it, fp16 on the others, "
         "and fp32 without CUDA; LoRA weights are always fp32.",
-        shown=Shown("train", 11),
+        shown=Shown("train", 11, folded=True),
     )
     device: Device = setting("auto", "cpu trains on the CPU even if there is a GPU.")
     gradient_checkpointing: bool = setting(

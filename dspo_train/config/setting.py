@@ -26,24 +26,25 @@ class Shown:
         form: the node: DSPO Train LoRA or DSPO Training Options.
         place: position in the form. Saved workflows store values by position, so a new setting goes last.
         name: of the input; by default the last part of the setting's name.
-        step, round: of the number's widget.
+        step: of the number's widget.
         high: the form's own limit, if the setting's is more than a widget should offer.
         blank: the value that keeps the preset's.
+        empty: what an empty input stands for, such as "off"; the number is then written as text.
+        example: a number to write there.
         note: added to the help text in the tooltip.
-        number, number_note: default and tooltip of the number, for a setting that is a word or a number; the form then
-            has two inputs, `name` and `name_value`.
+        folded: whether the node shows the input only when asked for more.
     """
 
     form: Form
     place: int
     name: str = ""
     step: float | None = None
-    round: float | None = None
     high: float | None = None
     blank: float | str | None = None
+    empty: str = ""
+    example: str = ""
     note: str = ""
-    number: float | None = None
-    number_note: str = ""
+    folded: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,13 @@ class LoraSpec(SettingGroup, name="lora"):
         "Rank of the LoRA: a higher one can change more and makes a larger file.",
         1,
         1024,
-        shown=Shown("train", 3, blank=0, note="0: the preset's."),
+        shown=Shown("train", 3, blank=0, empty="the preset's", example="16", folded=True),
     )
     alpha: float = setting(16.0, "The LoRA's update is scaled by alpha / rank.", 1e-6, 1e6)
     targets: Targets = setting(
         "attention",
         "Which layers of the model are trained; more layers can change more and need more memory.",
-        shown=Shown("train", 4, blank="from preset"),
+        shown=Shown("train", 4, blank="from preset", folded=True),
     )
     dropout: float = setting(0.0, "Share of the LoRA's inputs that is zeroed while training.", 0.0, 0.9)
 
@@ -54,11 +54,11 @@ class OptimSpec(SettingGroup, name="optim"):
             "train",
             2,
             "learning_rate",
-            step=1e-6,
-            round=1e-9,
-            high=1.0,
             blank=0.0,
-            note="It warms up over the first 5% of the steps and follows a cosine to zero. 0: the preset's.",
+            empty="the preset's",
+            example="1e-4",
+            note="It warms up over the first 5% of the steps and follows a cosine to zero.",
+            folded=True,
         ),
     )
     beta1: float = setting(0.9, "AdamW's decay of the mean gradient.", 0.0, 0.999999)
@@ -82,9 +82,11 @@ class DataSpec(SettingGroup, name="data"):
         shown=Shown(
             "train",
             5,
-            step=64,
             blank=0,
-            note="0: the model's own, 512 for SD 1.x, 768 for SD 2.x, 64 for the playground and 1024 for the others.",
+            empty="the model's own",
+            example="512",
+            note="The model's own is 512 for SD 1.x, 768 for SD 2.x, 64 for the playground and 1024 for the others.",
+            folded=True,
         ),
     )
     bucket_step: int = setting(64, "Bucket sides are multiples of this many pixels, itself a multiple of 8.", 8, 512)
@@ -97,7 +99,7 @@ class DataSpec(SettingGroup, name="data"):
     flip: bool = setting(
         False,
         "Mirrors half of the draws, both images of a pair alike; off by default because taste may favour a side.",
-        shown=Shown("train", 8),
+        shown=Shown("train", 8, folded=True),
     )
     crop: Crop = setting(
         "center", "Where an image is cropped to its bucket; random draws one place per pair, independent of the seed."
@@ -108,21 +110,21 @@ class DataSpec(SettingGroup, name="data"):
     one_per_prompt: bool = setting(
         False,
         "Trains only one of the pairs that share a prompt, always the same one (DSPO-nodup).",
-        shown=Shown("options", 13),
+        shown=Shown("options", 13, folded=True),
     )
     least_noise: float = setting(
         0.0,
         "Where the range of timesteps to draw from begins: 0 is a clean image, 1 is pure noise.",
         0.0,
         0.99,
-        shown=Shown("options", 14, step=0.05),
+        shown=Shown("options", 14, step=0.05, folded=True),
     )
     most_noise: float = setting(
         1.0,
         "Where the range of timesteps to draw from ends: 0 is a clean image, 1 is pure noise.",
         0.01,
         1.0,
-        shown=Shown("options", 15, step=0.05),
+        shown=Shown("options", 15, step=0.05, folded=True),
     )
 
     def check_together(self) -> None:
@@ -151,14 +153,14 @@ class LossSpec(SettingGroup, name="loss"):
         "Adds this many times the winner's own error to the loss; 0.25 is common.",
         0.0,
         1e6,
-        shown=Shown("options", 6, step=0.05, note="0: nothing is added."),
+        shown=Shown("options", 6, blank=0.0, empty="none", example="0.25", folded=True),
     )
     label_smoothing: float = setting(
         0.0,
         "Share of the labels assumed to be wrong, such as 0.1; needs an objective that trains on the loser.",
         0.0,
         0.499,
-        shown=Shown("options", 7, step=0.01, round=0.001),
+        shown=Shown("options", 7, blank=0.0, empty="none", example="0.1", folded=True),
     )
     safeguard: float | None = setting(
         None,
@@ -166,14 +168,14 @@ class LossSpec(SettingGroup, name="loss"):
         "a step's gain on the winner that must remain, 0.2 to 0.9; needs an objective that trains on the loser.",
         0.0,
         1.0,
-        shown=Shown("options", 8, step=0.05, blank=0.0, note="0: off."),
+        shown=Shown("options", 8, blank=0.0, empty="off", example="0.5", folded=True),
     )
     margin_cap: float | None = setting(
         None,
         "Stops training pairs beyond this margin, such as 0.001; needs an objective that trains on the loser.",
         0.0,
         1e3,
-        shown=Shown("options", 9, step=0.0001, round=0.000001, blank=0.0, note="0: off."),
+        shown=Shown("options", 9, blank=0.0, empty="off", example="0.001", folded=True),
     )
     sharpness: float | Auto | None = setting(
         None,
@@ -184,13 +186,11 @@ class LossSpec(SettingGroup, name="loss"):
         shown=Shown(
             "options",
             10,
-            step=10.0,
-            round=0.01,
             blank="off",
-            note="value: the number below.",
-            number=1000.0,
-            number_note="The sharpness when value is chosen above; dspo's own is 4, and where margins are around a "
-            "thousandth, hundreds to thousands are useful.",
+            empty="off",
+            example="1000",
+            note="dspo's own is 4; where margins are around a thousandth, hundreds to thousands are useful.",
+            folded=True,
         ),
     )
     min_snr: float | None = setting(
@@ -198,7 +198,7 @@ class LossSpec(SettingGroup, name="loss"):
         "Gives less weight to timesteps with little noise: gamma of min-SNR (Hang et al. 2023), usually 5.",
         1e-3,
         1e6,
-        shown=Shown("options", 12, step=0.5, round=0.001, blank=0.0, note="0: off."),
+        shown=Shown("options", 12, blank=0.0, empty="off", example="5", folded=True),
     )
 
     @property
@@ -222,7 +222,7 @@ class HeldOutSpec(SettingGroup, name="held_out"):
         "Share of the pairs, by whole prompts, that is measured instead of trained on; 0.1 is a good start.",
         0.0,
         0.9,
-        shown=Shown("options", 2, "held_out_share", step=0.01, note="0: none."),
+        shown=Shown("options", 2, "held_out_share", blank=0.0, empty="none", example="0.1"),
     )
     draws: int = setting(8, "Number of draws of timestep and noise at which each held-out pair is measured.", 4, 1000)
     every: int = setting(
@@ -230,14 +230,14 @@ class HeldOutSpec(SettingGroup, name="held_out"):
         "Steps between measurements on the held-out pairs; the last step is always measured.",
         1,
         10**7,
-        shown=Shown("options", 3, "held_out_every", step=1),
+        shown=Shown("options", 3, "held_out_every", folded=True),
     )
     patience: int = setting(
         0,
         "Ends the run after this many measurements without a better one, and keeps the best; 0 never ends it early.",
         0,
         10**6,
-        shown=Shown("options", 4, "held_out_patience", step=1),
+        shown=Shown("options", 4, "held_out_patience", blank=0, empty="no early stop", example="3"),
     )
 
     def check_together(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +65,15 @@ def arm_names(store: PreferenceStore) -> dict[str, str]:
     return {arm: str(given.get(arm) or arm) for arm in (BASE, LORA)}
 
 
+def find_test(parent: Path, name: str, request: str) -> Path | None:
+    """The folder of a whole test of that name that was asked for with the same digest, if there is one.
+
+    Raises:
+        ConfigError: `name` is not a plain name.
+    """
+    return next((path for path in _tests(parent, name) if facts_of(path).get("request") == request), None)
+
+
 def claim_test(parent: Path, name: str, images: str) -> Path:
     """The folder of an existing test of that name with the same images, or a new one: `name-01`, `name-02`, ...
 
@@ -74,21 +85,37 @@ def claim_test(parent: Path, name: str, images: str) -> Path:
         RunError: the folder cannot be made.
     """
     name = file_name(name, "the test's name")
-    found = [(number, path) for number, path in numbered_paths(parent, name) if path.is_dir()]
-    mark = f'{{"images": "{images}"}}\n'
-    for _, path in reversed(found):
-        if _read(path / MARK) == mark:
-            return path
-    folder = claim_number(parent, name, max((number for number, _ in found), default=0))
-    files.write_text(folder / MARK, mark)
-    return folder
+    if (found := next((path for path in _tests(parent, name) if facts_of(path).get("images") == images), None)) is None:
+        taken = max((number for number, path in numbered_paths(parent, name) if path.is_dir()), default=0)
+        found = claim_number(parent, name, taken)
+        files.write_json(found / MARK, {"images": images})
+    return found
 
 
-def _read(file: Path) -> str:
+def note_facts(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Add to what `facts_of` tells of a test: once all of its images are in it, so that `find_test` finds no half."""
+    known = facts_of(folder)
+    if (wanted := {**known, **facts}) != known:
+        files.write_json(folder / MARK, wanted)
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """What is written about a test beside its images; empty where nothing can be read.
+
+    Keys, where known: `images` and `request`, the digests by which it is found again; `lora`, the name of the LoRA in
+    ComfyUI's list; `strength`.
+    """
     try:
-        return file.read_text(encoding="utf-8")
+        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return ""
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _tests(parent: Path, name: str) -> list[Path]:
+    """The tests of that name, oldest first."""
+    found = numbered_paths(parent, file_name(name, "the test's name"))
+    return [path for _, path in reversed(list(found)) if path.is_dir()]
 
 
 def _scores(store: PreferenceStore) -> list[tuple[str, float]]:

@@ -35,6 +35,11 @@ class Kept:
                 self._losses[key] = self._losses.get(key, 0) + 1
             return self._losses.get(key, 0)
 
+    def folders(self, key: str) -> list[Path]:
+        """The sets that were filled on behalf of `key` and not found gone since."""
+        with self._lock:
+            return list(self._sets.get(key, {}))
+
 
 def _is_gone(folder: Path, id: str) -> bool:
     try:

@@ -70,6 +70,7 @@ class PreferenceStore:
         self._log = PreferenceLog(folder)
         self._state = SetState()
         self._lock = threading.RLock()
+        self._retired = False
         with self._current(write=True):
             pass
 
@@ -349,9 +350,24 @@ class PreferenceStore:
             return list(self._state.broken)
 
     @contextmanager
+    def retired(self) -> Iterator[None]:
+        """Move or delete the set's folder inside this block: calls under way end before, and later ones find it gone.
+
+        They raise DatasetError and write nothing, where a new store would make a new set. If the block fails, the store
+        goes on as before.
+        """
+        with self._lock:
+            with self._log.locked():  # let another process finish; Windows moves no folder with an open lock in it
+                pass
+            yield
+            self._retired = True
+
+    @contextmanager
     def _current(self, *, write: bool = False) -> Iterator[None]:
         """Hold this set still and up to date; with `write`, against other processes too."""
         with self._lock:
+            if self._retired:
+                raise DatasetError(f"{self.folder}: this set was moved or deleted; refresh the list")
             if not write and self._state.header and not self._log.changed():
                 self._state.settle()
                 yield

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from .. import objectives
 from ..config import TrainConfig, from_names
+from ..config.forms import read_number
 from ..exceptions import ConfigError
 
 PresetName = Literal["gentle", "balanced", "strong"]
@@ -42,13 +43,16 @@ WARM_UP = 0.05  # of the steps
 OWN_NUMBER = "objective_value"  # the input for the chosen objective's own number
 
 
-def configure(preset: PresetName, resolution: int, changes: Mapping[str, Any], own_number: float = 0.0) -> TrainConfig:
+def configure(
+    preset: PresetName, resolution: int, changes: Mapping[str, Any], own_number: float | str = ""
+) -> TrainConfig:
     """The settings of a run.
 
     Args:
         resolution: of the model's published training, pixels.
         changes: values by dotted setting name, which override the preset's.
-        own_number: of the objective, see `ObjectiveInfo.own_number`; 0 keeps the preset's or the objective's default.
+        own_number: of the objective, see `ObjectiveInfo.own_number`, or a text that stands for it; empty or 0 keeps the
+            preset's or the objective's default.
 
     Raises:
         ConfigError: a value is out of range.
@@ -56,8 +60,8 @@ def configure(preset: PresetName, resolution: int, changes: Mapping[str, Any], o
     values = {**COMMON, **PRESETS[preset], **changes}
     if values["objective"] != COMMON["objective"]:  # the presets' arguments are those of their own objective
         values = {name: value for name, value in values.items() if name in changes or not _is_argument(name)}
-    if own_number:
-        values |= _own(values["objective"], own_number)
+    if number := read_number(OWN_NUMBER, own_number, example="10", empty="the usual one"):
+        values |= _own(values["objective"], number)
     resolution = values.setdefault("data.resolution", resolution)
     steps = values.get("steps", TrainConfig.steps)
     derived = {
@@ -68,11 +72,6 @@ def configure(preset: PresetName, resolution: int, changes: Mapping[str, Any], o
     return from_names({**derived, **values})
 
 
-def names_in_graph_of_arguments() -> dict[str, str]:
-    """The input for an objective's own number, by the arguments that it may set."""
-    return {f"objective_args.{info.own_number}": OWN_NUMBER for info in objectives.OBJECTIVES.values()}
-
-
 def _is_argument(name: str) -> bool:
     return name.startswith("objective_args.")
 
@@ -81,7 +80,7 @@ def _own(objective: str, number: float) -> dict[str, float]:
     name = objectives.find_objective(objective).own_number
     if name is None:
         raise ConfigError(
-            f"objective {objective!r} has no number of its own, but {OWN_NUMBER} is {number:g}; set it to 0"
+            f"objective {objective!r} has no number of its own, but {OWN_NUMBER} is {number:g}; leave it empty"
         )
     objectives.bind(objective, {name: number})
     return {f"objective_args.{name}": number}

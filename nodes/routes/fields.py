@@ -113,6 +113,13 @@ def name(value: Any) -> str:
         raise ValueError from error
 
 
+def loose_name(value: Any) -> str:
+    """What somebody calls a file; not to be used as a path."""
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        raise ValueError
+    return value
+
+
 def matching(pattern: re.Pattern[str]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ...dspo_train.exceptions import DatasetError
 from ...dspo_train.files.names import inside
+from ...dspo_train.pairs.glimpse import glimpse
 from ...dspo_train.preferences.recognise import is_collected
 from .. import collecting
 from ..collecting import Place
@@ -31,6 +32,20 @@ def image(place: Place, set: str, image: str, size: int | None) -> ImageAnswer:
     return ImageAnswer(read(path), _KINDS[path.suffix], keep=True)
 
 
+def look(set: str) -> dict[str, Any]:
+    """What is in a folder that was not collected here."""
+    seen = glimpse(collecting.folder_of("sets", set))
+    return {"pairs": seen.pairs, "rated": seen.rated, "images": seen.images, "thumbnails": len(seen.shown)}
+
+
+def thumbnail(set: str, index: int, size: int) -> ImageAnswer:
+    """One of the images of a folder that stand for it."""
+    shown = glimpse(collecting.folder_of("sets", set)).shown
+    if index >= len(shown):
+        raise RefusedError(404, "There is no such image.")
+    return ImageAnswer(_thumbnail(shown[index], size, shown[index].stat().st_mtime_ns), "webp")
+
+
 def read(path: Path) -> bytes:
     """
     Raises:
@@ -43,7 +58,8 @@ def read(path: Path) -> bytes:
 
 
 @lru_cache(maxsize=_CACHED)
-def _thumbnail(path: Path, size: int) -> bytes:
+def _thumbnail(path: Path, size: int, written: int = 0) -> bytes:
+    """`written`: when, of a file whose content may change."""
     from ...dspo_train.images.decode import load_rgb
 
     image = load_rgb(path)

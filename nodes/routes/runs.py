@@ -1,98 +1,131 @@
-"""Training runs, active or finished, read from their folders; see `dspo_train.runs.folder` for their layout."""
+"""Training runs, active or ended, read from their folders; see `dspo_train.runs.folder` for their layout."""
 
 from __future__ import annotations
 
+import io
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime, timezone
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
+
+import comfy.model_management as mm
 
 from ...dspo_train.exceptions import DatasetError
 from ...dspo_train.files.names import inside
-from ...dspo_train.runs.alarm import HELD_OUT, TRAINING, alarm, reports_needed
+from ...dspo_train.runs.alarm import HELD_OUT, TRAINING, WITHOUT_WINNING
 from ...dspo_train.runs.folder import RunFolder
-from ...dspo_train.runs.reports import Report, latest_reports, plain, reports_after
+from ...dspo_train.runs.overview import Overview, is_run, overview
+from ...dspo_train.runs.reports import Report, plain, reports_after
+from ...dspo_train.runs.status import while_training
 from .. import places
 from ..setting_inputs import in_graph
 from .images import read
-from .listing import iso_time
+from .refusals import RefusedError
 from .serve import ImageAnswer
 
 _MOST = 5000  # reports per answer; the page asks again from the last
 _SHOWN = ("step", "margin", "accuracy", "winner_change", "loser_change", "loss", "pairs_per_second", "seconds")
 _HELD_OUT = "held_out_"
-_KIND = {HELD_OUT: "held_out", TRAINING: "training"}  # of an alarm; the page words it in its own language
+# of an alarm; the page words it in its own language
+_KIND = {HELD_OUT: "held_out", TRAINING: "training", WITHOUT_WINNING: "without_winning"}
 
 
 def listed() -> dict[str, Any]:
     """Newest first."""
     parent = places.runs()
     folders = [RunFolder(path) for path in parent.iterdir()] if parent.is_dir() else []
-    found = [_described(folder) for folder in folders if _is_run(folder)]
-    return {"runs": sorted(found, key=lambda it: it["updated"], reverse=True)}
+    found = [(folder, overview(folder)) for folder in folders if is_run(folder)]
+    newest = sorted(found, key=lambda it: it[1].changed, reverse=True)
+    return {"runs": [_row(folder, about) for folder, about in newest]}
 
 
 def reports(run: str, since: int) -> dict[str, Any]:
-    """The reports of the steps after `since`."""
+    """The run's row, and the reports of the steps after `since`."""
     folder = _folder(run)
-    about = _described(folder)
-    warning = alarm(latest_reports(folder.reports_file, reports_needed(_every(folder))))
+    about = overview(folder)
     return {
-        **{name: about[name] for name in ("run", "step", "steps", "finished", "stopped")},
+        **_row(folder, about),
         "reports": [_shown(report) for report in reports_after(folder.reports_file, since, _MOST)],
-        "previews": [path.name for path in folder.previews()],
-        "warning": in_graph(warning) if warning else None,
-        "alarm": _KIND[warning] if warning else None,
+        "warning": in_graph(about.alarm) if about.alarm else None,
     }
 
 
-def preview(run: str, file: str) -> ImageAnswer:
-    return ImageAnswer(read(inside(_folder(run).preview(0).parent, file, "the preview's name")), "png")
+def workflow(run: str) -> dict[str, Any]:
+    """The graph that the run was made in; null if it was queued without one."""
+    try:
+        found = json.loads(_folder(run).workflow.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    return {"workflow": found if isinstance(found, Mapping) else None}
+
+
+def stop(run: str) -> dict[str, Any]:
+    """Interrupt what ComfyUI executes, if it is this run; its state is saved as by Cancel.
+
+    Raises:
+        RefusedError: 409 if it is not.
+    """
+    folder = _folder(run)
+    if while_training(folder, mm.interrupt_current_processing):
+        return {"run": run, "status": "stopping"}
+    if overview(folder).status.state == "running":
+        raise RefusedError(409, "This run was started by another program; stop it there.")
+    raise RefusedError(409, "This run is not training now.")
+
+
+def preview(run: str, file: str, size: int | None) -> ImageAnswer:
+    """As drawn, or as WebP of at most `size` pixels per side."""
+    path = inside(_folder(run).preview(0).parent, file, "the preview's name")
+    if size is None:
+        return ImageAnswer(read(path), "png")
+    try:
+        return ImageAnswer(_reduced(path, path.stat().st_mtime_ns, size), "webp")
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror or error}); put the file back") from error
+
+
+@lru_cache(maxsize=500)
+def _reduced(path: Path, written: int, size: int) -> bytes:
+    from ...dspo_train.images.decode import load_rgb
+
+    image = load_rgb(path)
+    image.thumbnail((size, size))
+    buffer = io.BytesIO()
+    image.save(buffer, format="WEBP", quality=85, method=2)
+    return buffer.getvalue()
 
 
 def _folder(run: str) -> RunFolder:
     folder = RunFolder(inside(places.runs(), run, "the run's name"))
-    if not _is_run(folder):
+    if not is_run(folder):
         raise DatasetError(f"there is no run {run!a}; refresh the list")
     return folder
 
 
-def _is_run(folder: RunFolder) -> bool:
-    return folder.identity.is_file() or folder.request.is_file()
-
-
-def _described(folder: RunFolder) -> dict[str, Any]:
-    file = folder.reports_file
-    settings, latest = _settings(folder), latest_reports(file, 1)
-    step, steps = (latest[0]["step"] if latest else 0), settings.get("steps")
-    stopped = bool(latest and latest[0].get("stopped"))
-    over = stopped or (isinstance(steps, int) and step >= steps)
+def _row(folder: RunFolder, about: Overview) -> dict[str, Any]:
+    name = folder.folder.name
+    lora, file = places.new_lora(name)
     return {
-        "run": folder.folder.name,
-        "step": step,
-        "steps": steps,
-        "finished": over and folder.result.is_file(),
-        "stopped": stopped,
-        "updated": iso_time(file if file.exists() else folder.folder),
-        "objective": settings.get("objective"),
+        "run": name,
+        "state": about.status.state,
+        "reason": about.status.reason or None,
+        "finished": about.status.state == "finished",
+        **{key: value or None for key, value in asdict(about.about).items()},
+        "lora": lora if file.is_file() else None,
+        **{key: getattr(about, key) for key in ("objective", "early", "step", "steps", "resumes_from", "seconds_left")},
+        "previews": list(about.previews),
+        "learned": asdict(about.learned),
+        "alarm": _KIND[about.alarm] if about.alarm else None,
+        "updated": _iso(about.changed),
     }
 
 
-def _every(folder: RunFolder) -> int:
-    """Steps between measurements; 1 if there are none."""
-    held_out = _settings(folder).get("held_out")
-    every = held_out.get("every") if isinstance(held_out, dict) and held_out.get("share") else None
-    return every if isinstance(every, int) and every > 0 else 1
-
-
-def _settings(folder: RunFolder) -> dict[str, Any]:
-    """Of the run once it has started; before that, of the request."""
-    for file, key in ((folder.identity, "config"), (folder.request, "settings")):
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))[key]
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        if isinstance(found, dict):
-            return found
-    return {}
+def _iso(seconds: float) -> str:
+    """In UTC, such as 2025-01-31T12:00:00Z."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _shown(report: Report) -> Report:

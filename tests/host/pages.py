@@ -101,7 +101,9 @@ def put_set(
         shots = [
             NewImage(noise(1000 * number + n), n, ("base", "lora")[n % 2] if arms else None) for n in range(pictures)
         ]
-        store.add_group(prompt.format(number), shots, settings={"names": {"lora": "my <LoRA>"}} if arms else None)
+        store.add_group(
+            prompt.format(number), shots, settings={"names": {"lora": arms.get("lora", "my <LoRA>")}} if arms else None
+        )
     return store
 
 

@@ -118,7 +118,7 @@ def test_candidates_become_one_group_for_each_prompt(server: ComfyServer) -> Non
     with server.listen() as events:
         outputs = server.run(collected("by-prompt"), client_id=events.client_id)
         (told,) = events.until(lambda e: e.of("dspo.collected"))
-    assert told == {"place": "sets", "set": "by-prompt", "added": 2, "open": 2}
+    assert told == {"place": "sets", "set": "by-prompt", "added": 2, "open": 2, "votes": 0, "train_after": 50}
     groups = store_of(server, "by-prompt").groups()
     assert [group.prompt for group in groups] == ["red dog", "blue cat"]
     assert [[picture.seed for picture in group.images] for group in groups] == [[5, 6], [5, 6]]
@@ -248,7 +248,7 @@ def blind(name: str, aligned: list[Any] | None = None, **changes: Any) -> Graph:
     """Candidates against their negatives -> Blind Test ("4")."""
     inputs = {"base": ["2", 0], "aligned": aligned or ["i", 0], "prompts": ["2", 2], "name": name, **changes}
     inverted = {"class_type": "ImageInvert", "inputs": {"image": ["2", 0]}}
-    return {**drawn(), "i": inverted, "4": {"class_type": "DSPOBlindTest", "inputs": inputs}}
+    return {**drawn(), "i": inverted, "4": {"class_type": "DSPOBlindTestImages", "inputs": inputs}}
 
 
 def test_a_blind_test_is_made_once(server: ComfyServer) -> None:
@@ -280,7 +280,7 @@ def test_one_prompt_for_all_and_the_graphs_own(server: ComfyServer) -> None:
     graph = sampled(3, count=2)
     graph["i"] = {"class_type": "ImageInvert", "inputs": {"image": ["d", 0]}}
     inputs = {"base": ["d", 0], "aligned": ["i", 0], "prompts": "", "name": "graph"}
-    server.run({**graph, "4": {"class_type": "DSPOBlindTest", "inputs": inputs}})
+    server.run({**graph, "4": {"class_type": "DSPOBlindTestImages", "inputs": inputs}})
     groups = PreferenceStore(server.base / "output" / "dspo" / "blind" / "graph-01").groups()
     assert [group.prompt for group in groups] == ["red dog"] * 2
 

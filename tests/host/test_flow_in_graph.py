@@ -56,7 +56,7 @@ def test_from_candidates_to_a_blind_test(server: ComfyServer, family: str) -> No
     compare = {**wires, **SAMPLING, **values, "lora": ["2", 0]}
     graph["7"] = {"class_type": "DSPOCompareSampler", "inputs": compare}
     test = {"base": ["base", 0], "aligned": ["with", 0], "prompts": ["base", 2], "name": name, "lora_name": ""}
-    graph["8"] = {"class_type": "DSPOBlindTest", "inputs": test}
+    graph["8"] = {"class_type": "DSPOBlindTestImages", "inputs": test}
     before = len(server.log())
     outputs = server.run(graph, LONG)
     assert "not loaded" not in server.log()[before:]

@@ -49,15 +49,11 @@ def compare() -> Graph:
 
 
 def blind() -> Graph:
-    strong = {"model": ["3", 0], "lora_name": LORA, "strength": STRENGTH}
-    inputs = {"base": ["10", 0], "aligned": ["12", 0], "prompts": ["10", 2], "name": "loop", "lora_name": LORA}
-    return {
-        **checkpoint(),
-        "10": candidates(["3", 0], PROMPTS, 2),
-        "11": {"class_type": "DSPOApplyLora", "inputs": strong},
-        "12": candidates(["11", 0], PROMPTS, 2),
-        "13": {"class_type": "DSPOBlindTest", "inputs": inputs},
-    }
+    sampling = {"steps": 2, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "strength": STRENGTH}
+    wires = {"model": ["3", 0], "clip": ["3", 1], "vae": ["3", 2], "lora_name": LORA}
+    values = {"prompts": PROMPTS, "negative": "", "images_per_prompt": 2, "seed": 1000, "width": 64, "height": 64}
+    inputs = {**wires, **values, **sampling, "name": "loop"}
+    return {**checkpoint(), "13": {"class_type": "DSPOBlindTest", "inputs": inputs}}
 
 
 def graphs() -> dict[str, Graph]:

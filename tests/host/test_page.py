@@ -50,7 +50,12 @@ def test_sets_are_listed_with_their_progress(server: ComfyServer, page: Page, pl
     (found,) = [it for it in page.get("sets").json["sets"] if it["set"] == place["set"]]
     progress = counted(open=3, total=3, groups_total=3)
     assert found.pop("updated").endswith("Z")
-    assert found == {**place, "layout": "collected", "progress": progress}
+    assert found.pop("progress").items() >= progress.items()
+    thumbnails = found.pop("thumbnails")
+    assert found == {**place, "layout": "collected", "state": "new", "example": False}
+    assert len(thumbnails) == len(set(thumbnails)) == 4
+    for name in thumbnails:
+        assert page.get("image", **place, image=name, size=64).kind == "image/webp"
 
 
 def test_other_folders_are_listed_and_not_touched(server: ComfyServer, page: Page) -> None:
@@ -305,20 +310,55 @@ def test_runs_are_listed_and_read_on(server: ComfyServer, page: Page) -> None:
     put_run(server.base, "done-01")
     going = put_run(server.base, "going-01", done=30, accuracy=1.0, winner_change=0.01, held_out_margin=0.2, secret=1.0)
     runs = {it["run"]: it for it in page.get("runs").json["runs"]}
-    assert (runs["done-01"]["step"], runs["done-01"]["finished"], runs["done-01"]["objective"]) == (100, True, "dspo")
-    assert (runs["going-01"]["step"], runs["going-01"]["steps"], runs["going-01"]["finished"]) == (30, 100, False)
+    assert (runs["done-01"]["step"], runs["done-01"]["state"], runs["done-01"]["objective"]) == (
+        100,
+        "finished",
+        "dspo",
+    )
+    assert (runs["going-01"]["step"], runs["going-01"]["steps"], runs["going-01"]["state"]) == (30, 100, "crashed")
     whole, later = page.get("run", run="going-01").json, page.get("run", run="going-01", since=28).json
     assert [it["step"] for it in whole["reports"]] == list(range(1, 31))
     assert [it["step"] for it in later["reports"]] == [29, 30]
     assert later["reports"][0]["held_out_margin"] == 0.2 and "secret" not in later["reports"][0]
     assert "predicting both worse" in later["warning"] and later["alarm"] == "training"
     done = page.get("run", run="done-01").json
-    assert (done["warning"], done["alarm"], done["stopped"]) == (None, None, False)
+    assert (done["warning"], done["alarm"], done["early"], done["learned"]["share"]) == (None, None, False, 0.6)
     assert later["previews"] == ["step-000050.png"]
     assert page.get("preview", run="going-01", file="step-000050.png").body == noise(7)
+    small = page.get("preview", run="going-01", file="step-000050.png", size=32)
+    assert (small.kind, max(Image.open(io.BytesIO(small.body)).size)) == ("image/webp", 32)
+    assert page.get("preview", run="going-01", file="step-000051.png", size=32).status == 404
     with (going / "reports.jsonl").open("a") as file:
         file.write('{"step": 31, "loss": NaN, "margin": 1}\n')
     assert page.get("run", run="going-01", since=30).json["reports"] == [{"step": 31, "loss": None, "margin": 1}]
+
+
+def test_every_alarm_has_a_name_for_the_page(server: ComfyServer, page: Page) -> None:
+    put_run(server.base, "worse-01", done=30, accuracy=0.5, winner_change=0.1, drift=0.1)
+    assert page.get("run", run="worse-01").json["alarm"] == "without_winning"
+
+
+def test_a_row_shows_what_a_run_was_made_of(server: ComfyServer, page: Page) -> None:
+    folder = put_run(server.base, "made-01")
+    names = {"set": "cats", "preset": "Gentle", "base": "dream", "parent": "dspo/old-01.safetensors"}
+    (folder / "about.json").write_text(json.dumps(names), encoding="utf-8")
+    row = page.get("run", run="made-01").json
+    assert {name: row[name] for name in names} == names
+    assert (row["lora"], row["reason"], row["seconds_left"]) == (None, None, None)
+    delivered = server.base / "output" / "loras" / "dspo" / "made-01.safetensors"
+    delivered.parent.mkdir(parents=True, exist_ok=True)
+    delivered.write_bytes(b"x")
+    assert page.get("run", run="made-01").json["lora"] == "dspo/made-01.safetensors"
+    assert page.get("workflow", run="made-01").json == {"workflow": None}
+    (folder / "workflow.json").write_text('{"nodes": []}', encoding="utf-8")
+    assert page.get("workflow", run="made-01").json == {"workflow": {"nodes": []}}
+
+
+def test_a_run_that_does_not_train_here_is_not_stopped(server: ComfyServer, page: Page) -> None:
+    put_run(server.base, "still-01", done=30)
+    answer = page.post("stop", run="still-01")
+    assert (answer.status, answer.json) == (409, {"error": "This run is not training now."})
+    assert page.post("stop", run="none-01").status == 404
 
 
 def test_held_out_pairs_raise_the_alarm_and_end_a_run(server: ComfyServer, page: Page) -> None:
@@ -335,7 +375,7 @@ def test_held_out_pairs_raise_the_alarm_and_end_a_run(server: ComfyServer, page:
         lines[-1] |= last
         (run / "reports.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
         found = page.get("run", run="held-01", since=84).json
-        return found["alarm"], found["finished"], found["stopped"]
+        return found["alarm"], found["finished"], found["early"]
 
     assert told(40) == (None, False, False)
     assert told(40, 80) == ("held_out", False, False)
@@ -344,4 +384,4 @@ def test_held_out_pairs_raise_the_alarm_and_end_a_run(server: ComfyServer, page:
     assert "On pairs that it was not trained on" in warning
     assert "`" not in warning, "settings have the nodes' names"
     (listed,) = [it for it in page.get("runs").json["runs"] if it["run"] == "held-01"]
-    assert (listed["finished"], listed["stopped"], listed["step"]) == (True, True, 85)
+    assert (listed["state"], listed["early"], listed["step"]) == ("finished", True, 85)

@@ -14,8 +14,8 @@ from test_confine import HOSTILE
 
 pytestmark = pytest.mark.comfy
 SNAPSHOT = Path(__file__).with_name("schemas.json")
-FOUND = {"dataset", "refine_lora", "sampler_name", "scheduler", "prompts_file"}  # lists of what is there
-KEPT = ("default", "min", "max", "step", "round", "tooltip", "multiline", "forceInput")
+FOUND = {"dataset", "refine_lora", "lora_name", "sampler_name", "scheduler", "prompts_file"}  # lists of what is there
+KEPT = ("default", "min", "max", "step", "round", "tooltip", "multiline", "forceInput", "advanced")
 
 
 def schema(info: dict[str, Any]) -> dict[str, Any]:

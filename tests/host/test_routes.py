@@ -26,8 +26,40 @@ def page(server: ComfyServer) -> Page:
     return Page(server)
 
 
-POSTS = ("vote", "judge", "undo", "remove", "restore", "import", "export")
-GETS = ("sets", "next", "groups", "about", "image", "history", "result", "result.png", "runs", "run", "preview")
+POSTS = (
+    "vote",
+    "judge",
+    "undo",
+    "remove",
+    "restore",
+    "import",
+    "export",
+    "rename",
+    "delete",
+    "undelete",
+    "erase",
+    "stop",
+)
+GETS = (
+    "sets",
+    "next",
+    "groups",
+    "about",
+    "image",
+    "history",
+    "result",
+    "result.png",
+    "card",
+    "runs",
+    "run",
+    "preview",
+    "look",
+    "thumbnail",
+    "bin",
+    "workflow",
+)
+
+KINDS = ("sets", "blind", "runs")
 
 _ABOUT_THE_SENDER = {"origin", "host", "sec_fetch_site"}  # the other headers are asked of POSTs alone
 
@@ -145,6 +177,9 @@ QUERIES: dict[str, tuple[str, dict[str, Any], int]] = {
         {"set": "shapes-large-and-dark", "image": "images/0123456789abcdef.png"},
         409,
     ),
+    "a look at an unknown set": ("look", {"set": "no-such-set"}, 404),
+    "a thumbnail of nothing": ("thumbnail", {"set": "shapes-large-and-dark", "index": "9", "size": "64"}, 404),
+    "a thumbnail of an unknown place in the list": ("thumbnail", {"index": "-1", "size": "64"}, 400),
     "history from before the start": ("history", {"offset": "-5"}, 400),
     "the result of a set": ("result", {}, 400),
     "the result of nothing": ("result", {"place": "blind", "set": "no-such-test"}, 404),
@@ -196,6 +231,11 @@ def honest(page: Page, target: Place) -> dict[str, dict[str, Any]]:
         "restore": {**target, "target": question["left"]},
         "import": {"set": "shapes-large-and-dark", "into": "target"},
         "export": {**target, "layout": "csv"},
+        "rename": {"kind": "sets", "name": "target", "to": "renamed"},
+        "delete": {"kind": "sets", "name": "target"},
+        "undelete": {"kind": "sets", "entry": "20260131-120000-target"},
+        "erase": {"kind": "sets", "entry": "20260131-120000-target"},
+        "stop": {"run": "target-01"},
     }
 
 
@@ -220,7 +260,14 @@ def test_strangers_change_nothing(attack: str, page: Page, honest: dict[str, dic
 def test_strangers_read_nothing(attack: str, page: Page, target: Place) -> None:
     changes, expected = STRANGERS[attack]
     (question,) = ask(page, target)
-    fields = {**target, "image": question["left"], "run": "target-01", "file": "step-000050.png"}
+    fields = {
+        **target,
+        "image": question["left"],
+        "run": "target-01",
+        "file": "step-000050.png",
+        "index": 0,
+        "size": 64,
+    }
     for route in GETS:
         for prefix in ("/api/dspo", "/dspo"):
             answer = page.send("GET", f"{prefix}/{route}?{urlencode(fields)}", page.headers(**changes))
@@ -301,8 +348,12 @@ def test_names_that_lead_elsewhere(server: ComfyServer, page: Page, target: Plac
         ("result", "set", {"place": "blind"}),
         ("result.png", "set", {"place": "blind"}),
         ("run", "run", {}),
+        ("card", "run", {}),
+        ("workflow", "run", {}),
         ("preview", "run", {"file": "step-000050.png"}),
         ("preview", "file", {"run": "target-01"}),
+        ("look", "set", {}),
+        ("thumbnail", "set", {"index": "0", "size": "64"}),
     ]
     posts: list[tuple[str, str, dict[str, str]]] = [
         ("remove", "set", {"place": "sets", "target": "x"}),
@@ -314,6 +365,12 @@ def test_names_that_lead_elsewhere(server: ComfyServer, page: Page, target: Plac
         ("import", "into", {"set": "shapes-large-and-dark"}),
         ("export", "set", {"place": "sets", "layout": "csv"}),
         ("export", "layout", target),
+        *(("delete", "name", {"kind": kind}) for kind in KINDS),
+        *(("rename", "name", {"kind": kind, "to": "renamed"}) for kind in KINDS),
+        *(("undelete", "entry", {"kind": kind}) for kind in KINDS),
+        *(("erase", "entry", {"kind": kind}) for kind in KINDS),
+        ("rename", "to", {"kind": "sets", "name": "target"}),
+        ("stop", "run", {}),
     ]
     for name in HOSTILE:
         for path, field, fields in gets:

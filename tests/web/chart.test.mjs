@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { extent, nearest, path, scale, smooth, thin, ticks, tickTexts } from "../../web/core/chart.js";
+import { extent, nearest, path, readings, scale, smooth, SPAN, thin, ticks, tickTexts } from "../../web/core/chart.js";
 
 const points = (...ys) => ys.map((y, n) => ({ x: n + 1, y }));
 const same = (value) => value;
@@ -78,4 +78,13 @@ test("thinning keeps peaks, order and short lines", () => {
 test("the nearest known point", () => {
   assert.deepEqual(nearest(points(1, NaN, 3), 2.1), { x: 3, y: 3 });
   assert.equal(nearest([], 1), null);
+});
+
+test("the legend says what the lines show: the smoothed value, not the last step's own", () => {
+  const noisy = points(...Array.from({ length: 60 }, (_, n) => (n % 2 ? 1 : 0.28)));
+  const { mean, held } = readings({ points: noisy, held: [{ x: 50, y: 0.5 }] });
+  assert.deepEqual(mean, smooth(noisy, SPAN).at(-1));
+  assert.ok(Math.abs(mean.y - 0.64) < 0.03, `${mean.y}: the last step alone has 1`);
+  assert.deepEqual(held, { x: 50, y: 0.5 });
+  assert.deepEqual(readings({ points: noisy, held: [] }, 7.2), { mean: smooth(noisy, SPAN)[6], held: null });
 });

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { layoutOf, pairAt, strengthLabels } from "../../web/core/compare.js";
+import { aspectOf, layoutOf, pairAt, strengthLabels } from "../../web/core/compare.js";
 import { ago, clock, percent, share, signed } from "../../web/core/format.js";
 import { actionOf, takesKeys } from "../../web/core/keymap.js";
 import { Rate } from "../../web/core/rate.js";
-import { knownUpTo, lastOf, merged, pointsOf, secondsLeft } from "../../web/core/run_state.js";
+import { knownUpTo, merged, pointsOf } from "../../web/core/run_state.js";
 import { uuid } from "../../web/core/uuid.js";
 
 test("every key of the dialog", () => {
@@ -123,24 +123,16 @@ test("reports from events and from the server become one list", () => {
   assert.deepEqual(pointsOf(list, "loss"), [{ x: 4, y: 9 }]);
 });
 
-test("the newest measurement is the last number there is", () => {
-  const reports = [{ step: 1, seen: 0.5 }, { step: 2, seen: 0 }, { step: 3, seen: null }, { step: 4 }];
-  assert.equal(lastOf(reports, "seen"), 0);
-  assert.equal(lastOf(reports, "unseen"), null);
-  assert.equal(lastOf([], "seen"), null);
-});
-
-test("time left by the median step, unmoved by one slow preview", () => {
-  const reports = [1, 2, 1, 60, 1].map((seconds, n) => ({ step: n + 1, seconds }));
-  assert.equal(secondsLeft({ step: 5, steps: 25, reports }), 20);
-  assert.equal(secondsLeft({ step: 25, steps: 25, reports }), null);
-  assert.equal(secondsLeft({ step: 0, steps: 25, reports: [] }), null);
-});
-
 test("a UUID of version 4", () => {
   assert.equal(
     uuid((bytes) => bytes.fill(255)),
     "ffffffff-ffff-4fff-bfff-ffffffffffff",
   );
   assert.equal(new Set(Array.from({ length: 100 }, () => uuid())).size, 100);
+});
+
+test("the view of a comparison has the images' shape, twice as wide side by side", () => {
+  assert.equal(aspectOf(1024, 512, false), 2);
+  assert.equal(aspectOf(1024, 512, true), 4);
+  assert.equal(aspectOf(0, 0, false), 1);
 });

@@ -17,3 +17,9 @@ export function testOf(node, sets) {
 
 /** May the winner be changed afterwards? Votes of a blind test are final. */
 export const changeable = (place, { status }) => place !== "blind" && status === "counts";
+
+/** Does the name that a test shows for its LoRA mean this file of ComfyUI's list? The one may lack folder and suffix. */
+export function isOf(shown, lora) {
+  const stem = (name) => name.replaceAll("\\", "/").split("/").at(-1).replace(/\.safetensors$/, "");
+  return Boolean(shown) && stem(shown) === stem(lora);
+}

@@ -112,3 +112,10 @@ export function nearest(points, x) {
     if (finite(point.y) && (!best || Math.abs(point.x - x) < Math.abs(best.x - x))) best = point;
   return best;
 }
+
+export const SPAN = 12; // steps that carry half of the weight of the smoothed line
+
+/** What the legend says of a series, at step x or else at its end: the points on the lines as they are drawn. */
+export function readings({ points, held }, x = Number.MAX_SAFE_INTEGER) {
+  return { mean: nearest(smooth(points, SPAN), x), held: nearest(held, x) };
+}

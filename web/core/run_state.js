@@ -1,4 +1,7 @@
-/** A run as the page knows it: reports by step, from GET /dspo/run and from events. */
+/**
+ * A run as the page knows it: its row from GET /dspo/runs and from events, and its reports by step. What is said of it
+ * is {key, values} of a text; a value may be such a text itself.
+ */
 
 export const CHARTS = [
   { title: "margin", zero: true, series: [{ key: "margin", held: "held_out_margin", name: "training" }] },
@@ -12,6 +15,86 @@ export const CHARTS = [
     ],
   },
 ];
+
+const NO_MEMORY = "not enough memory"; // as the server records it
+
+const said = (key, values = {}) => ({ key, values });
+
+/** The text of {key, values} by `t`. */
+export function worded(t, { key, values }) {
+  const filled = Object.entries(values).map(([name, value]) => [name, value?.key ? worded(t, value) : value]);
+  return t(key, Object.fromEntries(filled));
+}
+
+/** One plain sentence on what the run does, or how it ended. */
+export function sentenceOf(row) {
+  const { state, run, lora, objective, early, step } = row;
+  const steps = row.steps ?? "?";
+  if (state === "running") return goingOf(row);
+  if (state === "failed") return failureOf(row);
+  if (state === "crashed") return crashOf(row);
+  if (state !== "finished") return step > 0 ? said("runStopped", { step, steps }) : said("runNotBegun");
+  if (!lora) return said("runUndelivered");
+  const name = run;
+  return early ? said("runFinishedEarly", { name, step, steps }) : said("runFinished", { name, steps, objective });
+}
+
+function goingOf({ step, steps, seconds_left: left }) {
+  if (!step) return said("runPreparing");
+  if (step >= steps) return said("runSaving");
+  if (!Number.isFinite(left)) return said("runGoingOnly", { step, steps: steps ?? "?" });
+  return said("runGoing", { step, steps, left: timeLeft(left) });
+}
+
+function failureOf({ step, reason }) {
+  const why = reason === NO_MEMORY ? said("noMemory") : (reason ?? "").replace(/[\s.]+$/, "");
+  return step > 0 ? said("runFailed", { step, reason: why }) : said("runFailedFirst", { reason: why });
+}
+
+function crashOf({ step, resumes_from: from }) {
+  if (!step) return said("runCrashedFirst");
+  return from > 0 ? said("runCrashed", { step, from }) : said("runCrashedEarly", { step });
+}
+
+/** "about 2 minutes left". */
+export function timeLeft(seconds) {
+  if (seconds < 30) return said("leftSoon");
+  const minutes = Math.round(seconds / 60);
+  const [key, count] = minutes < 60 ? ["leftMinutes", minutes] : ["leftHours", Math.round(seconds / 3600)];
+  return said(count === 1 ? `${key}One` : key, { count });
+}
+
+/** One plain sentence on how it goes, or null before the first step. */
+export function learnedOf({ learned }) {
+  if (Number.isFinite(learned?.pairs)) return said("learnedHeldOut", { right: learned.right, pairs: learned.pairs });
+  if (!Number.isFinite(learned?.share)) return null;
+  return said("learnedTraining", { share: Math.round(100 * learned.share) });
+}
+
+/** What the run is made of, as far as it is known: [{key, value, name}]; `copy` if it is to be used elsewhere. */
+export function factsOf({ set, preset, base, parent, lora }) {
+  const facts = [
+    { key: "factSet", value: set },
+    { key: "factPreset", value: preset },
+    { key: "factBase", value: base },
+    { key: "factParent", value: parent },
+    { key: "factLora", value: lora, copy: true },
+  ];
+  return facts.filter(({ value }) => value).map((each) => ({ ...each, name: namesOf(each.value) }));
+}
+
+/** Names of LoRA files without folder and suffix; other names as they are. */
+const namesOf = (value) => value.split(", ").map(nameOf).join(", ");
+const nameOf = (each) => (each.endsWith(".safetensors") ? each.split(/[\\/]/).at(-1).slice(0, -12) : each);
+
+/** What can be done, the best first. */
+export function actionsOf({ state, lora }) {
+  if (state === "running") return ["stop"];
+  return state === "finished" && lora ? ["nextRound", "blindTest"] : ["resume"];
+}
+
+/** The step of a preview's file. */
+export const stepOf = (file) => Number(file.match(/\d+/)?.[0] ?? 0);
 
 /** Both lists merged by step; a later report of a step adds to the earlier one. */
 export function merged(known, more) {
@@ -34,20 +117,4 @@ export function knownUpTo(reports) {
 /** Points of one key, in order. */
 export function pointsOf(reports, key) {
   return reports.filter((report) => key in report).map((report) => ({ x: report.step, y: report[key] }));
-}
-
-/** The newest finite value of one key, or null. */
-export function lastOf(reports, key) {
-  return reports.findLast((report) => Number.isFinite(report[key]))?.[key] ?? null;
-}
-
-/** Seconds to the end, by the median of the last steps, or null. */
-export function secondsLeft({ step, steps, reports }) {
-  const recent = reports
-    .slice(-30)
-    .map((report) => report.seconds)
-    .filter(Number.isFinite)
-    .sort((a, b) => a - b);
-  if (!recent.length || !(steps > step)) return null;
-  return (steps - step) * recent[Math.floor(recent.length / 2)];
 }

@@ -1,11 +1,10 @@
 /** A line chart as SVG: axes, labels, legend, a readout under the pointer. */
-import { extent, nearest, path, scale, smooth, thin, ticks, tickTexts } from "../core/chart.js";
+import { extent, path, readings, scale, smooth, SPAN, thin, ticks, tickTexts } from "../core/chart.js";
 import { signed } from "../core/format.js";
 import { t } from "../texts.js";
 import { h, svg } from "./dom.js";
 
 const MARGIN = { top: 8, right: 10, bottom: 20, left: 50 };
-const SPAN = 12; // steps that carry half of the weight of the smoothed line
 
 /**
  * A chart with `draw(series)`; a series is {name, points, held, tone}: `held` are the held-out points, tone 0 or 1 the
@@ -14,11 +13,11 @@ const SPAN = 12; // steps that carry half of the weight of the smoothed line
 export class Chart {
   #series = [];
 
-  constructor({ title, range = null, zero = false, height = 150 }) {
+  constructor({ title, help = "", range = null, zero = false, height = 150 }) {
     Object.assign(this, { title, range, zero, height });
     this.legend = h("p", { class: "dspo-legend" });
     this.svg = svg("svg", { class: "dspo-chart", role: "img", height });
-    this.root = h("figure", { class: "dspo-figure" }, h("figcaption", {}, title), this.svg, this.legend);
+    this.root = h("figure", { class: "dspo-figure" }, h("figcaption", {}, title, h("small", {}, help)), this.svg, this.legend);
     this.observer = new ResizeObserver(() => this.#paint());
     this.observer.observe(this.root);
     this.svg.addEventListener("pointermove", (event) => this.#point(event));
@@ -102,16 +101,17 @@ export class Chart {
     this.#readout(near?.x ?? null);
   }
 
-  /** The legend with the values at step x, or the latest ones. */
+  /** The legend with the values of the lines at step x, or the latest ones. */
   #readout(x) {
-    const at = x ?? Infinity;
-    const value = (points) => nearest(points, at === Infinity ? Number.MAX_SAFE_INTEGER : at);
-    const items = this.#series.flatMap(({ name, points, held, tone }) => [
-      this.#item(name, value(points), `tone${tone}`),
-      held.length
-        ? this.#item(`${this.#series.length > 1 ? `${name}, ` : ""}${t("heldOut")}`, value(held), `tone${tone} held`)
-        : null,
-    ]);
+    const items = this.#series.flatMap((each) => {
+      const { name, held: measured, tone } = each;
+      const { mean, held } = readings(each, x ?? undefined);
+      const heldName = `${this.#series.length > 1 ? `${name}, ` : ""}${t("heldOut")}`;
+      return [
+        this.#item(name, mean, `tone${tone}`),
+        measured.length ? this.#item(heldName, held, `tone${tone} held`) : null,
+      ];
+    });
     const step = x === null ? null : h("span", { class: "dspo-muted" }, `${t("stepAxis")} ${x}`);
     this.legend.replaceChildren(...[...items, step].filter(Boolean));
     this.svg.setAttribute("aria-label", `${this.title}: ${this.legend.textContent}`);
@@ -121,7 +121,7 @@ export class Chart {
   }
 
   #item(name, point, tone) {
-    const text = point ? (this.range ? `${(100 * point.y).toFixed(0)}%` : signed(point.y)) : "–";
+    const text = point ? (this.range ? `${(100 * point.y).toFixed(0)}%` : signed(point.y, 2)) : "–";
     return h(
       "span",
       { class: "dspo-key" },

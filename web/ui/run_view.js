@@ -1,16 +1,18 @@
-/** A live training run: curves, previews, time left. Fed by events, rebuilt from the server. */
+/** A run's previews and curves. Fed by events, rebuilt from the server. */
 import * as api from "../api.js";
-import { clock, percent } from "../core/format.js";
-import { CHARTS, knownUpTo, lastOf, merged, pointsOf, secondsLeft } from "../core/run_state.js";
+import { CHARTS, knownUpTo, learnedOf, merged, pointsOf, sentenceOf, worded } from "../core/run_state.js";
 import { t } from "../texts.js";
 import { Chart } from "./chart.js";
 import { openDialog } from "./dialog.js";
-import { bar, button, h } from "./dom.js";
+import { disclosure } from "./disclosure.js";
+import { bar, h } from "./dom.js";
+import { Previews } from "./previews.js";
 
 const ASK_MS = 5000; // events carry only the newest point; previews, warnings and missed steps are requested
 
 export class RunView {
-  #state = { step: 0, steps: 0, finished: false, stopped: false, reports: [], previews: [], alarm: null };
+  #row = { state: "running", step: 0, steps: null, previews: [] };
+  #reports = [];
   #asked = 0;
   #stop = [];
   #dead = false;
@@ -19,30 +21,33 @@ export class RunView {
     Object.assign(this, { run, large });
     this.warning = h("p", { class: "dspo-warning", role: "alert", hidden: true });
     this.head = h("div", { class: "dspo-run-head" });
+    this.previews = new Previews(run, { large });
+    this.empty = h("p", { class: "dspo-muted" }, t("loading"));
     this.charts = CHARTS.map(({ title, series, ...rest }) => ({
-      chart: new Chart({ title: t(`chart_${title}`), height: large ? 240 : 110, ...rest }),
+      chart: new Chart({ title: t(`chart_${title}`), help: t(`chart_${title}_help`), height: large ? 240 : 110, ...rest }),
       series,
     }));
-    this.empty = h("p", { class: "dspo-muted" }, t("loading"));
-    this.curves = h(
-      "div",
-      { class: "dspo-curves" },
-      this.charts.map(({ chart }) => chart.root),
+    this.rate = h("p", { class: "dspo-muted" });
+    const curves = h("div", { class: "dspo-curves" }, ...this.charts.map(({ chart }) => chart.root));
+    this.curves = disclosure(
+      "curves",
+      t("curves"),
+      { changed: () => this.#drawCurves() },
+      h("div", { class: "dspo-numbers" }, curves, this.rate),
     );
-    this.curves.hidden = true;
-    this.images = h("div", { class: "dspo-previews" });
+    const own = large ? [this.warning, this.head] : []; // the card has its own
     this.root = h(
       "div",
       { class: `dspo-run ${large ? "large" : ""}` },
-      this.warning,
-      this.head,
+      ...own,
+      this.previews.root,
       this.empty,
       this.curves,
-      this.images,
     );
     this.#stop.push(
       api.listen("run", (event) => event.run === run && this.#heard(event)),
       api.listen("preview", (event) => event.run === run && this.#preview(event.file)),
+      api.listen("run_state", (event) => event.run === run && this.refresh()),
       api.listen("lora_saved", () => this.refresh()), // the last step is reported before the file that completes the run
     );
     this.refresh();
@@ -57,11 +62,12 @@ export class RunView {
   async refresh() {
     this.#asked = performance.now();
     try {
-      const known = knownUpTo(this.#state.reports);
-      const { reports, ...news } = await api.run(this.run, known);
-      this.#state = { ...this.#state, ...news, reports: merged(this.#state.reports, reports) };
-      const now = knownUpTo(this.#state.reports);
-      if (now > known && now < news.step && !this.#dead) await this.refresh(); // one answer holds a limited number of steps
+      const known = knownUpTo(this.#reports);
+      const { reports, ...row } = await api.run(this.run, known);
+      this.#row = row;
+      this.#reports = merged(this.#reports, reports);
+      const now = knownUpTo(this.#reports);
+      if (now > known && now < row.step && !this.#dead) await this.refresh(); // one answer holds a limited number of steps
       this.empty.textContent = t("noCurve");
       if (!this.#dead) this.#draw();
     } catch (error) {
@@ -70,101 +76,55 @@ export class RunView {
     }
   }
 
-  #heard({ run, node, step, steps, seconds_left, ...report }) {
-    const reports = step > 0 ? merged(this.#state.reports, [{ step, ...report }]) : this.#state.reports;
-    this.#state = { ...this.#state, step, steps, reports, left: seconds_left, rate: report.pairs_per_second };
+  #heard({ run, node, step, steps, seconds_left, learned, ...report }) {
+    if (step > 0) this.#reports = merged(this.#reports, [{ step, ...report }]);
+    this.#row = { ...this.#row, state: "running", step, steps, seconds_left, learned };
     this.#draw();
     if (step >= steps || performance.now() - this.#asked > ASK_MS) this.refresh();
   }
 
   #preview(file) {
-    if (!this.#state.previews.includes(file)) this.#state.previews = [...this.#state.previews, file];
+    if (!this.#row.previews.includes(file)) this.#row.previews = [...this.#row.previews, file];
     this.#draw();
   }
 
   #draw() {
-    const { reports, alarm } = this.#state;
+    const { state, alarm, step, steps, previews } = this.#row;
     const warning = alarm ? t(`alarm_${alarm}`) : "";
     this.warning.hidden = !warning;
     if (this.warning.textContent !== warning) this.warning.textContent = warning;
-    this.#drawHead();
-    this.empty.hidden = reports.length > 0;
-    this.curves.hidden = !reports.length;
+    const text = worded(t, sentenceOf(this.#row));
+    const learned = learnedOf(this.#row);
+    const going = learned && h("p", { class: "dspo-muted" }, worded(t, learned));
+    const done = state === "running" && bar(steps ? step / steps : 0, text);
+    this.head.replaceChildren(...[h("strong", {}, text), going, done].filter(Boolean));
+    this.previews.fill(previews);
+    const none = this.#reports.length === 0;
+    this.empty.hidden = !none;
+    this.curves.hidden = none;
+    this.#drawCurves();
+  }
+
+  #drawCurves() {
+    if (!this.curves.open || !this.#reports.length) return;
     for (const { chart, series } of this.charts) {
       chart.draw(
         series.map(({ key, held, name }, tone) => ({
           name: t(`series_${name}`),
-          points: pointsOf(reports, key),
-          held: pointsOf(reports, held),
+          points: pointsOf(this.#reports, key),
+          held: pointsOf(this.#reports, held),
           tone,
         })),
       );
     }
-    this.#drawPreviews();
+    const { pairs_per_second: rate } = this.#reports.at(-1);
+    this.rate.textContent = Number.isFinite(rate) ? t("pairsPerSecond", { rate: rate.toPrecision(2) }) : "";
   }
-
-  #drawHead() {
-    const { step, steps, finished, stopped, left, rate, reports } = this.#state;
-    const text = t("step", { step, steps: steps ?? "?" });
-    const measured = lastOf(reports, "held_out_accuracy");
-    const remaining = finished || stopped ? null : (left ?? secondsLeft(this.#state));
-    const facts = [
-      h("strong", {}, text),
-      finished ? h("span", { class: "dspo-badge counts win" }, t(stopped ? "stopped" : "finished")) : null,
-      measured === null ? null : h("span", {}, t("heldOutAccuracy", { accuracy: percent(measured) })),
-      Number.isFinite(remaining) ? h("span", {}, t("timeLeft", { time: clock(remaining) })) : null,
-      Number.isFinite(rate) && !finished
-        ? h("span", { class: "dspo-muted" }, t("pairsPerSecond", { rate: rate.toPrecision(2) }))
-        : null,
-    ];
-    const line = h("div", { class: "dspo-run-facts" }, facts);
-    this.head.replaceChildren(line, bar(steps ? step / steps : 0, text));
-  }
-
-  #drawPreviews() {
-    const known = new Set([...this.images.children].map((each) => each.dataset.file));
-    for (const file of this.#state.previews.filter((each) => !known.has(each))) {
-      const label = t("previewAt", { step: Number(file.match(/\d+/)?.[0] ?? 0) });
-      const image = h("img", { src: api.previewUrl(this.run, file), alt: label, loading: "lazy" });
-      const open = h(
-        "button",
-        { type: "button", class: "dspo-preview", onclick: () => openImage(label, image.src) },
-        image,
-      );
-      const caption = h("figcaption", {}, label);
-      this.images.prepend(h("figure", { "data-file": file }, open, caption));
-    }
-  }
-}
-
-function openImage(title, source) {
-  openDialog({ title, kind: "dspo-image" }).body.append(h("img", { src: source, alt: title }));
 }
 
 /** The run in a large dialog. */
-export function openRun(run) {
+export function openRun(run, title = run) {
   const view = new RunView(run, { large: true });
-  const dialog = openDialog({ title: run, kind: "dspo-run-dialog", onclose: () => view.destroy() });
+  const dialog = openDialog({ title, kind: "dspo-run-dialog", onclose: () => view.destroy() });
   dialog.body.append(view.root);
-}
-
-/** A run in the sidebar: its state, refreshed by `update`, and its curves while open. */
-export function runItem({ run, step, steps, finished, stopped }, open) {
-  let view = null;
-  const inside = h("div", {});
-  const state = h("span", { class: "dspo-muted" });
-  const update = (news) => {
-    const ended = news.finished && t(news.stopped ? "stopped" : "finished");
-    state.textContent = ended || t("step", { step: news.step, steps: news.steps ?? "?" });
-  };
-  update({ step, steps, finished, stopped });
-  const summary = h("summary", {}, h("span", { class: "dspo-name" }, run), state);
-  const root = h("details", { class: "dspo-item", open }, summary, inside);
-  const show = () => {
-    view?.destroy();
-    view = root.open ? new RunView(run) : null;
-    inside.replaceChildren(...(view ? [button(t("details"), () => openRun(run), { kind: "small" }), view.root] : []));
-  };
-  root.addEventListener("toggle", show);
-  return { root, run, update, destroy: () => view?.destroy() };
 }

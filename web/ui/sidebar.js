@@ -1,52 +1,66 @@
-/** The tab in ComfyUI's sidebar: sets, blind tests, runs. */
+/** The tab in ComfyUI's sidebar: how to start, sets, blind tests, runs, folders and the bin. */
 import * as api from "../api.js";
-import { ago, share } from "../core/format.js";
-import { spoken, t } from "../texts.js";
+import { bySection, fits, isEmpty, MANY, stateOf } from "../core/panel.js";
+import { t } from "../texts.js";
+import { Bin, footNote, told } from "./bin.js";
+import { CardList } from "./card_list.js";
 import { keepKeys } from "./dialog.js";
-import { bar, button, h, icon } from "./dom.js";
-import { openResult } from "./result.js";
-import { openReview } from "./review.js";
-import { runItem } from "./run_view.js";
-import { openExport, openImport } from "./transfer.js";
-import { openVoting } from "./voting.js";
+import { button, h, icon } from "./dom.js";
+import { fold } from "./fold.js";
+import { acceptImages, openGather } from "./gather.js";
+import { runCard, runText } from "./run_card.js";
+import { setCard, titleOf, worded } from "./set_card.js";
+import { startCard } from "./start_card.js";
 
 const SOON_MS = 400;
+const NAMES = ["sets", "blind", "runs", "folders"];
+const HINTS = { sets: "emptyText", blind: "noBlind", runs: "noRuns" };
 
 export class Sidebar {
   #stop = [];
-  #runs = [];
   #asking = null;
   #again = 0;
   #dead = false;
+  #rows = { sets: [], blind: [], runs: [], folders: [] };
 
   constructor(host) {
-    const refresh = button("", () => this.refresh(), {
-      kind: "quiet icon",
-      "aria-label": t("refresh"),
-      title: t("refresh"),
-    });
-    refresh.append(icon("pi-refresh"));
-    const head = h(
-      "header",
-      { class: "dspo-head" },
-      h("h2", {}, t("title")),
-      h("span", { class: "dspo-spring" }),
-      refresh,
-    );
+    this.foot = footNote();
+    this.bin = new Bin({ changed: () => this.refreshed(), foot: this.foot });
+    this.start = startCard({ trouble: (error) => this.foot.say(told(error)), done: () => this.soon() });
     this.note = h("p", { class: "dspo-note", role: "status" }, t("loading"));
-    this.sections = Object.fromEntries(["sets", "blind", "runs"].map((name) => [name, section(name)]));
+    this.filter = h("input", {
+      type: "search",
+      class: "dspo-filter",
+      "aria-label": t("filterPanel"),
+      placeholder: t("filterPanel"),
+      title: t("filterKey"),
+      autocomplete: "off",
+      spellcheck: "false",
+      hidden: true,
+      oninput: () => this.#show(),
+      onkeydown: (event) => event.key === "Escape" && this.#unfilter(event),
+    });
+    this.none = h("p", { class: "dspo-muted", role: "status", hidden: true }, t("noMatch"));
+    this.sections = Object.fromEntries(NAMES.map((name) => [name, this.#section(name)]));
+    const sections = NAMES.map((name) => this.sections[name].root);
+    const parts = [head(() => this.refresh()), this.note, this.start.root, this.filter, this.none, sections, this.bin.root];
     this.root = h(
       "div",
       { class: "dspo dspo-panel", role: "region", "aria-label": t("title"), tabindex: -1 },
-      head,
-      this.note,
-      Object.values(this.sections).map(({ root }) => root),
+      ...parts,
+      this.foot.root,
     );
+    this.start.root.hidden = true;
     keepKeys(this.root);
+    this.root.addEventListener("keydown", (event) => this.#key(event));
+    acceptImages(this.root, () => this.soon());
     host.replaceChildren(this.root);
-    for (const name of ["collected", "blind", "voted", "lora_saved"])
+    for (const name of ["collected", "blind", "voted", "lora_saved", "moved", "run_state"])
       this.#stop.push(api.listen(name, () => this.soon()));
-    this.#stop.push(api.listen("run", (event) => this.#runHeard(event)));
+    this.#stop.push(
+      api.listen("run", (event) => this.#runHeard(event)),
+      api.onReconnect(() => this.soon()),
+    );
     // ComfyUI keeps the focus on its tab button while it renders.
     setTimeout(() => !this.#dead && this.root.focus({ preventScroll: true }), 0);
     this.refresh();
@@ -55,8 +69,9 @@ export class Sidebar {
   destroy() {
     this.#dead = true;
     clearTimeout(this.#again);
+    this.foot.close();
     this.#stop.forEach((each) => each());
-    this.#runs.forEach((each) => each.destroy());
+    NAMES.forEach((name) => this.sections[name].list.destroy());
   }
 
   /** Refresh soon, once for many events, and not behind an open dialog. */
@@ -71,109 +86,101 @@ export class Sidebar {
     return this.#asking;
   }
 
+  /** After a change: what was asked for before it does not count. */
+  async refreshed() {
+    await this.#asking;
+    await this.refresh();
+  }
+
   async #refresh() {
     try {
-      const [{ sets }, { runs }] = await Promise.all([api.sets(), api.runs()]);
+      const [{ sets, more }, { runs }, { entries }] = await Promise.all([api.sets(), api.runs(), api.bin()]);
       if (this.#dead) return;
       this.note.hidden = true;
-      this.#fill(
-        "sets",
-        sets.filter(({ place }) => place === "sets").map((each) => this.#set(each)),
-        emptySets,
-      );
-      this.#fill(
-        "blind",
-        sets.filter(({ place }) => place === "blind").map((each) => this.#set(each)),
-        () => muted("noBlind"),
-      );
-      this.#fillRuns(runs);
+      this.#rows = { ...bySection(sets), runs };
+      this.start.root.hidden = false;
+      this.start.show(isEmpty(sets, runs));
+      this.bin.show(entries);
+      this.#show();
+      if (more) this.soon();
     } catch (error) {
-      this.note.replaceChildren(
-        error.permanent ? error.message : t("serverSilent"),
-        button(t("tryAgain"), () => this.refresh(), { kind: "small" }),
-      );
+      this.note.replaceChildren(told(error), button(t("tryAgain"), () => this.refresh(), { kind: "small" }));
       this.note.hidden = false;
     }
   }
 
-  #fill(name, items, empty) {
-    const focused = document.activeElement?.dataset?.focus;
-    this.sections[name].list.replaceChildren(...(items.length ? items : [empty()]));
-    const heir = focused && document.activeElement === document.body;
-    if (heir) (this.root.querySelector(`[data-focus="${CSS.escape(focused)}"]`) ?? this.root).focus();
+  /** The rows that the filter lets through. */
+  #show() {
+    const rows = this.#rows;
+    this.filter.hidden = NAMES.reduce((sum, name) => sum + rows[name].length, 0) < MANY && !this.filter.value;
+    const wanted = this.filter.hidden ? "" : this.filter.value.trim();
+    const fresh = isEmpty([...rows.sets, ...rows.blind], rows.runs);
+    for (const name of NAMES) {
+      const section = this.sections[name];
+      const text = name === "runs" ? runText : setText;
+      const shown = wanted ? rows[name].filter((row) => fits(text(row), wanted)) : rows[name];
+      section.count(wanted ? `${shown.length} / ${rows[name].length}` : rows[name].length || null);
+      section.hint.hidden = rows[name].length > 0;
+      const nothing = rows[name].length === 0 && (fresh || name === "folders");
+      section.root.hidden = nothing || (wanted !== "" && shown.length === 0);
+      section.list.show(shown);
+    }
+    this.none.hidden = !wanted || NAMES.some((name) => !this.sections[name].root.hidden);
   }
 
-  /** Keeps the open curves of runs: the list is rebuilt only when new runs appear. */
-  #fillRuns(runs) {
-    const names = (list) => list.map(({ run }) => run).join("\n");
-    if (runs.length && names(runs) === names(this.#runs)) return runs.forEach((each, n) => this.#runs[n].update(each));
-    const open = new Set(this.#runs.filter(({ root }) => root.open).map(({ run }) => run));
-    this.#runs.forEach((each) => each.destroy());
-    this.#runs = runs.map((each, n) => runItem(each, open.has(each.run) || (n === 0 && !each.finished)));
-    this.#fill(
-      "runs",
-      this.#runs.map(({ root }) => root),
-      () => muted("noRuns"),
-    );
+  #section(name) {
+    const section = fold(name, t(name));
+    const make = name === "runs" ? runCard : setCard;
+    const list = new CardList({ key: name === "runs" ? ({ run }) => run : keyOf, make: (row, n) => make(row, this.#hand(n)) });
+    const hint = h("p", { class: "dspo-muted" }, name in HINTS ? t(HINTS[name]) : "");
+    section.body.append(hint, list.root);
+    return { ...section, list, hint };
   }
 
-  #runHeard({ run, step, steps }) {
-    const known = this.#runs.find((each) => each.run === run);
-    known?.update({ step, steps, finished: false });
+  /** What a card may do to the panel; `place`: its own in the list. */
+  #hand(place) {
+    return {
+      place,
+      changed: () => this.soon(),
+      trouble: (error) => this.foot.say(told(error)),
+      rename: (...what) => this.bin.rename(...what),
+      remove: (...what) => this.bin.remove(...what),
+      collect: (folder) => openGather(() => this.soon(), { source: "input", folder }),
+    };
+  }
+
+  #runHeard({ run, step, steps, seconds_left, learned }) {
+    const known = this.#rows.runs.some((each) => each.run === run);
+    this.sections.runs.list.card(run)?.update({ state: "running", step, steps, seconds_left, learned });
     if (step >= steps || !known) this.soon();
   }
 
-  #set({ place, set, layout, progress, updated }) {
-    const when = ago(updated, Date.now(), spoken());
-    const title = h(
-      "div",
-      { class: "dspo-title" },
-      h("span", { class: "dspo-name", title: set }, set),
-      h("time", { datetime: updated }, when),
-    );
-    if (!progress && layout === "collected")
-      return h("li", { class: "dspo-item" }, title, h("p", { class: "dspo-warning" }, t("unreadable")));
-    if (!progress) return folderItem(title, { set, layout }, () => this.refresh());
-    const text = t("answeredOf", progress);
-    const finished = progress.open === 0;
-    const vote = () => openVoting(place, set, () => this.soon());
-    const focus = (action) => ({ "data-focus": `${action}:${place}:${set}` });
-    const actions = [
-      !finished && button(t(progress.answered ? "resume" : "vote"), vote, { kind: "primary", ...focus("vote") }),
-      place === "blind" &&
-        button(t("result"), () => openResult(set), { kind: finished ? "primary" : "", ...focus("result") }),
-      progress.answered > 0 && button(t("review"), () => openReview(place, set), focus("review")),
-      place === "sets" && progress.answered > 0 && button(t("export"), () => openExport(place, set), focus("export")),
-    ];
-    return h(
-      "li",
-      { class: "dspo-item" },
-      title,
-      bar(share(progress.answered, progress.total), `${set}: ${text}`),
-      h("p", { class: "dspo-muted" }, text),
-      h("div", { class: "dspo-row" }, actions),
-    );
+  #key(event) {
+    if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || this.filter.hidden) return;
+    if (event.target.matches("input, select, textarea")) return;
+    event.preventDefault();
+    this.filter.focus();
+    this.filter.select();
+  }
+
+  #unfilter(event) {
+    event.preventDefault();
+    event.stopPropagation();
+    this.filter.value = "";
+    this.#show();
   }
 }
 
-function section(name) {
-  const list = h("ul", { class: "dspo-list" });
-  if (name === "runs") list.setAttribute("role", "presentation");
-  return { list, root: h("section", { "aria-label": t(name) }, h("h3", {}, t(name)), list) };
+const keyOf = ({ place, set }) => `${place}:${set}`;
+
+/** What the filter looks through. */
+function setText(row) {
+  const state = row.layout === "folder" ? t(row.example ? "example" : "folders") : worded(stateOf(row));
+  return `${titleOf(row)} ${row.set} ${state}`;
 }
 
-const muted = (key) => h("li", { class: "dspo-muted" }, t(key));
-
-const emptySets = () =>
-  h("li", { class: "dspo-empty" }, icon("pi-images"), h("strong", {}, t("emptyTitle")), h("p", {}, t("emptyText")));
-
-function folderItem(title, { set, layout }, done) {
-  const bring = button(t("import"), () => openImport(set, done), { "data-focus": `import:${set}` });
-  return h(
-    "li",
-    { class: "dspo-item", "data-layout": layout },
-    title,
-    h("p", { class: "dspo-muted" }, t("folder")),
-    h("div", { class: "dspo-row" }, bring),
-  );
+function head(refresh) {
+  const again = button("", refresh, { kind: "quiet icon", "aria-label": t("refresh"), title: t("refresh") });
+  again.append(icon("pi-refresh"));
+  return h("header", { class: "dspo-head" }, h("h2", {}, t("title")), h("span", { class: "dspo-spring" }), again);
 }

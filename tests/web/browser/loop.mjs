@@ -9,7 +9,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
-import { axe, openPanel, ready, TAB, watch, withPage } from "./page.mjs";
+import { axe, fromMenu, openPanel, ready, TAB, watch, withPage } from "./page.mjs";
 
 const { GRAPHS, SHOTS, VUE, PARTS = "collect,train,compare,blind,tabs" } = process.env;
 const graphs = JSON.parse(fs.readFileSync(GRAPHS, "utf8"));
@@ -158,17 +158,17 @@ async function collect(page) {
 
 /** What the sidebar says of a collected set and of a folder that came labelled. */
 async function listed(page) {
-  const said = (name) => page.locator(`.dspo-item:has([title="${name}"]) p.dspo-muted`);
+  const said = (name) => page.locator(`.dspo-card:has([title="${name}"]) .dspo-state`);
   const collected = await until(() => said("loop").textContent(), (text) => text.startsWith("20 "));
-  expect("a collected set tells its progress", collected === "20 of 24 answered", collected);
-  const folder = await said("shapes-large-and-dark").textContent();
-  expect("a folder of pairs is named as one", folder === "labelled folder", folder);
+  expect("a collected set tells its progress", collected === "20 of 24 pairs", collected);
+  const folder = await until(() => said("shapes-large-and-dark").textContent(), (text) => text.startsWith("labelled"));
+  expect("a folder of pairs is named as one", folder === "labelled folder of 24 pairs", folder);
 }
 
 /** Remove an image from the set and restore it, by clicks. */
 async function review(page) {
   const before = await progress(page, "sets", "loop");
-  await page.locator('[data-focus="review:sets:loop"]').click();
+  await fromMenu(page, "sets", "loop", "review");
   const removed = page.locator(".dspo-vote-row.removed");
   const row = page.locator(".dspo-vote-row.counts").first();
   await row.locator('[data-focus$=":remove:1"]').click();
@@ -264,6 +264,8 @@ async function compare(page) {
   await page.locator(".dspo-compare select").last().selectOption({ index: 1 });
   expect("another strength is another image", (await source()) !== first, first);
   await look(page, "compare", ".dspo-compare");
+  await filling(page, view);
+  await enlarging(page, view);
   await page.locator(".dspo-modes button", { hasText: "Flicker" }).click();
   const faces = new Set();
   for (let n = 0; n < 20; n++) {
@@ -271,6 +273,33 @@ async function compare(page) {
     await page.waitForTimeout(100);
   }
   expect("flicker shows both in turn", faces.size === 2, [...faces]);
+}
+
+/** The images are as wide as the node allows, and their labels stand above them. */
+async function filling(page, view) {
+  const [box, root, labels] = await Promise.all(
+    [view, page.locator(".dspo-compare"), page.locator(".dspo-compare-labels")].map((each) => each.boundingBox()),
+  );
+  expect("the images fill the node's width", box.width > root.width - 16, [box.width, root.width]);
+  expect("the labels are above the images", labels.y + labels.height <= box.y + 1, [labels, box]);
+}
+
+/** A click shows the comparison large; Escape and the button work without a mouse. */
+async function enlarging(page, view) {
+  const before = await view.boundingBox();
+  await view.click({ position: { x: 40, y: 40 } });
+  const large = page.locator(".dspo-compare.large .dspo-compare-view");
+  await large.waitFor();
+  await page.waitForTimeout(300);
+  const box = await large.boundingBox();
+  expect("a click enlarges the comparison", box.height > 1.2 * before.height, [before, box]);
+  await look(page, "compare-large", ".dspo-compare.large");
+  await page.keyboard.press("Escape");
+  await large.waitFor({ state: "detached" });
+  await page.locator(".dspo-compare-bar .icon").focus();
+  await page.keyboard.press("Enter");
+  await large.waitFor();
+  await page.keyboard.press("Escape");
 }
 
 /** The divider follows the pointer; the node and the graph stay. */

@@ -40,7 +40,7 @@ export async function settings(values) {
 
 /**
  * Call `act({page, problems, context})` with a loaded page, then close it. `problems` collects page errors, console
- * errors and failed requests that are not ComfyUI's own.
+ * errors and failed requests that are not ComfyUI's own. `before(page)` comes before anything is loaded.
  */
 export async function withPage(
   {
@@ -49,6 +49,7 @@ export async function withPage(
     vueNodes = false,
     viewport = { width: 1440, height: 900 },
     reducedMotion = "no-preference",
+    before = () => {},
   },
   act,
 ) {
@@ -70,6 +71,7 @@ export async function withPage(
     });
     const page = context.pages()[0];
     const problems = watch(page);
+    await before(page);
     await ready(page);
     return await act({ page, problems, context });
   } finally {
@@ -118,6 +120,12 @@ export async function ready(page) {
 export async function openPanel(page) {
   if (!(await page.locator(".dspo-panel").count())) await page.locator(TAB).click();
   await page.locator(".dspo-panel .dspo-note").waitFor({ state: "hidden" });
+}
+
+/** Choose from the menu of a card: "sets", "blind" or "runs", its name, and the action. */
+export async function fromMenu(page, kind, name, action) {
+  await page.locator(`[data-focus="menu:${kind}:${name}"]`).click();
+  await page.locator(`.dspo-menu [data-action="${action}"]`).click();
 }
 
 /** Serious and critical findings of axe below a selector. */

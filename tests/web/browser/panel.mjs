@@ -7,7 +7,7 @@
  * that has them. Also read: MOST (votes timed, 20), SHOTS (a folder for images of the screen), VUE (Nodes 2.0), LOCALE.
  */
 import path from "node:path";
-import { axe, openPanel, paintTime, ready, withPage } from "./page.mjs";
+import { axe, fromMenu, openPanel, paintTime, ready, withPage } from "./page.mjs";
 
 const { SET, MOST = "20", SHOTS, VUE, LOCALE = "en" } = process.env;
 const checks = {};
@@ -165,7 +165,7 @@ async function outage(page, set, count) {
 }
 
 async function review(page, set) {
-  await page.locator(`[data-focus="review:sets:${set}"]`).click();
+  await fromMenu(page, "sets", set, "review");
   await page.waitForFunction(() => document.querySelectorAll(".dspo-review .dspo-thumb img").length >= 2);
   await page.selectOption(".dspo-review select", "wins");
   const history = () => served(page, `history?${query({ place: "sets", set, limit: 1 })}`);

@@ -1,0 +1,62 @@
+"""What a run of the node records for the panel: its state, and the names to show."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import comfy.model_management as mm
+from server import PromptServer
+
+from ..dspo_train import files
+from ..dspo_train.exceptions import DspoError
+from ..dspo_train.runs.folder import RunFolder
+from ..dspo_train.runs.overview import About, write_about
+from ..dspo_train.runs.status import recorded
+from . import places
+from .loaded_name import loras_on
+from .setting_inputs import in_graph
+
+if TYPE_CHECKING:
+    from .training import Order
+
+
+@contextlib.contextmanager
+def in_panel(folder: RunFolder, order: Order, steps: int) -> Iterator[None]:
+    """Inside, the panel shows the run as running; afterwards, how it ended."""
+    name, queued = folder.folder.name, _queued()
+    with contextlib.suppress(DspoError):  # a full disk ends the run soon enough, and says so better
+        write_about(folder, _about(order, queued.get("prompt") or {}))
+        if workflow := queued.get("workflow"):
+            files.write_json(folder.workflow, workflow)
+    try:
+        with recorded(folder, steps, cancelled=(mm.InterruptProcessingException,), words=in_graph):
+            _tell(name)
+            yield
+    finally:
+        _tell(name)
+
+
+def _tell(run: str) -> None:
+    PromptServer.instance.send_sync("dspo.run_state", {"run": run})
+
+
+def _queued() -> Mapping[str, Any]:
+    """{"prompt", "workflow"} of what is executed now; both are the page's, and may be missing."""
+    running, _ = PromptServer.instance.prompt_queue.get_current_queue()
+    if not running:
+        return {}
+    _, _, prompt, extra, *_ = running[0]
+    return {"prompt": prompt, "workflow": (extra.get("extra_pnginfo") or {}).get("workflow")}
+
+
+def _about(order: Order, prompt: Mapping[str, Any]) -> About:
+    refined = order.settings.get("refine_lora", places.NO_LORA)
+    wired = loras_on(prompt, order.node_id, "model")
+    return About(
+        set=order.pairs.name,
+        preset=str(order.settings.get("preset", "")),
+        base=order.wired.name or order.wired.family.title,
+        parent=", ".join(wired) if refined == places.NO_LORA else refined,
+    )

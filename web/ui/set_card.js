@@ -1,0 +1,158 @@
+/** Cards of sets, blind tests and folders: pictures, the state in words, what comes next, and the rest in a menu. */
+import * as api from "../api.js";
+import { ago, share } from "../core/format.js";
+import { contentsOf, stateOf } from "../core/panel.js";
+import * as loop from "../loop.js";
+import { spoken, t } from "../texts.js";
+import { bar, button, h, icon } from "./dom.js";
+import { menuButton } from "./menu.js";
+import { openResult } from "./result.js";
+import { openReview } from "./review.js";
+import { openExport, openImport } from "./transfer.js";
+import { openVoting } from "./voting.js";
+
+const SIZE = 160; // pixels of a thumbnail, for twice as dense screens
+
+export const titleOf = ({ title, set, run }) => title || set || run;
+
+/** A text of a key that `core/panel.js` gave. */
+export const worded = ({ key, values }) => t(key, values);
+
+/**
+ * The card of a row of GET /dspo/sets.
+ *
+ * `panel`: {changed(), rename(kind, name, shown), remove(kind, name, shown, card), collect(folder),
+ *   trouble(error)}.
+ */
+export function setCard(row, panel) {
+  if (row.layout === "folder") return folderCard(row, panel);
+  const { place, set, progress, state } = row;
+  const text = worded(stateOf(row));
+  const busy = state === "unread" || state === "unreadable";
+  const [first, ...others] = busy ? [] : steps(row, panel);
+  const card = frame(row, {
+    pictures: pictures(row),
+    act: first?.act,
+    facts: [
+      h("p", { class: state === "unreadable" ? "dspo-warning" : "dspo-state" }, text),
+      state === "voting" && bar(share(progress.answered, progress.total), `${titleOf(row)}: ${text}`),
+    ],
+    actions: [first, ...others.slice(0, 1)].filter(Boolean).map((each, n) => stepButton(row, each, n === 0)),
+  });
+  const entries = () => [
+    ...others.slice(1).map(({ label, act, key }) => ({ label, act, name: key })),
+    progress?.answered > 0 && { label: t("review"), act: () => openReview(place, set), name: "review" },
+    place === "sets" && progress?.wins > 0 && { label: t("export"), act: () => openExport(place, set), name: "export" },
+    place === "blind" && state === "voting" && { label: t("result"), act: () => openResult(set), name: "result" },
+    ...keeping(place, row, panel, card),
+  ];
+  card.root.append(menu(place, row, entries));
+  return card;
+}
+
+/** What can be done next, the best first: {key, label, act}. */
+function steps(row, panel) {
+  const { place, set, state, progress } = row;
+  const closed = () => panel.changed();
+  const vote = { key: "vote", label: t(progress.answered ? "resume" : "vote"), act: () => openVoting(place, set, closed) };
+  if (progress.open > 0) return [vote];
+  if (state !== "voted") return [];
+  const next = loop.nextSteps(place, set).map((step) => ({ ...step, act: () => step.act().then(closed, panel.trouble) }));
+  const result = { key: "result", label: t("result"), act: () => openResult(set) };
+  const review = { key: "review", label: t("review"), act: () => openReview(place, set) };
+  if (place === "blind") return [result, ...next];
+  return next.length ? next : [{ ...review, quiet: true }];
+}
+
+function stepButton({ place, set }, { key, label, act, quiet }, first) {
+  const run = () => {
+    const done = act();
+    if (!done?.finally) return; // a dialog is open
+    made.disabled = true;
+    done.finally(() => (made.disabled = false));
+  };
+  const kind = first && !quiet ? "primary" : "";
+  const made = button(label, run, { kind, "data-focus": `${key}:${place}:${set}` });
+  return made;
+}
+
+function folderCard(row, panel) {
+  const { set, example } = row;
+  const state = h("p", { class: "dspo-state" }, t("unread"));
+  const collect = h("span", { class: "dspo-row" });
+  const mosaic = tiles(0);
+  const card = frame(row, {
+    pictures: mosaic,
+    facts: [state],
+    actions: [collect],
+    badge: example && h("span", { class: "dspo-badge" }, t("example")),
+  });
+  let seen = null;
+  const entries = () => [
+    seen?.pairs > 0 && { label: t("import"), act: () => openImport(set, panel.changed), name: "import" },
+    ...(example || !(seen?.pairs || seen?.rated) ? [] : keeping("sets", row, panel, card)),
+  ];
+  const show = (found) => {
+    seen = found;
+    state.textContent = worded(contentsOf(found));
+    const images = Array.from({ length: found.thumbnails }, (_, n) => api.thumbnailUrl(set, n, SIZE));
+    mosaic.replaceWith(tiles(images.length, images));
+    if (entries().some(Boolean)) card.root.append(menu("sets", row, entries));
+    if (!found.pairs && !found.rated && found.images > 1)
+      collect.append(button(t("gatherCollect"), () => panel.collect(set), { "data-focus": `collect:sets:${set}` }));
+  };
+  const look = () =>
+    api.look(set).then(show, (error) => (state.textContent = error.permanent ? t("folderUnread") : t("serverSilent")));
+  const watch = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (watch.disconnect(), look()));
+  watch.observe(card.root);
+  return { ...card, destroy: () => watch.disconnect() };
+}
+
+/** A card without its menu. */
+function frame(row, { pictures: mosaic, act, facts, actions, badge }) {
+  const name = titleOf(row);
+  const when = h("time", { datetime: row.updated }, ago(row.updated, Date.now(), spoken()));
+  const title = h("div", { class: "dspo-title" }, h("span", { class: "dspo-name", title: row.set }, name), badge);
+  if (act) {
+    mosaic.addEventListener("click", act); // for the mouse; the button does the same
+    mosaic.classList.add("acts");
+  }
+  const buttons = actions.filter(Boolean);
+  const body = h(
+    "div",
+    { class: "dspo-card-body" },
+    title,
+    facts,
+    h("div", { class: "dspo-row" }, buttons, row.example ? null : when),
+  );
+  return { root: h("li", { class: "dspo-card", "data-layout": row.layout, "data-state": row.state }, mosaic, body) };
+}
+
+export function menu(kind, row, entries) {
+  const name = titleOf(row);
+  return menuButton(t("moreOf", { name }), entries, { "data-focus": `menu:${kind}:${row.set ?? row.run}` });
+}
+
+/** The entries that every card's menu ends in. */
+export function keeping(kind, row, panel, card) {
+  const name = row.set ?? row.run;
+  return [
+    { label: t("rename"), act: () => panel.rename(kind, name, titleOf(row)), name: "rename" },
+    { label: t("delete"), act: () => panel.remove(kind, name, titleOf(row), card.root), name: "delete", danger: true },
+  ];
+}
+
+/** The first images of a set. Those of a test that is not finished could tell which side is which. */
+function pictures({ place, set, thumbnails }) {
+  if (!thumbnails.length) return tiles(0, [], place === "blind" ? "pi-eye-slash" : "pi-images");
+  return tiles(
+    thumbnails.length,
+    thumbnails.map((image) => api.imageUrl(place, set, image, SIZE)),
+  );
+}
+
+function tiles(count, sources = [], neutral = "pi-images") {
+  const images = sources.map((src) => h("img", { src, alt: "", loading: "lazy", decoding: "async", draggable: "false" }));
+  for (const image of images) image.addEventListener("error", () => image.classList.add("broken"), { once: true });
+  return h("div", { class: "dspo-mosaic", "data-count": count, "aria-hidden": "true" }, images.length ? images : icon(neutral));
+}

@@ -1,0 +1,90 @@
+/** How to begin: on the playground, with a model of one's own, or with images that are there. */
+import * as loop from "../loop.js";
+import { t } from "../texts.js";
+import { button, h, icon } from "./dom.js";
+import { fold } from "./fold.js";
+import { openGather } from "./gather.js";
+
+const LAST = "dspo-studio.checkpoint";
+
+/** The card: {root, show(big)}. `trouble(error)` is told what went wrong; `done()` is called after collecting. */
+export function startCard({ trouble, done }) {
+  const section = fold("start", t("startNew"), { kept: false });
+  const heading = h("h3", { class: "dspo-start-title" }, t("startTitle"));
+  section.root.prepend(
+    h("div", { class: "dspo-start-head" }, icon("pi-sparkles"), heading, h("p", {}, t("startText"))),
+  );
+  section.root.classList.add("dspo-start");
+  section.body.append(playground(trouble), ownModel(trouble), ownImages(done));
+  let big = null;
+  const show = (now) => {
+    if (now === big) return;
+    big = now;
+    section.root.classList.toggle("big", big);
+    section.toggle(!big);
+  };
+  return { root: section.root, show };
+}
+
+const way = (name, text, ...parts) =>
+  h("div", { class: "dspo-way", role: "group", "aria-label": name }, h("h4", {}, name), h("p", {}, text), parts);
+
+function playground(trouble) {
+  const go = button(t("playground"), () => started(go, loop.startPlayground, trouble), {
+    kind: "primary",
+    "data-focus": "start:playground",
+  });
+  return way(t("playgroundName"), t("playgroundText"), go);
+}
+
+function ownModel(trouble) {
+  const select = h("select", { "aria-label": t("checkpoint"), disabled: true, "data-focus": "start:select" });
+  const go = button(t("start"), () => started(go, () => chosen(select.value), trouble), {
+    disabled: true,
+    "data-focus": "start:model",
+  });
+  const none = h("p", { class: "dspo-muted", hidden: true }, t("noCheckpoints"));
+  loop.checkpoints().then((names) => {
+    none.hidden = names.length > 0;
+    select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+    select.disabled = go.disabled = names.length === 0;
+    if (names.includes(lastChosen())) select.value = lastChosen();
+  }, trouble);
+  return way(t("myModel"), t("myModelText"), h("div", { class: "dspo-start-model" }, select, go), none);
+}
+
+function ownImages(done) {
+  const go = button(t("chooseImages"), () => openGather(done), { "data-focus": "start:images" });
+  return way(t("gatherTitle"), t("ownImagesText"), go);
+}
+
+function chosen(name) {
+  try {
+    localStorage.setItem(LAST, name);
+  } catch {
+    // a full or forbidden store: the first one is offered next time
+  }
+  return loop.startWith(name);
+}
+
+function lastChosen() {
+  try {
+    return localStorage.getItem(LAST);
+  } catch {
+    return null;
+  }
+}
+
+async function started(go, act, trouble) {
+  const label = go.textContent;
+  go.disabled = true;
+  go.textContent = t("starting");
+  try {
+    await act();
+  } catch (error) {
+    trouble(error);
+  } finally {
+    go.disabled = false;
+    go.textContent = label;
+  }
+}
