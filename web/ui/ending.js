@@ -24,7 +24,8 @@ export function ending({ place, set, session, act, close }) {
   const body = [heading];
   if (session.find) body.push(again("showAllPrompts", () => session.search("")));
   if (blind && answered) body.push(resultPanel(set));
-  else body.push(h("p", { class: "dspo-summary" }, answered ? summary(session.progress) : t("doneEmpty")));
+  else if (answered || !session.find)
+    body.push(h("p", { class: "dspo-summary" }, answered ? summary(session.progress) : t("doneEmpty")));
   if (!blind && answered) body.push(winners(place, set));
   if (session.passed)
     body.push(

@@ -12,7 +12,7 @@ export class Grid {
   marks = new Marks();
   #names = [];
   #cells = [];
-  #at = 0; // the cell that the keys are about
+  #at = 0; // the cell last pointed at or focused
 
   /** `choose({best, bad})` is called for an answer, `changed()` when a mark or the tool has changed. */
   constructor({ choose, changed }) {
@@ -138,14 +138,18 @@ export class Grid {
 
   /** Move the focus between the images. */
   focus(dx, dy) {
-    const held = this.#cells.some(({ choice }) => choice === document.activeElement);
-    const next = held ? this.#at + dx + dy * (this.columns ?? 1) : this.#at;
+    const held = this.#focused;
+    const next = held < 0 ? 0 : held + dx + dy * (this.columns ?? 1);
     this.#cells[next]?.choice.focus();
     if (!this.large.hidden && this.#cells[next]) this.enlarge(next);
   }
 
-  /** Show one image as large as fits; its number, or that under the pointer or the focus. */
-  enlarge(n = this.#at) {
+  get #focused() {
+    return this.#cells.findIndex(({ choice }) => choice === document.activeElement);
+  }
+
+  /** Show one image as large as fits; its number, or the one that has the focus or was pointed at last. */
+  enlarge(n = this.#focused < 0 ? this.#at : this.#focused) {
     const { choice } = this.#cells[n] ?? {};
     const image = choice?.querySelector("img");
     if (!image) return;

@@ -10,7 +10,7 @@ export class Info {
   /** `nameOf(side)`: what the side of a pair is called. */
   constructor(place, set, nameOf) {
     Object.assign(this, { place, set, nameOf });
-    this.root = h("section", { class: "dspo-help dspo-info", "aria-label": t("info"), tabindex: 0, hidden: true });
+    this.root = h("section", { class: "dspo-help dspo-info", "aria-label": t("key_info"), tabindex: 0, hidden: true });
   }
 
   get shown() {

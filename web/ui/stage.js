@@ -1,5 +1,5 @@
 /** Two images to choose from, zoomed and panned together, alternating in one place, or under a slider. */
-import { stacks } from "../core/layout.js";
+import { spanIn, stacks } from "../core/layout.js";
 import { panBy, toggled, transformOf, WHOLE, wheelFactor, zoomAt } from "../core/zoom.js";
 import { t } from "../texts.js";
 import { h, stillness } from "./dom.js";
@@ -26,8 +26,13 @@ export class Stage {
     this.caption = h("p", { class: "dspo-stage-caption", hidden: true });
     const frames = SIDES.map((side) => this.#frame(side));
     const range = { type: "range", min: 0, max: 100, step: 1, value: 50 };
-    const events = { oninput: () => this.#slide(), onkeydown: (event) => event.key === "Escape" && this.stopSlider() };
-    this.divider = h("input", { ...range, ...events, class: "dspo-divider", "aria-label": t("stageDivider"), hidden: true });
+    this.divider = h("input", {
+      ...range,
+      class: "dspo-divider",
+      "aria-label": t("stageDivider"),
+      hidden: true,
+      oninput: () => this.#slide(),
+    });
     this.root = h(
       "div",
       { class: "dspo-stage", role: "group", "aria-label": t("voteOn"), tabindex: -1 },
@@ -47,16 +52,21 @@ export class Stage {
 
   /** Side by side or stacked, whichever makes the images larger. */
   #arrange() {
-    const image = this.root.querySelector("img");
-    const { width, height } = this.root.getBoundingClientRect();
-    if (!image?.naturalWidth || !width) return;
-    const shape = { width: image.naturalWidth, height: image.naturalHeight };
-    const stacked = stacks({ width, height }, shape, GAP_PX);
+    const { box, shape } = this.#sizes();
+    if (!shape.width || !box.width) return;
+    if (this.sliding) this.#slide();
+    const stacked = stacks(box, shape, GAP_PX);
     if (stacked === this.stacked) return;
     this.stacked = stacked;
     this.root.classList.toggle("stacked", stacked);
     for (const side of SIDES) this.#frames[side].parentElement.setAttribute("aria-label", this.#label(side));
     this.turned();
+  }
+
+  #sizes() {
+    const image = this.root.querySelector("img");
+    const shape = { width: image?.naturalWidth, height: image?.naturalHeight };
+    return { box: this.root.getBoundingClientRect(), shape };
   }
 
   /** What a side is called where it stands now. */
@@ -65,8 +75,8 @@ export class Stage {
   }
 
   #label(side) {
-    const names = this.stacked ? { left: "chooseTop", right: "chooseBottom" } : { left: "chooseLeft", right: "chooseRight" };
-    return t(names[side]);
+    const beside = { left: "chooseLeft", right: "chooseRight" };
+    return t((this.stacked ? { left: "chooseTop", right: "chooseBottom" } : beside)[side]);
   }
 
   #frame(side) {
@@ -75,7 +85,8 @@ export class Stage {
     const frame = h("button", { type: "button", class: `dspo-choice ${side}`, "aria-label": label }, screen);
     this.#frames[side] = screen;
     frame.addEventListener("click", (event) => {
-      if (!this.#dragged && !this.flicker && !this.sliding && event.detail <= 1) this.choose(side); // a double click votes once
+      const looking = this.#dragged || this.flicker || this.sliding;
+      if (!looking && event.detail <= 1) this.choose(side); // a double click votes once
     });
     frame.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     frame.addEventListener("pointerdown", (event) => this.#down(event));
@@ -105,6 +116,7 @@ export class Stage {
     this.view = view;
     this.root.classList.toggle("zoomed", view.scale > 1);
     for (const image of this.root.querySelectorAll("img")) image.style.transform = transformOf(view);
+    if (this.sliding) this.#slide();
   }
 
   zoomBy(factor) {
@@ -140,7 +152,8 @@ export class Stage {
   #move(event) {
     this.#at = this.#share(event);
     if (this.sliding && event.buttons & 1 && this.view.scale === 1) {
-      this.divider.value = 100 * this.#at[0];
+      const { left, width } = this.#span();
+      this.divider.value = (100 * (this.#at[0] * this.root.clientWidth - left)) / width;
       return this.#slide();
     }
     const from = this.#pointers.get(event.pointerId);
@@ -195,8 +208,17 @@ export class Stage {
     this.divider.focus();
   }
 
+  /** The divider runs over the images, or over all of the stage where they are zoomed. */
+  #span() {
+    const { box, shape } = this.#sizes();
+    return this.view.scale > 1 || !shape.width ? { left: 0, width: box.width } : spanIn(box, shape);
+  }
+
   #slide() {
-    this.root.style.setProperty("--dspo-cut", `${this.divider.value}%`);
+    const { left, width } = this.#span();
+    this.root.style.setProperty("--dspo-cut", `${left + (width * this.divider.value) / 100}px`);
+    this.divider.style.left = `${left}px`;
+    this.divider.style.width = `${width}px`;
   }
 
   stopSlider() {

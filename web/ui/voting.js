@@ -262,6 +262,7 @@ class Voting {
     const grid = isGrid(shown?.question);
     const choosing = this.grid.root.contains(document.activeElement) && document.activeElement.matches(":focus-visible");
     if (shown) {
+      this.dialog.heading.textContent = t(this.blind ? "blindVote" : grid ? "voteBest" : "voteOn");
       this.grid.root.hidden = !grid;
       this.stage.root.hidden = grid;
       this.prompt.textContent = shown.question.prompt || t("noPrompt");
@@ -293,7 +294,8 @@ class Voting {
   #drawCounter() {
     const { counts, progress, find } = this.session;
     if (!counts) return;
-    this.finder.hidden = this.blind || (progress.groups_total <= MANY && !find);
+    const few = progress.groups_total <= MANY || this.session.state === "done";
+    this.finder.hidden = this.blind || (few && !find);
     const text = t("counter", counts);
     const rate = this.session.rate.perMinute();
     this.counter.replaceChildren(
@@ -316,6 +318,7 @@ class Voting {
   #finish() {
     const { place, set, session } = this;
     const act = (action) => this.act(action);
+    this.dialog.heading.textContent = t("reviewTitle", { set });
     const { heading, body } = ending({ place, set, session, act, close: () => this.dialog.close() });
     this.end.replaceChildren(...body);
     this.end.hidden = false;

@@ -131,9 +131,9 @@ async function marks(page) {
   await note("none", () => page.keyboard.press("t"));
   await note("skip", () => page.keyboard.press("s"));
   await gridShown(page);
-  await page.keyboard.press("ArrowRight");
-  await page.keyboard.press("ArrowRight");
-  const focused = await page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+  const label = () => page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+  for (let n = 0; n < 3 && (await label()) !== "Image 2"; n++) await page.keyboard.press("ArrowRight");
+  const focused = await label();
   const images = await cells(page);
   await page.keyboard.press("z");
   const large = await page.locator(".dspo-large img").getAttribute("src");
@@ -149,11 +149,17 @@ async function marks(page) {
 
 /** ux 13 and 14: a resting pointer frames nothing, and a key pressed before one can have looked is no answer. */
 async function atFirstSight(page) {
+  await page.evaluate(() => {
+    const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
+    const look = () => {
+      if (!document.querySelector(".dspo-stage .dspo-choice.left:enabled img")) return requestAnimationFrame(look);
+      ["ArrowLeft", "ArrowLeft", "ArrowRight"].forEach(press);
+      window.pressedEarly = true;
+    };
+    look();
+  });
   await open(page, "pairs");
-  await page.waitForSelector(".dspo-stage .dspo-choice.left:enabled img");
-  await page.keyboard.press("ArrowLeft");
-  await page.keyboard.press("ArrowLeft");
-  await page.keyboard.press("ArrowRight");
+  await page.waitForFunction(() => window.pressedEarly);
   await page.waitForTimeout(100);
   seen.early = { said: await text(page, ".dspo-said"), answered: (await progress(page, "pairs")).answered };
   await settled(page);
@@ -219,7 +225,13 @@ async function looking(page) {
   const labels = await page.locator(".dspo-answers .dspo-button").allInnerTexts();
   await page.keyboard.press("c");
   await page.locator(".dspo-divider").fill("25");
-  const clip = await page.evaluate(() => getComputedStyle(document.querySelector(".dspo-choice.left")).clipPath);
+  const clip = await page.evaluate(() => {
+    const choice = document.querySelector(".dspo-choice.left");
+    const [, cut] = getComputedStyle(choice).clipPath.match(/^inset\(0px calc\(100% - ([\d.]+)px\) 0px 0px\)$/);
+    const { naturalWidth, naturalHeight } = choice.querySelector("img");
+    const width = choice.clientHeight * (naturalWidth / naturalHeight); // the stage is wider than the image
+    return (cut - (choice.clientWidth - width) / 2) / width;
+  });
   await shot(page, "slider");
   await page.keyboard.press("Escape");
   await page.keyboard.press("i");
@@ -322,7 +334,9 @@ async function everywhere(page) {
     }
     await close(page);
     await page.setViewportSize({ width: 1440, height: 900 });
-    await open(page, "many");
+    await open(page, `ends-${theme}`);
+    await gridShown(page);
+    await page.keyboard.press("1");
     await page.waitForSelector(`${dialog}.ended`);
     await page.locator(".dspo-strip img").first().waitFor();
     for (const [width, height] of [[1440, 900], [800, 900], [420, 800]]) {
@@ -381,6 +395,7 @@ const PARTS = { oneClickPerGroup, marks, atFirstSight, undoAfterReload, layout, 
 const only = process.env.ONLY?.split(",") ?? Object.keys(PARTS);
 
 await withPage({}, async ({ page, problems, context }) => {
+  page.setDefaultTimeout(20_000);
   await context.route("**/loop.js", (route) => route.fulfill({ contentType: "text/javascript", body: STEPS }));
   for (const name of only) {
     try {

@@ -24,7 +24,11 @@ const checks = {};
 const report = { checks, votes: [] };
 
 const expect = (name, passed, found) => (checks[name] = passed ? "ok" : `FAILED: ${JSON.stringify(found)}`);
-const asking = (page) => page.waitForSelector(".dspo-choice.left:enabled img");
+/** An answer counts 250 ms after the images are painted. */
+async function asking(page) {
+  await page.waitForSelector(".dspo-stage .dspo-choice.left:enabled img");
+  await page.waitForTimeout(330);
+}
 const query = (values) => new URLSearchParams(values).toString();
 const served = (page, what) => page.evaluate((url) => fetch(url).then((answer) => answer.json()), `/api/dspo/${what}`);
 const shown = (page) =>
@@ -323,7 +327,7 @@ async function blind(page) {
   for (let n = 0; !(await page.locator(".dspo-end:visible").count()); n++)
     await answer(page, KEYS[n % KEYS.length], report.blind);
   await page.locator(".dspo-number").waitFor();
-  await page.locator(".dspo-result-image").waitFor();
+  await page.locator(".dspo-result a[download]").waitFor();
   const { set } = (await served(page, "sets")).sets.find(({ place }) => place === "blind");
   const result = await served(page, `result?${query({ place: "blind", set })}`);
   const [number, verdict, interval] = await Promise.all(
@@ -332,8 +336,8 @@ async function blind(page) {
   const percent = (share) => `${(100 * share).toFixed(0)}%`;
   expect("the number is the server's", number.startsWith(percent(result.win_rate)), [number, result]);
   expect(
-    "so are the sentence and the interval",
-    verdict === result.text && interval.includes(percent(result.low)) && interval.includes(percent(result.high)),
+    "so is the interval, and the sentence repeats neither",
+    !/%/.test(verdict) && interval.includes(percent(result.low)) && interval.includes(percent(result.high)),
     [verdict, interval, result],
   );
   report.result = { set, ...result };
@@ -368,6 +372,7 @@ async function tabs(page, context, problems) {
 
 const acts = { collect, train, compare, blind, tabs };
 await withPage({ vueNodes: Boolean(VUE) }, async ({ page, problems, context }) => {
+  await page.evaluate(() => localStorage.setItem("dspo-studio.view", "pairs"));
   try {
     for (const part of PARTS.split(",")) await acts[part](page, context, problems);
   } catch (error) {
