@@ -1,0 +1,141 @@
+/**
+ * The whole loop on a fresh page, as a person goes through it: draw, vote, train, test blind, go another round.
+ *
+ * node loop.mjs URL; by environment: START ("playground" or a checkpoint's name), VUE=1 for Nodes 2.0, SHOTS (a folder
+ * for pictures of the stages). The page counts every click and key that reaches it; choosing from a native list counts
+ * two. The last line printed is JSON: the actions of each stage, and what went wrong.
+ */
+import fs from "node:fs";
+import path from "node:path";
+import { withPage } from "./page.mjs";
+
+const [url] = process.argv.slice(2);
+const { START = "playground", VUE = "", SHOTS = "", STAGES = "all" } = process.env;
+const LONG = 600_000;
+const PAINTED = 400; // ms after which an answer counts
+
+const actions = {};
+const frames = [];
+
+/** The actions since the last call. */
+async function taken(page, stage) {
+  actions[stage] = await page.evaluate(() => window.actions.splice(0).length);
+}
+
+async function shot(page, name, seconds = 1) {
+  if (!SHOTS) return;
+  const file = path.join(SHOTS, `${String(frames.length).padStart(2, "0")}-${name}.png`);
+  await page.screenshot({ path: file });
+  frames.push({ file, seconds });
+}
+
+/** Before the page's own scripts: trusted events only, so that a script's call is no action. */
+const count = () => {
+  window.actions = [];
+  const note = (event) => event.isTrusted && !event.repeat && window.actions.push(event.type);
+  addEventListener("pointerdown", note, true);
+  addEventListener("keydown", (event) => !["Shift", "Control", "Alt", "Meta"].includes(event.key) && note(event), true);
+};
+
+const dialog = (page) => page.locator("dialog.dspo-vote[open]");
+/** The images to choose from: in the grid, or the two side by side; the other stays in the page, hidden. */
+const shown = (page) => dialog(page).locator(".dspo-choice img:visible");
+
+/** The place of the image with the darkest corners: the taste of this voter. */
+async function darkest(page) {
+  return shown(page).evaluateAll((images) => {
+    const side = 16;
+    const light = (image) => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: side, height: side });
+      const pen = canvas.getContext("2d");
+      pen.drawImage(image, 0, 0, side, side);
+      const { data } = pen.getImageData(0, 0, side, side);
+      const corners = [0, side - 1, side * (side - 1), side * side - 1];
+      return corners.reduce((sum, at) => sum + data[4 * at] + data[4 * at + 1] + data[4 * at + 2], 0);
+    };
+    const lights = images.map(light);
+    return lights.indexOf(Math.min(...lights));
+  });
+}
+
+const sources = (page) => shown(page).evaluateAll((images) => images.map((image) => image.src).join());
+
+/** Click the darkest image of every question until the end; how many questions there were. */
+async function vote(page, name) {
+  for (let asked = 0; ; asked++) {
+    const end = dialog(page).locator(".dspo-end:not([hidden])");
+    await Promise.race([end.waitFor({ timeout: LONG }), shown(page).nth(1).waitFor({ timeout: LONG })]);
+    if (await end.isVisible()) return asked;
+    await page.waitForTimeout(PAINTED);
+    const before = await sources(page);
+    if (asked === 0) await shot(page, name, 2);
+    await shown(page).nth(await darkest(page)).click();
+    if (asked < 3) await shot(page, name, 0.5);
+    await page.waitForFunction(
+      ([old]) => {
+        const open = document.querySelector("dialog.dspo-vote[open]");
+        const images = [...open.querySelectorAll(".dspo-choice img")].filter((image) => image.offsetParent);
+        const now = images.map((image) => image.src).join();
+        return now !== old || !open.querySelector(".dspo-end")?.hidden;
+      },
+      [before],
+      { timeout: LONG },
+    );
+  }
+}
+
+const press = (page, name, where = page) => where.getByRole("button", { name, exact: false }).first().click();
+
+async function start(page) {
+  await page.locator(".side-tool-bar-container, .side-tool-bar").getByRole("button", { name: "DSPO" }).first().click();
+  const panel = page.locator(".dspo-panel");
+  await panel.getByRole("button", { name: "Playground" }).waitFor();
+  await page.waitForTimeout(500);
+  await shot(page, "start", 2);
+  if (START === "playground") return press(page, "Playground", panel);
+  await panel.getByRole("combobox").first().selectOption(START);
+  await page.evaluate(() => window.actions.push("open a native list", "choose from it"));
+  return press(page, "Start", panel);
+}
+
+await withPage(
+  url,
+  async (page, problems) => {
+    await page.addInitScript(count);
+    await page.reload({ waitUntil: "domcontentloaded" });
+    await page.waitForFunction(() => window.app?.vueAppReady && window.LiteGraph?.registered_node_types?.DSPOTrainLora);
+    await page.keyboard.press("Escape"); // the template browser, which a fresh page opens
+    await page.waitForTimeout(1500);
+    await page.evaluate(() => window.actions.splice(0));
+    await start(page);
+    await shown(page).nth(1).waitFor({ timeout: LONG });
+    await taken(page, "first vote");
+    const questions = {};
+    if (STAGES === "all") {
+      questions.votes = await vote(page, "vote");
+      await taken(page, "votes");
+      await shot(page, "voted", 2);
+      await press(page, "Train", dialog(page));
+      await page.waitForTimeout(4000);
+      await shot(page, "training", 2);
+      const ready = page.locator(".dspo-notice").getByRole("button", { name: "Vote now" });
+      await ready.waitFor({ timeout: LONG });
+      await taken(page, "LoRA");
+      await shot(page, "trained", 2);
+      await ready.click();
+      await shown(page).nth(1).waitFor({ timeout: LONG });
+      await taken(page, "first blind vote");
+      questions.blind = await vote(page, "blind");
+      await taken(page, "blind votes");
+      await page.waitForTimeout(1500);
+      await shot(page, "result", 3);
+      await press(page, "Next round", dialog(page));
+      await shown(page).nth(1).waitFor({ timeout: LONG });
+      await taken(page, "first vote of the second round");
+      await shot(page, "second-round", 2);
+    }
+    console.log(JSON.stringify({ actions, questions, frames, problems }));
+  },
+  { width: 1440, height: 900, settings: { "Comfy.VueNodes.Enabled": Boolean(VUE) } },
+);
+if (SHOTS) fs.writeFileSync(path.join(SHOTS, "frames.json"), JSON.stringify(frames));
