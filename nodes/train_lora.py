@@ -13,6 +13,7 @@ from ..dspo_train.runs.presets import PRESETS
 from . import places
 from .images import to_tensor
 from .loaded_name import loaded_name
+from .lora_lineage import carried, stems
 from .setting_inputs import FOLDED, errors_in_graph, setting_input, setting_inputs
 from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
 
@@ -49,7 +50,8 @@ class TrainLora(io.ComfyNode):
         from .comfy.model import Wired
         from .training import Order, train
 
-        wired = Wired(model, clip, vae, loaded_name(cls.hidden.prompt or {}, cls.hidden.unique_id, "model"))
+        name_of_model = loaded_name(cls.hidden.prompt or {}, cls.hidden.unique_id, "model")
+        wired = Wired(model, clip, vae, name_of_model, stems(carried(cls, model)))
         order = Order(wired, pairs, name, settings, node_id=cls.hidden.unique_id)
         with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
             done = train(order)

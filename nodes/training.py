@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,13 +15,13 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
-from ..dspo_train import files
 from ..dspo_train.config import TrainConfig
 from ..dspo_train.config.forms import read_form
 from ..dspo_train.exceptions import RunError
 from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
-from ..dspo_train.runs import preflight
+from ..dspo_train.runs import keepsake, preflight
+from ..dspo_train.runs.examples import draw_examples
 from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.installed import refuse_old_packages
 from ..dspo_train.runs.job import Job
@@ -39,6 +38,7 @@ from .comfy import memory
 from .comfy.model import Wired, WiredSource
 from .comfy.probe import refuse_unfit
 from .comfy.sizes import WiredSizes
+from .lora_choice import NamedLora
 from .progress import Progress
 from .sockets import PairSet
 
@@ -173,6 +173,7 @@ def _job(plan: Plan, folder: RunFolder) -> Job:
         refine=plan.refine,
         cache=places.encodings(),
         scan=plan.scan,
+        wired_loras=plan.order.wired.loras,
     )
 
 
@@ -219,6 +220,8 @@ def _steps(session: Session, order: Order, progress: Progress) -> None:
         for report in reports:
             wanted = previews is not None and (report.step % every == 0 or report.step == total or report.stopped)
             progress.step(report, previews.draw() if previews is not None and wanted else None, session.notes.texts)
+    if previews is not None and session.finished:
+        previews.keep()
 
 
 class _Previews:
@@ -233,6 +236,16 @@ class _Previews:
     def draw(self) -> Image.Image | None:
         previewer = self.previewer
         return None if previewer is None else self._try(previewer.draw)
+
+    def keep(self) -> None:
+        """Draw the pictures that lie beside the LoRA, which is written already."""
+        if self.previewer is None:
+            return
+        session, check = self.previewer.session, self.progress.check_cancel
+        try:
+            self._try(lambda: draw_examples(session, check))
+        except RunError as error:
+            self.progress.note(f"no picture beside the LoRA: {error}")
 
     def _try(self, work: Callable[[], T]) -> T | None:
         try:
@@ -261,22 +274,12 @@ def _device_to_ourselves() -> Iterator[None]:
 def _done(folder: RunFolder) -> Done:
     """Put the result where ComfyUI lists it, and notify the page."""
     name, path = places.new_lora(folder.folder.name)
-    _deliver(folder.result.read_bytes(), path)
+    for text in keepsake.deliver(folder, path):
+        log.warning(text)
     PromptServer.instance.send_sync("dspo.lora_saved", {"name": name})
     losses = [report["loss"] for report in folder.reports()]
-    return Done(comfy.utils.load_torch_file(str(path), safe_load=True), name, losses, _curve(folder))
-
-
-def _deliver(result: bytes, path: Path) -> None:
-    """Write the LoRA; a different file of that name is kept under a new one."""
-    if path.exists():
-        there = path.read_bytes()
-        if there == result:
-            return
-        kept = path.with_name(f"{path.stem}.replaced-{hashlib.sha256(there).hexdigest()[:8]}{path.suffix}")
-        log.warning("%s was not written by its run; it is kept as %s", path.name, kept.name)
-        path.replace(kept)
-    files.write_bytes(path, result)
+    tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+    return Done(NamedLora(tensors, name), name, losses, _curve(folder))
 
 
 def _curve(folder: RunFolder) -> Image.Image:

@@ -51,13 +51,17 @@ export const exportSet = (place, set, layout) => post("export", { place, set, la
 export const imageUrl = (place, set, image, size, attempt) =>
   api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);
 export const previewUrl = (name, file) => api.apiURL(`/dspo/preview?${query({ run: name, file })}`);
-/** The result as an uncached image: an object URL, to be revoked by the caller. */
-export async function resultImage(set, theme) {
-  const path = `/dspo/result.png?${query({ place: "blind", set, theme })}`;
-  const response = await api.fetchApi(path, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
-  if (!response.ok) throw new Refused(response.status);
+/** An uncached image: an object URL, to be revoked by the caller. */
+async function drawn(path) {
+  const response = await api.fetchApi(`/dspo/${path}`, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
+  if (!response.ok) throw new Refused(response.status, (await response.json().catch(() => null))?.error);
   return URL.createObjectURL(await response.blob());
 }
+
+/** The result of a blind test. */
+export const resultImage = (set, theme) => drawn(`result.png?${query({ place: "blind", set, theme })}`);
+/** What a run's LoRA does. */
+export const runCard = (run, theme) => drawn(`card?${query({ run, theme })}`);
 
 /** An image shown by a node: {filename, subfolder, type}. */
 export const viewUrl = ({ filename, subfolder, type }) => api.apiURL(`/view?${query({ filename, subfolder, type })}`);

@@ -21,6 +21,7 @@ class Job:
         refine: a LoRA to continue from; a frozen copy of it is the reference.
         cache: folder for encodings; by default `.dspo_cache` in the pair folder.
         scan: of `pairs`, if it has been scanned already.
+        wired_loras: names of the LoRAs that the model carries.
     """
 
     model: ModelSource
@@ -30,3 +31,4 @@ class Job:
     refine: Path | None = None
     cache: Path | None = None
     scan: Scan | None = None
+    wired_loras: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from .. import files
 from ..config import with_defaults
 from ..files import numbered
 from ..files.names import file_name
+from ..lora.header import tensors_size
 from .folder import RunFolder
 
 WHAT = "the LoRA's name"
@@ -57,11 +58,11 @@ def _numbered(parent: Path, name: str) -> Iterator[tuple[int, Path]]:
 
 
 def undelivered(parent: Path, name: str, results: Path) -> list[str]:
-    """Finished runs of that name whose LoRA is missing from `results`, or has another size there."""
+    """Finished runs of that name whose LoRA is missing from `results`, or has other tensors there, by their size."""
     found = []
     for _, path in _numbered(parent, name):
         result, delivered = RunFolder(path).result, results / RunFolder(path).result.name
-        if result.is_file() and not (delivered.is_file() and delivered.stat().st_size == result.stat().st_size):
+        if result.is_file() and not (delivered.is_file() and tensors_size(delivered) == tensors_size(result)):
             found.append(path.name)
     return found
 

@@ -29,7 +29,7 @@ from ..training.trainable import Trainable, check_start, trainable
 from ..training.trainer import StepReport
 from .first_look import first_look
 from .folder import RunFolder, locked
-from .identity import lora_facts, refined_identity, run_identity
+from .identity import lineage_of, lora_facts, refined_identity, run_identity
 from .job import Job
 from .monitor import Monitor
 from .notes import Notes
@@ -160,7 +160,8 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         stack.enter_context(model.training(checkpointing=job.config.gradient_checkpointing))
         trained = stack.enter_context(trainable(model, job.config, initial))
         training = trainer.begin(trained.parameters, job.config, accelerator, trained.reference_tensors())
-        facts = lora_facts(folder.result.stem, job.config, model, data, scan, precision)
+        lineage = lineage_of(job, folder)
+        facts = lora_facts(folder.result.stem, job.config, model, data, scan, precision, lineage)
         lora_metadata(facts, {})  # refuses a bad name now rather than after training
         if accelerator.is_main_process:  # everything is in order: from here on the folder is this run's
             folder.start(identity, job.refine)

@@ -42,12 +42,18 @@ _STEP_DISTILLED = re.compile(
 
 @dataclass(frozen=True)
 class Wired:
-    """The objects on a node's sockets, and the file name that the MODEL was loaded under, if it is known."""
+    """The objects on a node's sockets, and what is known of the MODEL's files.
+
+    Attributes:
+        name: of the file that the MODEL was loaded from; empty if unknown.
+        loras: names of the LoRAs that it carries.
+    """
 
     model: Any
     clip: Any
     vae: Any
     name: str = ""
+    loras: tuple[str, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
         """What tells these objects from others, in a second or two."""

@@ -8,6 +8,7 @@ from .serve import Route
 
 _SET: Fields = {"place": Field(fields.place), "set": Field(fields.name)}
 _BLIND: Fields = {"place": Field(choice("blind")), "set": Field(fields.name)}
+_THEME = optional(choice("light", "dark"), "light")
 _TARGET: Fields = {**_SET, "target": Field(fields.target)}
 _NEXT: Fields = {
     **_SET,
@@ -41,7 +42,8 @@ ROUTES = (
     Route("GET", "/dspo/image", images.image, _IMAGE),
     Route("GET", "/dspo/history", voting.history, _HISTORY),
     Route("GET", "/dspo/result", results.result, _BLIND),
-    Route("GET", "/dspo/result.png", results.card, {**_BLIND, "theme": optional(choice("light", "dark"), "light")}),
+    Route("GET", "/dspo/result.png", results.card, {**_BLIND, "theme": _THEME}),
+    Route("GET", "/dspo/card", results.run_card, {"run": Field(fields.name), "theme": _THEME}),
     Route("GET", "/dspo/runs", runs.listed, {}),
     Route("GET", "/dspo/run", runs.reports, _RUN),
     Route("GET", "/dspo/preview", runs.preview, {"run": Field(fields.name), "file": Field(fields.preview)}),

@@ -27,7 +27,7 @@ def page(server: ComfyServer) -> Page:
 
 
 POSTS = ("vote", "undo", "remove", "restore", "import", "export")
-GETS = ("sets", "next", "image", "history", "result", "result.png", "runs", "run", "preview")
+GETS = ("sets", "next", "image", "history", "result", "result.png", "card", "runs", "run", "preview")
 
 _ABOUT_THE_SENDER = {"origin", "host", "sec_fetch_site"}  # the other headers are asked of POSTs alone
 
@@ -288,6 +288,7 @@ def test_names_that_lead_elsewhere(server: ComfyServer, page: Page, target: Plac
         ("result", "set", {"place": "blind"}),
         ("result.png", "set", {"place": "blind"}),
         ("run", "run", {}),
+        ("card", "run", {}),
         ("preview", "run", {"file": "step-000050.png"}),
         ("preview", "file", {"run": "target-01"}),
     ]

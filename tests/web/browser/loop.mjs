@@ -260,6 +260,8 @@ async function compare(page) {
   await page.locator(".dspo-compare select").last().selectOption({ index: 1 });
   expect("another strength is another image", (await source()) !== first, first);
   await look(page, "compare", ".dspo-compare");
+  await filling(page, view);
+  await enlarging(page, view);
   await page.locator(".dspo-modes button", { hasText: "Flicker" }).click();
   const faces = new Set();
   for (let n = 0; n < 20; n++) {
@@ -267,6 +269,33 @@ async function compare(page) {
     await page.waitForTimeout(100);
   }
   expect("flicker shows both in turn", faces.size === 2, [...faces]);
+}
+
+/** The images are as wide as the node allows, and their labels stand above them. */
+async function filling(page, view) {
+  const [box, root, labels] = await Promise.all(
+    [view, page.locator(".dspo-compare"), page.locator(".dspo-compare-labels")].map((each) => each.boundingBox()),
+  );
+  expect("the images fill the node's width", box.width > root.width - 16, [box.width, root.width]);
+  expect("the labels are above the images", labels.y + labels.height <= box.y + 1, [labels, box]);
+}
+
+/** A click shows the comparison large; Escape and the button work without a mouse. */
+async function enlarging(page, view) {
+  const before = await view.boundingBox();
+  await view.click({ position: { x: 40, y: 40 } });
+  const large = page.locator(".dspo-compare.large .dspo-compare-view");
+  await large.waitFor();
+  await page.waitForTimeout(300);
+  const box = await large.boundingBox();
+  expect("a click enlarges the comparison", box.height > 1.2 * before.height, [before, box]);
+  await look(page, "compare-large", ".dspo-compare.large");
+  await page.keyboard.press("Escape");
+  await large.waitFor({ state: "detached" });
+  await page.locator(".dspo-compare-bar .icon").focus();
+  await page.keyboard.press("Enter");
+  await large.waitFor();
+  await page.keyboard.press("Escape");
 }
 
 /** The divider follows the pointer; the node and the graph stay. */
