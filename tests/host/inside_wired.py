@@ -319,6 +319,32 @@ def refined(pack: Pack, base: str) -> dict[str, Any]:
     return {"ranks": ranks, "unused": list(loaded.unused), "off": off}
 
 
+def lora_fits(pack: Pack) -> dict[str, str]:
+    """What is said of LoRAs on a part of a fused layer of a Flux, and of others."""
+    import comfy.lora  # pyright: ignore[reportMissingImports]
+
+    model = _wired(pack, "flux").model
+    named = comfy.lora.model_lora_keys_unet(model.model, {})
+    name, (key, (_, _, rows), *_) = next((name, key) for name, key in named.items() if isinstance(key, tuple))
+    columns = model.model.state_dict()[key].shape[1]
+
+    def said(name: str, rows: int, columns: int) -> str:
+        factors = {f"{name}.lora_up.weight": torch.ones(rows, 1), f"{name}.lora_down.weight": torch.ones(1, columns)}
+        try:
+            (with_lora,) = pack.nodes__lora_fit.patched("DSPO Apply LoRA", "'x'", factors, model, [1.0])
+        except pack.dspo_train__exceptions.LoraFileError as error:
+            return str(error)
+        return f"{len(with_lora.patches)} patched"
+
+    return {
+        "part": said(name, rows, columns),
+        "wider part": said(name, rows, columns + 8),
+        "all rows": said(name, 3 * rows, columns),
+        "another family": said("lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q", rows, columns),
+        "text encoder": said("lora_te1_text_model_encoder_layers_0_self_attn_q_proj", rows, columns),
+    }
+
+
 def reloaded(pack: Pack, name: str) -> dict[str, Any]:
     """Gradients after a preview in which the network had to leave the device, and came back in inference mode."""
     wired = _wired(pack, name)
@@ -464,4 +490,5 @@ CHECKS = {
     "reloaded": reloaded,
     "parity": parity,
     "refused": refused,
+    "lora_fits": lora_fits,
 }

@@ -28,6 +28,7 @@ from dspo_train.preferences import PreferenceStore
 
 pytestmark = pytest.mark.comfy
 WIRES = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
+LONG = 900  # seconds
 PROMPTS = "red dog\nblue cat"
 
 
@@ -307,7 +308,7 @@ def test_what_lies_beside_a_trained_lora_and_what_a_test_adds(server: ComfyServe
     test = blind("kept", strength=STRENGTH)["4"]
     test["inputs"] |= {"model": ["3", 0], "clip": ["3", 1], "vae": ["3", 2], "lora": ["2", 0], "lora_name": "none"}
     graph["4"] = test
-    outputs = server.run(graph, 300)
+    outputs = server.run(graph, LONG)
     assert outputs["4"]["dspo_blind"] == ["kept-01"]
     folder = server.base / "output" / "loras" / "dspo"
     names = {f"kept-01.{suffix}" for suffix in ("safetensors", "preview.png", "json")}
@@ -338,7 +339,7 @@ def test_what_lies_beside_a_trained_lora_and_what_a_test_adds(server: ComfyServe
     before = (folder / "kept-01.safetensors").read_bytes()
     server.free()
     with server.listen() as events:
-        server.wait(server.queue(graph, events.client_id), 300)
+        server.wait(server.queue(graph, events.client_id), LONG)
         assert not [text for text in texts(events) if text.startswith("Step ")], "found, and not trained again"
     assert (folder / "kept-01.safetensors").read_bytes() == before
 
@@ -351,12 +352,12 @@ def card_of(page: Page, run: str) -> tuple[Image.Image, str]:
 
 def test_a_run_names_what_it_refines_and_what_was_wired(server: ComfyServer) -> None:
     put_pairs(server.base)
-    server.run(trained("parent"), 300)
+    server.run(trained("parent"), LONG)
     graph = trained("child", refine_lora="dspo/parent-01.safetensors")
     style = {"model": ["3", 0], "lora_name": "liked.safetensors", "strength": 0.5}
     graph["style"] = {"class_type": "DSPOApplyLora", "inputs": style}
     graph["2"]["inputs"]["model"] = ["style", 0]
-    server.run(graph, 300)
+    server.run(graph, LONG)
     folder = server.base / "output" / "loras" / "dspo"
     made = lineage_in(file_metadata(folder / "child-01.safetensors"))
     parent = file_metadata(folder / "parent-01.safetensors")

@@ -61,6 +61,17 @@ def test_weights_patched_in_every_pass_have_the_right_gradients(core: Core) -> N
     assert seen["effect"] > 0.1, "the patch does something, or the test shows nothing"
 
 
+def test_a_lora_on_parts_of_fused_layers_has_to_fit_them(core: Core) -> None:
+    """Files of diffusers name q, k and v, which a Flux holds as one weight: core adds each to its rows."""
+    if not core.trains_flow():
+        pytest.skip("this core does not recognise a small Flux")
+    seen = inside(core, "lora_fits")
+    assert seen.pop("part") == "1 patched"
+    assert "changes only the text encoder" in seen.pop("text encoder")
+    assert seen.keys() == {"wider part", "all rows", "another family"}
+    assert all("the LoRA 'x' fits no layer of the model" in words for words in seen.values()), seen
+
+
 def test_a_run_is_found_by_what_is_wired(core: Core) -> None:
     """Patches and their strengths, noise levels, the text encoder's layer and the VAE count; being loaded does not."""
     seen = inside(core, "fingerprints")
