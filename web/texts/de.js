@@ -11,6 +11,8 @@ export const de = {
     "Seine Bilder erscheinen hier als Paare, und du klickst das bessere an.",
   noBlind: "Ein Blindtest vergleicht deine LoRA mit dem Basismodell: Füge „DSPO Blindtest“ in einen Graphen ein.",
   noRuns: "Läufe von „DSPO LoRA trainieren“ erscheinen hier, sobald sie beginnen.",
+  moreSettings: "Mehr Einstellungen",
+  fewerSettings: "Weniger Einstellungen",
   answeredOf: "{answered} von {total} beantwortet",
   folder: "Ordner mit Bewertungen",
   unreadable: "Dieses Set ist nicht lesbar; Näheres steht im Log von ComfyUI.",

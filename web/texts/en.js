@@ -12,6 +12,8 @@ export const en = {
     "The images appear here in pairs, and you click the better one.",
   noBlind: "A blind test compares your LoRA with the base model: add DSPO Blind Test to a graph.",
   noRuns: "Runs of DSPO Train LoRA appear here as soon as they start.",
+  moreSettings: "More settings",
+  fewerSettings: "Fewer settings",
   answeredOf: "{answered} of {total} answered",
   folder: "labelled folder",
   unreadable: "This set cannot be read; see ComfyUI's log.",

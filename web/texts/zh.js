@@ -9,6 +9,8 @@ export const zh = {
   emptyText: "在采样器之后添加节点“DSPO 收集偏好对”并运行工作流。图片会成对出现在这里，点击更好的一张即可。",
   noBlind: "盲测将您的 LoRA 与基础模型比较：在工作流中添加“DSPO 盲测”。",
   noRuns: "“DSPO 训练 LoRA”开始运行后，训练会显示在这里。",
+  moreSettings: "更多设置",
+  fewerSettings: "收起设置",
   answeredOf: "已答 {answered} / {total}",
   folder: "已标注的文件夹",
   unreadable: "无法读取此数据集，详见 ComfyUI 日志。",
