@@ -8,6 +8,7 @@ import { shared } from "./studio.js";
 import { speak, t } from "./texts.js";
 import { Comparer } from "./ui/comparer.js";
 import { h } from "./ui/dom.js";
+import { fold } from "./ui/folding.js";
 import { notice } from "./ui/notice.js";
 import { Sidebar } from "./ui/sidebar.js";
 import { openVoting } from "./ui/voting.js";
@@ -130,5 +131,12 @@ app.registerExtension({
       comparer.destroy();
       onRemoved?.apply(this, arguments);
     };
+  },
+});
+
+app.registerExtension({
+  name: "dspostudio.folding",
+  nodeCreated(node) {
+    if (node.comfyClass?.startsWith("DSPO")) fold(node);
   },
 });
