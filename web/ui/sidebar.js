@@ -125,7 +125,7 @@ export class Sidebar {
   async #readOn() {
     if (this.#reading) return;
     this.#reading = true;
-    for (let more = true; more && !this.#dead; ) {
+    for (let more = true; more && !this.#dead;) {
       await new Promise((done) => setTimeout(done, SOON_MS));
       const answer = await api.sets().catch(() => null); // the next refresh says what is wrong
       if (!answer || this.#dead) break;
