@@ -98,9 +98,8 @@ await withPage(
     seen.notice = await notice.getByRole("button", { name: "Vote now" }).isVisible();
     await shot(page, "notice");
 
-    const test = await page.evaluate(
-      () => window.app.graph._nodes.find((each) => each.type === "DSPOBlindTest").properties.dspo_blind,
-    );
+    const own = () => window.app.graph._nodes.find((each) => each.type === "DSPOBlindTest").properties.dspo_blind;
+    const test = await (await page.waitForFunction(own, null, { timeout: 60_000 })).jsonValue();
     seen["test steps"] = await steps("blind", test);
     await act("blind", test);
     seen["second set"] = await votingOn(page);
