@@ -63,6 +63,7 @@ class Gather {
     this.prompt = h("input", {
       type: "text",
       class: "dspo-gather-prompt",
+      "data-focus": "prompt",
       "aria-label": t("gatherGivePrompt"),
       placeholder: t("gatherGivePrompt"),
       autocomplete: "off",
@@ -149,8 +150,10 @@ class Gather {
   #drawPage({ groups, ...found }) {
     this.#found = found;
     const { images, unusable, reading, total, folders } = found;
+    const focused = document.activeElement?.dataset?.focus;
     this.list.clear();
     this.list.append(groups);
+    if (focused) this.list.root.querySelector(`[data-focus="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     this.#groups = groups.length;
     this.more.hidden = this.#groups >= total;
     const lines = images ? [t("gatherFound", { images, groups: total })] : [];

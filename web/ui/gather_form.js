@@ -24,7 +24,7 @@ export class CollectForm {
   #missing = "gatherNeedTwo";
 
   constructor({ order, again, renamed, leave, done }) {
-    Object.assign(this, { order, again, leave, done });
+    Object.assign(this, { order, again, renamed, leave, done });
     const names = h("datalist", { id: "dspo-gather-sets" });
     this.set = h("input", {
       type: "text",
@@ -130,6 +130,7 @@ export class CollectForm {
     const good = job.added > 0 || (job.state === "done" && job.already > 0);
     this.#draw(h("div", { class: "dspo-gather-said" }, lines), h("div", { class: "dspo-row" }, good && vote, more));
     (good ? vote : more).focus();
+    this.renamed(); // the list marks what is in the set now
   }
 
   #vote(set) {

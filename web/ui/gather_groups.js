@@ -52,7 +52,8 @@ export class GroupList {
     const count = h("span", { class: "dspo-muted" });
     const toggle = () => (this.selection.toggleGroup(group), this.#chosen());
     const label = t("gatherSelectGroup", { prompt: name });
-    const tick = fits && h("input", { type: "checkbox", "aria-label": label, onchange: toggle });
+    const named = { "aria-label": label, "data-focus": group.key };
+    const tick = fits && h("input", { type: "checkbox", ...named, onchange: toggle });
     const head = h(
       "div",
       { class: "dspo-gather-head" },
@@ -91,6 +92,7 @@ export class GroupList {
     const input = h("input", {
       type: "checkbox",
       "aria-label": title,
+      "data-focus": `${group.key}:${name}`,
       disabled: !comparable(group),
       onchange: toggle,
     });

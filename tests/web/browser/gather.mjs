@@ -5,6 +5,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
+import { TEXTS } from "../../../web/texts.js";
 import { axe, openPanel, withPage } from "./page.mjs";
 
 const { DROPS, SHOTS, LOCALE = "en" } = process.env;
@@ -76,6 +77,8 @@ async function looks(page) {
 async function byKeyboard(page) {
   await open(page);
   await listed(page);
+  const title = await page.locator(`${dialog} h2`).textContent();
+  expect("it speaks the language", title === TEXTS[LOCALE].gatherTitle, title);
   const fox = group(page, "red fox");
   await fox.locator(".dspo-gather-head input").focus();
   await page.keyboard.press("Space");
@@ -103,6 +106,7 @@ async function byKeyboard(page) {
   expect("28 images are collected: 45 + 45 - 9 + 36 - 30 pairs", /28/.test(said) && /87/.test(said), said);
   await shot(page, "collected");
   found.collected = await axe(page, dialog);
+  await group(page, "lighthouse").locator(".dspo-mark").first().waitFor();
   const focused = await page.evaluate(() => document.activeElement?.className);
   expect("the focus is on voting", focused.includes("primary"), focused);
   await page.keyboard.press("Enter");
@@ -110,6 +114,19 @@ async function byKeyboard(page) {
   expect("voting opens", (await page.locator(dialog).count()) === 0);
   await page.keyboard.press("Escape");
   return found;
+}
+
+/** Naming another set marks what that one holds; the list is drawn anew, and the focus stays where it was. */
+async function renaming(page) {
+  await open(page);
+  await page.locator(`${dialog} .dspo-mark`).first().waitFor();
+  await page.locator(`${dialog} form input[list]`).fill("another");
+  const prompt = group(page, "lighthouse").locator(".dspo-gather-head input");
+  await prompt.focus();
+  await page.waitForFunction(() => !document.querySelector(".dspo-gather .dspo-mark"));
+  const kept = await prompt.evaluate((input) => input === document.activeElement);
+  expect("the focus stays when the list is drawn anew", kept);
+  await page.keyboard.press("Escape");
 }
 
 async function again(page, found) {
@@ -198,7 +215,10 @@ async function outage(page) {
 }
 
 const report = await withPage({ locale: LOCALE }, async ({ page, problems }) => {
+  // ComfyUI's own list of languages has no German.
+  await page.evaluate(async (name) => (await import("/extensions/dspo-studio/texts.js")).speak(name), LOCALE);
   const found = await byKeyboard(page);
+  await renaming(page);
   await again(page, found);
   await withoutPrompt(page);
   Object.assign(found, await dropped(page));
