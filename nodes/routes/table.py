@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from ..gather_sources import SOURCES
-from . import bin, drop, fields, gather, images, listing, results, runs, titled, transfer, voting
+from . import ballots, bin, drop, fields, gather, images, listing, results, runs, titled, transfer, voting
 from .fields import Field, Fields, choice, digits, optional
 from .serve import Route
 
 _SET: Fields = {"place": Field(fields.place), "set": Field(fields.name)}
 _BLIND: Fields = {"place": Field(choice("blind")), "set": Field(fields.name)}
+_THEME = optional(choice("light", "dark"), "light")
 _TARGET: Fields = {**_SET, "target": Field(fields.target)}
 _NEXT: Fields = {
     **_SET,
     "count": optional(digits(1, 64), 4),
-    "skip": optional(fields.pairs, frozenset()),
+    "skip": optional(fields.questions, frozenset()),
     "client": optional(fields.identifier),
+    "find": optional(fields.sought, ""),
 }
 _IMAGE: Fields = {**_SET, "image": Field(fields.image), "size": optional(digits(32, 2048))}
 _HISTORY: Fields = {**_SET, "offset": optional(digits(0, 10**9), 0), "limit": optional(digits(1, 500), 50)}
@@ -23,18 +25,30 @@ _PREVIEW: Fields = {"run": Field(fields.name), "file": Field(fields.preview), "s
 _VOTE: Fields = {
     **_SET,
     "pair": Field(fields.pair),
-    "outcome": Field(choice("win", "tie", "skip")),
+    "outcome": Field(choice("win", "tie", "skip", "bad")),
     "winner": optional(fields.image),
     "id": Field(fields.identifier),
     "client": Field(fields.identifier),
     "seconds": optional(fields.duration),
     "relabel": optional(fields.yes_or_no, False),
 }
+_JUDGE: Fields = {
+    **_SET,
+    "group": Field(fields.identifier),
+    "images": Field(fields.images),
+    "best": optional(fields.images, []),
+    "bad": optional(fields.images, []),
+    "skip": optional(fields.yes_or_no, False),
+    "id": Field(fields.identifier),
+    "client": Field(fields.identifier),
+    "seconds": optional(fields.duration),
+}
 _UNDO: Fields = {
     **_SET,
     "client": Field(fields.identifier),
     "id": Field(fields.identifier),
     "vote": optional(fields.identifier),
+    "earlier": optional(fields.clients, []),
 }
 
 _KIND = Field(choice("sets", "blind", "runs"))
@@ -66,10 +80,13 @@ _COLLECT: Fields = {
 ROUTES = (
     Route("GET", "/dspo/sets", listing.sets, {}),
     Route("GET", "/dspo/next", voting.upcoming, _NEXT),
+    Route("GET", "/dspo/groups", ballots.upcoming, _NEXT),
+    Route("GET", "/dspo/about", ballots.about, {**_SET, "group": Field(fields.identifier)}),
     Route("GET", "/dspo/image", images.image, _IMAGE),
     Route("GET", "/dspo/history", voting.history, _HISTORY),
     Route("GET", "/dspo/result", results.result, _BLIND),
-    Route("GET", "/dspo/result.png", results.card, {**_BLIND, "theme": optional(choice("light", "dark"), "light")}),
+    Route("GET", "/dspo/result.png", results.card, {**_BLIND, "theme": _THEME}),
+    Route("GET", "/dspo/card", results.run_card, {"run": Field(fields.name), "theme": _THEME}),
     Route("GET", "/dspo/look", images.look, {"set": Field(fields.name)}),
     Route(
         "GET",
@@ -84,6 +101,7 @@ ROUTES = (
     Route("GET", "/dspo/workflow", runs.workflow, {"run": Field(fields.name)}),
     Route("POST", "/dspo/stop", runs.stop, {"run": Field(fields.name)}),
     Route("POST", "/dspo/vote", voting.vote, _VOTE),
+    Route("POST", "/dspo/judge", ballots.judge, _JUDGE),
     Route("POST", "/dspo/undo", voting.undo, _UNDO),
     Route("POST", "/dspo/remove", voting.remove, _TARGET),
     Route("POST", "/dspo/restore", voting.restore, _TARGET),
@@ -96,7 +114,7 @@ ROUTES = (
         "POST",
         "/dspo/export",
         transfer.give_out,
-        {**_SET, "layout": Field(choice("suffix", "subfolders", "ranked", "jsonl", "csv"))},
+        {**_SET, "layout": Field(choice("suffix", "subfolders", "ranked", "jsonl", "csv", "opinions"))},
     ),
     Route("GET", "/dspo/gather", gather.listed, _GATHER),
     Route("GET", "/dspo/gather.image", gather.image, _GATHER_IMAGE),

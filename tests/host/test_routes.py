@@ -27,12 +27,12 @@ def page(server: ComfyServer) -> Page:
 
 
 POSTS = (
-    *("vote", "undo", "remove", "restore", "import", "export", "rename", "delete", "undelete", "erase", "stop"),
-    *("gather", "gather.cancel"),
+    *("vote", "judge", "undo", "remove", "restore", "import", "export", "rename", "delete", "undelete", "erase"),
+    *("stop", "gather", "gather.cancel"),
 )
 GETS = (
-    *("sets", "next", "image", "history", "result", "result.png", "runs", "run", "preview", "workflow"),
-    *("look", "thumbnail", "bin", "gather", "gather.image", "gather.status"),
+    *("sets", "next", "groups", "about", "image", "history", "result", "result.png", "card", "runs", "run"),
+    *("preview", "workflow", "look", "thumbnail", "bin", "gather", "gather.image", "gather.status"),
 )
 UPLOADS = ("drop",)  # with files for bodies: test_gather.py
 BOTH = {"gather"}  # read by GET and changed by POST; its POST may have a megabyte
@@ -135,7 +135,12 @@ QUERIES: dict[str, tuple[str, dict[str, Any], int]] = {
     "next of a folder of pairs": ("next", {"place": "sets", "set": "shapes-large-and-dark"}, 409),
     "next with a bad count": ("next", {"count": "-1"}, 400),
     "next with a count of letters": ("next", {"count": "many"}, 400),
-    "next with bad pairs to skip": ("next", {"skip": "a,b"}, 400),
+    "next with bad pairs to skip": ("next", {"skip": "a.b,b"}, 400),
+    "next with a question of markup": ("next", {"skip": "<b>"}, 400),
+    "next with a prompt of a book": ("next", {"find": "x" * 401}, 400),
+    "groups of an unknown set": ("groups", {"place": "sets", "set": "no-such-set"}, 404),
+    "groups of a blind test": ("groups", {"place": "blind", "set": "target-01"}, 409),
+    "the seeds of a group as a path": ("about", {"group": "../x"}, 400),
     "a picture outside": ("image", {"image": "../preferences.jsonl"}, 400),
     "the log as a picture": ("image", {"image": "preferences.jsonl"}, 400),
     "a picture by its whole path": ("image", {"image": "/etc/passwd"}, 400),
@@ -187,6 +192,14 @@ def honest(page: Page, target: Place) -> dict[str, dict[str, Any]]:
             "pair": question["pair"],
             "outcome": "win",
             "winner": question["left"],
+            "id": uuid.uuid4().hex,
+            "client": "tab",
+        },
+        "judge": {
+            **target,
+            "group": question["group"],
+            "images": [question["left"], question["right"]],
+            "best": [question["left"]],
             "id": uuid.uuid4().hex,
             "client": "tab",
         },
@@ -315,6 +328,7 @@ def test_names_that_lead_elsewhere(server: ComfyServer, page: Page, target: Plac
         ("result", "set", {"place": "blind"}),
         ("result.png", "set", {"place": "blind"}),
         ("run", "run", {}),
+        ("card", "run", {}),
         ("workflow", "run", {}),
         ("preview", "run", {"file": "step-000050.png"}),
         ("preview", "file", {"run": "target-01"}),

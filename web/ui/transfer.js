@@ -1,11 +1,11 @@
 /** Dialogs to import a folder of pairs and to export a set. */
 import * as api from "../api.js";
-import { t } from "../texts.js";
+import { counted, t } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
 import { openGather } from "./gather.js";
 
-const LAYOUTS = ["suffix", "subfolders", "ranked", "jsonl", "csv"];
+const LAYOUTS = ["suffix", "subfolders", "ranked", "jsonl", "csv", "opinions"];
 
 /**
  * One field, one button and the outcome; `act(value)` resolves to the texts to show, and `instead(close)` gives a button
@@ -40,7 +40,10 @@ export function openExport(place, set) {
     label: t("layout"),
     field: h("select", {}, options),
     go: t("export"),
-    act: async (layout) => [t("exported", await api.exportSet(place, set, layout))],
+    act: async (layout) => {
+      const done = await api.exportSet(place, set, layout);
+      return [layout === "opinions" ? counted("exportedImages", done.images, done) : t("exported", done)];
+    },
   });
 }
 
