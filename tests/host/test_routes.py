@@ -27,12 +27,12 @@ def page(server: ComfyServer) -> Page:
 
 
 POSTS = (
-    *("vote", "judge", "undo", "remove", "restore", "import", "export", "stop"),
-    *("rename", "delete", "undelete", "erase", "gather", "gather.cancel"),
+    *("vote", "judge", "undo", "remove", "restore", "import", "export", "rename", "delete", "undelete", "erase"),
+    *("stop", "gather", "gather.cancel"),
 )
 GETS = (
-    *("sets", "next", "groups", "about", "image", "history", "result", "result.png", "card", "runs", "run", "preview"),
-    *("workflow", "look", "thumbnail", "bin", "gather", "gather.image", "gather.status"),
+    *("sets", "next", "groups", "about", "image", "history", "result", "result.png", "card", "runs", "run"),
+    *("preview", "workflow", "look", "thumbnail", "bin", "gather", "gather.image", "gather.status"),
 )
 UPLOADS = ("drop",)  # with files for bodies: test_gather.py
 BOTH = {"gather"}  # read by GET and changed by POST; its POST may have a megabyte

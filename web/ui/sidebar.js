@@ -20,6 +20,7 @@ export class Sidebar {
   #stop = [];
   #asking = null;
   #again = 0;
+  #reading = false;
   #dead = false;
   #rows = { sets: [], blind: [], runs: [], folders: [] };
 
@@ -110,7 +111,7 @@ export class Sidebar {
       this.start.show(isEmpty(sets, runs));
       this.bin.show(entries);
       this.#show();
-      if (more) this.soon();
+      if (more) this.#readOn();
     } catch (error) {
       this.note.replaceChildren(
         told(error),
@@ -118,6 +119,21 @@ export class Sidebar {
       );
       this.note.hidden = false;
     }
+  }
+
+  /** Of very many sets, the server reads those that it does not know yet a second at a time. */
+  async #readOn() {
+    if (this.#reading) return;
+    this.#reading = true;
+    for (let more = true; more && !this.#dead;) {
+      await new Promise((done) => setTimeout(done, SOON_MS));
+      const answer = await api.sets().catch(() => null); // the next refresh says what is wrong
+      if (!answer || this.#dead) break;
+      more = answer.more;
+      this.#rows = { ...this.#rows, ...bySection(answer.sets) };
+      this.#show();
+    }
+    this.#reading = false;
   }
 
   /** The rows that the filter lets through. */
