@@ -46,7 +46,10 @@ const names = (page, selector) =>
   );
 const cells = (page) => names(page, ".dspo-cell .dspo-choice img");
 const pair = (page) => names(page, ".dspo-stage .dspo-choice img");
-const settled = (page) => page.waitForTimeout(SETTLED_MS);
+async function settled(page) {
+  await page.waitForSelector(`${dialog}[data-painted]`);
+  await page.waitForTimeout(SETTLED_MS);
+}
 
 async function gridShown(page) {
   await page.waitForSelector(".dspo-cell .dspo-choice:enabled img");
@@ -75,7 +78,7 @@ const moved = (page, before) =>
       return document.querySelector(".dspo-vote.ended") || (now && !old.some((each) => now.includes(encodeURIComponent(each))));
     },
     before,
-    { timeout: 10_000 },
+    { timeout: 30_000 },
   );
 
 /** 24 groups of four, a click for each. */
