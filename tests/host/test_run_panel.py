@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.comfy, pytest.mark.browser]
 
 SCRIPT = PACK / "tests" / "web" / "browser" / "runs.mjs"
 LONG = 600  # seconds
-STEPS = 300
+STEPS = 100
 
 
 @pytest.fixture

@@ -173,7 +173,7 @@ async function queue(page) {
 }
 
 const RUN = "live-01";
-const going = /^Training: step \d+ of 300/;
+const going = /^Training: step \d+ of 100/;
 const stepOf = (text) => Number(text.match(/\d+/)[0]);
 
 async function live(page) {
@@ -193,8 +193,9 @@ async function live(page) {
   await action(page, "stop", RUN).focus();
   await page.keyboard.press("Enter");
   const stopped = await says(page, RUN, /^Stopped/, 60);
-  expect("Stop stops it", /^Stopped at step \d+ of 300$/.test(stopped), stopped);
-  expect("and Resume takes its place, with the focus", await until(() => focused(page), (name) => name === `resume:run:${RUN}`));
+  expect("Stop stops it", /^Stopped at step \d+ of 100$/.test(stopped), stopped);
+  const own = await until(() => focused(page), (name) => name === `resume:run:${RUN}`);
+  expect("and Resume takes its place, with the focus", own === `resume:run:${RUN}`, own);
   if (SHOTS) await page.screenshot({ path: path.join(SHOTS, "live-stopped.png") });
   const before = stepOf(stopped);
   await page.keyboard.press("Enter");
@@ -204,7 +205,7 @@ async function live(page) {
   await crash(page);
   await action(page, "resume", RUN).click();
   const end = await says(page, RUN, /^Finished/, RUN_MS / 1000);
-  expect("resumed once more, it ends well", end === "Finished: live-01 · 300 steps · dspo", end);
+  expect("resumed once more, it ends well", end === "Finished: live-01 · 100 steps · dspo", end);
   expect("the next step is offered", await action(page, "nextRound", RUN).isVisible());
   const learned = await card(page, RUN).locator(".dspo-run-body > .dspo-muted:not([role])").innerText();
   expect("what it learned is said", /^The model now prefers your winners in \d+% of the training pairs/.test(learned), learned);
