@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.v0_0_2 import io
 
 from . import places
-from .lora_choice import chosen, lora_inputs, lora_stamp, name_of
+from .lora_choice import chosen, listed_name, lora_inputs, lora_stamp, name_of
 from .lora_fit import patched
+from .lora_lineage import carried, carrying, warnings
+from .notes import note
 from .sockets import CATEGORY
 
 
@@ -19,6 +23,7 @@ class ApplyLora(io.ComfyNode):
             category=CATEGORY,
             description="Applies a LoRA to a model, as ComfyUI's own loader does, from DSPO Train LoRA's output or by "
             "name.",
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             inputs=[
                 io.Model.Input("model", tooltip="The model to apply the LoRA to."),
                 io.Float.Input(
@@ -42,10 +47,13 @@ class ApplyLora(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model: object, strength: float, lora: dict | None = None, lora_name: str = places.NO_LORA
+        cls, model: Any, strength: float, lora: dict | None = None, lora_name: str = places.NO_LORA
     ) -> io.NodeOutput:
         tensors = chosen(lora, lora_name)
         if strength == 0:
             return io.NodeOutput(model)
         (with_lora,) = patched("DSPO Apply LoRA", name_of(lora, lora_name), tensors, model, [strength])
-        return io.NodeOutput(with_lora)
+        name = listed_name(lora, lora_name)
+        for text in warnings(name, carried(cls, model)):
+            note(text, cls.hidden.unique_id)
+        return io.NodeOutput(carrying(with_lora, model, name))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from comfy_api.v0_0_2 import io
 
+from ..dspo_train.evaluate.likeness import refuse_unlike_graphs, refuse_unlike_images
 from ..dspo_train.exceptions import ConfigError
 from ..dspo_train.files.names import file_name
 from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
-from . import blind_making, collecting
+from . import blind_making, collecting, places
 from .blind_making import WHAT, Compared, blind_outputs
 from .collecting import CandidateInfo, Candidates
 from .images import to_pil
@@ -75,12 +78,14 @@ class BlindTestImages(io.ComfyNode):
         base_candidates: CandidateInfo | None = None,
         aligned_candidates: CandidateInfo | None = None,
     ) -> io.NodeOutput:
-        _same_number(len(base), len(aligned))
+        _same_shape(base, aligned)
+        _same_making(cls, base_candidates, aligned_candidates, len(base))
         stem = file_name(name, WHAT)
         texts = _prompts(prompts, base_candidates, collecting.traced_prompt(cls, "base"), len(base))
         called = lora_name.strip()[:200] or stem
         seeds = base_candidates.seeds if base_candidates else ()
-        return blind_making.make(cls, stem, Compared(to_pil(base), to_pil(aligned), texts, called, seeds))
+        facts = {"lora": called} if called in places.loras() else {}
+        return blind_making.make(cls, stem, Compared(to_pil(base), to_pil(aligned), texts, called, seeds, facts=facts))
 
 
 def _prompts(written: str, drawn: CandidateInfo | None, traced: str, count: int) -> list[str]:
@@ -102,12 +107,36 @@ def _prompts(written: str, drawn: CandidateInfo | None, traced: str, count: int)
     return prompts_for(text, count)
 
 
-def _same_number(base: int, aligned: int) -> None:
+def _same_shape(base: torch.Tensor, aligned: torch.Tensor) -> None:
     """
     Raises:
-        ConfigError: the two sides differ in number.
+        ConfigError: the two sides differ in number or size.
     """
-    if aligned != base:
-        several = aligned % base == 0 and aligned > base
+    if len(aligned) != len(base):
+        several = len(aligned) % len(base) == 0 and len(aligned) > len(base)
         advice = "use one strength only" if several else "use the same prompts and seeds for both"
-        raise ConfigError(f"{aligned} images with the LoRA do not fit {base} without it; {advice}")
+        raise ConfigError(f"{len(aligned)} images with the LoRA do not fit {len(base)} without it; {advice}")
+    (height, width), (other_height, other_width) = base.shape[1:3], aligned.shape[1:3]
+    if (height, width) != (other_height, other_width):
+        raise ConfigError(
+            f"the images are {width} x {height} without the LoRA, {other_width} x {other_height} with it; draw both "
+            "in one size"
+        )
+
+
+def _same_making(cls: Any, base: CandidateInfo | None, aligned: CandidateInfo | None, count: int) -> None:
+    """
+    Raises:
+        ConfigError: what drew the two sides differs in more than the LoRA, as far as wires and graph say.
+    """
+    for side, socket in ((base, "base"), (aligned, "aligned")):
+        if side is not None and len(side.prompts) != count:
+            raise ConfigError(
+                f"`{socket}_candidates` lists {len(side.prompts)} images, but {count} came in; wire both from the same "
+                "DSPO Candidates"
+            )
+    if base is not None and aligned is not None:
+        refuse_unlike_images(
+            (base.prompts, aligned.prompts), (base.seeds, aligned.seeds), (base.settings, aligned.settings)
+        )
+    refuse_unlike_graphs(cls.hidden.prompt or {}, cls.hidden.unique_id)

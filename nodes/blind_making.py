@@ -16,7 +16,7 @@ from ..dspo_train.evaluate.blind import BASE, LORA, claim_test, note_facts
 from ..dspo_train.exceptions import ConfigError, DspoError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import file_name
-from . import collecting, places
+from . import collecting, places, tested
 from .collecting import Shot
 from .images import to_tensor
 
@@ -115,6 +115,7 @@ def told(cls: Any, stem: str, folder: Path, alike: int) -> io.NodeOutput:
     waiting = store.progress().open
     collecting.send("blind", set=folder.name, open=waiting, node=cls.hidden.unique_id)
     shown = {"dspo_blind": [folder.name], "text": [_summary(folder.name, waiting, alike)]}
+    tested.keep_result(folder)
     if waiting:
         return io.NodeOutput(folder.name, *[ExecutionBlocker(None)] * 3, ui=shown)
     return io.NodeOutput(folder.name, *_images(folder), ui=shown)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import PurePath
 from typing import Any
 
 _FILES = ("unet_name", "ckpt_name", "model_name", "gguf_name", "model_path")  # the widgets of loaders
+_LORA = re.compile(r"(?i)lora(?:_name)?(?:_?\d+)?")  # the widgets of LoRA loaders
+_SUFFIXES = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin")
 _ON = ("model", "unet", "model1", "base_model")  # the inputs through which a node hands a model on
 
 
@@ -26,6 +29,36 @@ def loaded_name(prompt: Mapping[str, Any], node_id: str, socket: str) -> str:
         if found := next((name for name in files if isinstance(name, str)), ""):
             return PurePath(found.replace("\\", "/")).stem
     return ""
+
+
+def loaded_loras(prompt: Mapping[str, Any], node_id: str, socket: str) -> list[str]:
+    """The LoRAs that the nodes along the socket's wire load by name, as ComfyUI lists them, the nearest first.
+
+    LoRAs that come in over a wire have no name in the graph.
+    """
+    node, found = prompt.get(str(node_id), {}), []
+    wire = _wire(node, (socket,))
+    for _ in range(len(prompt)):
+        if wire is None:
+            break
+        node = prompt.get(str(wire[0]), {})
+        found += _loras(node.get("inputs", {}))
+        wire = _wire(node, _ON)
+    return list(dict.fromkeys(found))
+
+
+def _loras(inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Names in a loader's inputs: `lora_name`, `lora_01`, or a mapping with `lora` and `on`."""
+    if any(isinstance(inputs.get(name), list) for name in ("pairs", "lora")):  # a trainer; or a wire, which wins
+        return
+    strengths = [inputs[name] for name in ("strength", "strength_model") if name in inputs]
+    if strengths and all(value == 0 for value in strengths):
+        return
+    for key, value in inputs.items():
+        if isinstance(value, Mapping):
+            value = value.get("lora") if value.get("on", True) else None
+        if _LORA.fullmatch(key) and isinstance(value, str) and value.lower().endswith(_SUFFIXES):
+            yield value
 
 
 def _wire(node: Mapping[str, Any], names: tuple[str, ...]) -> list[Any] | None:

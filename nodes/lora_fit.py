@@ -85,8 +85,8 @@ def fits(patch: Any, part: tuple[tuple[int, ...], bool] | None) -> bool:
     shape, plain = part
     if not plain:
         return True
-    if isinstance(patch, tuple) and patch[0] in ("diff", "set"):
-        return patch[1][0].numel() == math.prod(shape)
+    if isinstance(patch, tuple):
+        return patch[0] not in ("diff", "set") or patch[1][0].numel() == math.prod(shape)
     if not isinstance(patch, LoRAAdapter) or any(more is not None for more in patch.weights[3:]):
         return True
     up, down = patch.weights[:2]

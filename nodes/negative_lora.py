@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import Any
 
@@ -10,17 +9,15 @@ import comfy.hooks
 import comfy.lora_convert
 import safetensors
 from comfy_api.v0_0_2 import io
-from server import PromptServer
 
 from . import places
 from .lora_choice import chosen, lora_inputs, lora_stamp, name_of
 from .lora_fit import check_fit
+from .notes import note
 from .sockets import CATEGORY
 
 LABELS = "dspo.labels"  # metadata: `given` or `swapped`, the labels the LoRA was trained with
 _WITH_METADATA = (".safetensors", ".sft")
-
-log = logging.getLogger("dspo")
 
 
 class NegativeLora(io.ComfyNode):
@@ -65,7 +62,7 @@ class NegativeLora(io.ComfyNode):
         tensors = chosen(lora, lora_name)
         name = name_of(lora, lora_name)
         if lora is None and strength > 0 and labels(lora_name.strip()) == "given":
-            _note(
+            note(
                 f"the LoRA {name} was trained towards your preferences, and here it leads away from them; "
                 "a negative LoRA is trained with the labels swapped",
                 cls.hidden.unique_id,
@@ -91,9 +88,3 @@ def _check(name: str, hook: Any, model: Any, *_: object) -> bool:
     """Called by core before it samples, which is when the LoRA first meets the model."""
     check_fit("DSPO Negative LoRA", name, hook.weights, model)
     return True
-
-
-def _note(text: str, node_id: str) -> None:
-    """To the console and the node."""
-    log.warning(text)
-    PromptServer.instance.send_progress_text(f"Note: {text}", node_id)

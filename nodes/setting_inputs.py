@@ -9,12 +9,11 @@ from typing import Any
 from comfy_api.v0_0_2 import io
 
 from ..dspo_train.config.forms import Form, Input, inputs_of
-from ..dspo_train.config.naming import names_in_graph, rendered
+from ..dspo_train.config.naming import rendered
 from ..dspo_train.exceptions import DspoError
-from ..dspo_train.runs.presets import COMMON, names_in_graph_of_arguments
+from ..dspo_train.runs.graph_words import GRAPH_WORDS
+from ..dspo_train.runs.presets import COMMON
 
-NAMES = {**names_in_graph(), **names_in_graph_of_arguments(), "previews": "preview_every"}
-NAMES["prediction"] = "the model's prediction type (by ModelSamplingDiscrete, between its loader and this node)"
 FOLDED = {"advanced": True}  # by extra_dict: the argument `advanced` is newer than the oldest core
 
 
@@ -33,7 +32,7 @@ def setting_input(form: Form, name: str, *, optional: bool = False, choices: Seq
 
 def in_graph(message: str) -> str:
     """A message of the library, with settings named as the nodes name them."""
-    return rendered(message, NAMES)
+    return rendered(message, GRAPH_WORDS)
 
 
 @contextmanager

@@ -8,11 +8,12 @@ import torch
 from comfy_api.v0_0_2 import io, ui
 
 from ..dspo_train.objectives import OBJECTIVES
-from ..dspo_train.runs.names import CONTINUE
+from ..dspo_train.runs.continuing import CHOICES
 from ..dspo_train.runs.presets import PRESETS
 from . import places
 from .images import to_tensor
 from .loaded_name import loaded_name
+from .lora_lineage import carried, stems
 from .setting_inputs import FOLDED, errors_in_graph, setting_input, setting_inputs
 from .sockets import CATEGORY, LoraModel, LossMap, Pairs, PairSet, TrainOptions
 
@@ -49,7 +50,8 @@ class TrainLora(io.ComfyNode):
         from .comfy.model import Wired
         from .training import Order, train
 
-        wired = Wired(model, clip, vae, loaded_name(cls.hidden.prompt or {}, cls.hidden.unique_id, "model"))
+        name_of_model = loaded_name(cls.hidden.prompt or {}, cls.hidden.unique_id, "model")
+        wired = Wired(model, clip, vae, name_of_model, stems(carried(cls, model)))
         order = Order(wired, pairs, name, settings, node_id=cls.hidden.unique_id)
         with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
             done = train(order)
@@ -140,8 +142,8 @@ def _later_inputs() -> list[io.Input]:
         ),
         io.Combo.Input(
             "continue_from",
-            options=list(CONTINUE),
-            default=CONTINUE[0],
+            options=list(CHOICES),
+            default=CHOICES[0],
             optional=True,
             tooltip="When you raise the steps and change nothing else. auto: goes on from the last state of the run "
             "with fewer steps, in a new run and with the learning rate of the new length. from scratch: trains all "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import hashlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,19 +15,20 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
-from ..dspo_train import files
 from ..dspo_train.config import TrainConfig
 from ..dspo_train.config.forms import read_form
-from ..dspo_train.exceptions import RunError
+from ..dspo_train.exceptions import ConfigError, RunError
 from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
-from ..dspo_train.runs import preflight
+from ..dspo_train.runs import keepsake, preflight
+from ..dspo_train.runs.continuing import FROM_SCRATCH, beginning, request_of
+from ..dspo_train.runs.examples import draw_examples
 from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.installed import refuse_old_packages
-from ..dspo_train.runs.job import Job
+from ..dspo_train.runs.job import Job, Start
 from ..dspo_train.runs.machine import Machine, host_memory, shares_memory
 from ..dspo_train.runs.memory import Setup, need_of
-from ..dspo_train.runs.names import claim, find_run
+from ..dspo_train.runs.names import claim
 from ..dspo_train.runs.presets import OWN_NUMBER, configure
 from ..dspo_train.runs.previews import Previewer
 from ..dspo_train.runs.results import write_curve
@@ -39,6 +39,7 @@ from .comfy import memory
 from .comfy.model import Wired, WiredSource
 from .comfy.probe import refuse_unfit
 from .comfy.sizes import WiredSizes
+from .lora_choice import NamedLora
 from .progress import Progress
 from .run_record import in_panel
 from .sockets import PairSet
@@ -67,12 +68,14 @@ class Plan:
 
     Attributes:
         refine: the file of the LoRA to start from.
+        start: the state of another run to go on from.
         setup: what the run's memory depends on, previews included; None while it is not known.
     """
 
     order: Order
     config: TrainConfig
     refine: Path | None
+    start: Start | None = None
     setup: Setup | None = None
 
     @property
@@ -97,18 +100,23 @@ def train(order: Order) -> Done:
     refuse_old_packages(places.REQUIREMENTS)
     order.wired.checked()
     plan = Plan(order, _config(order), _refine(order))
-    request = _request(plan)
-    folder = find_run(places.runs(), order.name, request)
-    if folder is None or not folder.completed(plan.config.steps):
-        with _device_to_ourselves():
-            plan = _sized(plan)
-            notes = _preflight(plan)
-            folder = folder or claim(places.runs(), order.name, request, places.lora_folder())
-            progress = Progress(order.node_id, folder.folder.name, plan.config.steps, plan.scan.noun)
-            for note in notes:
-                progress.note(note)
-            with in_panel(folder, order, plan.config.steps):
-                _run(plan, folder, progress)
+    request, scratch = _request(plan), order.settings.get("continue_from") == FROM_SCRATCH
+    begin = beginning(places.runs(), order.name, request, scratch=scratch)
+    folder, steps = begin.folder, plan.config.steps
+    if folder is not None and folder.completed(steps):
+        told = f"Nothing to train: {folder.folder.name} is finished. With more steps it goes on from there"
+        PromptServer.instance.send_progress_text(told, order.node_id)
+        return _done(folder)
+    with _device_to_ourselves():
+        plan = _sized(replace(plan, start=begin.start))
+        notes = _preflight(plan)
+        asked = request_of(request, begin.start)
+        folder = folder or claim(places.runs(), order.name, asked, places.lora_folder())
+        progress = Progress(order.node_id, folder.folder.name, steps, plan.scan.noun)
+        for note in [*begin.notes(steps), *notes]:
+            progress.note(note)
+        with in_panel(folder, order, steps):
+            _run(plan, folder, progress)
     return _done(folder)
 
 
@@ -122,6 +130,8 @@ def _config(order: Order) -> TrainConfig:
     changes["precision"] = own if asked == "auto" else resolve_precision(asked, device)
     changes["device"] = "cpu" if device.type == "cpu" else "auto"
     resolution = changes.get("data.resolution", family.resolution)
+    if resolution < wired.grain:
+        raise ConfigError(f"`data.resolution` must be at least {wired.grain} for this model, got {resolution}")
     changes.setdefault("data.bucket_step", max(1, min(64, resolution) // wired.grain) * wired.grain)
     return configure(given["preset"].lower(), family.resolution, changes, given.get(OWN_NUMBER, ""))
 
@@ -175,6 +185,8 @@ def _job(plan: Plan, folder: RunFolder) -> Job:
         refine=plan.refine,
         cache=places.encodings(),
         scan=plan.scan,
+        wired_loras=plan.order.wired.loras,
+        start=plan.start,
     )
 
 
@@ -221,6 +233,8 @@ def _steps(session: Session, order: Order, progress: Progress) -> None:
         for report in reports:
             wanted = previews is not None and (report.step % every == 0 or report.step == total or report.stopped)
             progress.step(report, previews.draw() if previews is not None and wanted else None, session.notes.texts)
+    if previews is not None and session.finished:
+        previews.keep()
 
 
 class _Previews:
@@ -235,6 +249,16 @@ class _Previews:
     def draw(self) -> Image.Image | None:
         previewer = self.previewer
         return None if previewer is None else self._try(previewer.draw)
+
+    def keep(self) -> None:
+        """Draw the pictures that lie beside the LoRA, which is written already."""
+        if self.previewer is None:
+            return
+        session, check = self.previewer.session, self.progress.check_cancel
+        try:
+            self._try(lambda: draw_examples(session, check))
+        except RunError as error:
+            self.progress.note(f"no picture beside the LoRA: {error}")
 
     def _try(self, work: Callable[[], T]) -> T | None:
         try:
@@ -263,22 +287,12 @@ def _device_to_ourselves() -> Iterator[None]:
 def _done(folder: RunFolder) -> Done:
     """Put the result where ComfyUI lists it, and notify the page."""
     name, path = places.new_lora(folder.folder.name)
-    _deliver(folder.result.read_bytes(), path)
+    for text in keepsake.deliver(folder, path):
+        log.warning(text)
     PromptServer.instance.send_sync("dspo.lora_saved", {"name": name})
     losses = [report["loss"] for report in folder.reports()]
-    return Done(comfy.utils.load_torch_file(str(path), safe_load=True), name, losses, _curve(folder))
-
-
-def _deliver(result: bytes, path: Path) -> None:
-    """Write the LoRA; a different file of that name is kept under a new one."""
-    if path.exists():
-        there = path.read_bytes()
-        if there == result:
-            return
-        kept = path.with_name(f"{path.stem}.replaced-{hashlib.sha256(there).hexdigest()[:8]}{path.suffix}")
-        log.warning("%s was not written by its run; it is kept as %s", path.name, kept.name)
-        path.replace(kept)
-    files.write_bytes(path, result)
+    tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+    return Done(NamedLora(tensors, name), name, losses, _curve(folder))
 
 
 def _curve(folder: RunFolder) -> Image.Image:

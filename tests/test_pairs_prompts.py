@@ -6,7 +6,7 @@ from PIL import Image, PngImagePlugin
 
 from dspo_train.pairs import prompt_from_image
 from dspo_train.pairs.comfy_graph import positive_prompt, prompt_upstream
-from dspo_train.pairs.prompts import prompt_from_parameters
+from dspo_train.pairs.image_metadata import prompt_from_parameters
 
 
 def node(kind: str, **inputs) -> dict:

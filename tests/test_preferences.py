@@ -138,7 +138,18 @@ def test_progress_counts_by_hand(store):
     store.vote(asked[1].pair, "tie")
     store.vote(asked[2].pair, "skip")
     found = dataclasses.asdict(store.progress())
-    assert found == dict(answered=3, open=3, total=6, wins=1, ties=1, skips=1, groups={"a": (3, 6)})
+    assert found == dict(
+        answered=3,
+        open=3,
+        total=6,
+        wins=1,
+        ties=1,
+        skips=1,
+        bads=0,
+        groups_answered=0,
+        groups_total=1,
+        groups={"a": (3, 6)},
+    )
     assert [judged.winner is None for judged in store.judged(ties=True)] == [False, True]
     assert len(store.judged()) == 1
 

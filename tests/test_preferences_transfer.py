@@ -8,7 +8,7 @@ import pytest
 from test_preferences import lines, pictures, png
 
 from dspo_train.exceptions import DatasetError, RunError
-from dspo_train.pairs import scan_pairs
+from dspo_train.pairs import scan_folder, scan_pairs
 from dspo_train.pairs.export import export
 from dspo_train.pairs.importing import import_folder
 from dspo_train.preferences import NewImage, PreferenceStore
@@ -211,3 +211,25 @@ def test_the_order_of_an_imported_group_tells_nothing(tmp_path):
     assert import_folder(store, tmp_path / "pairs").added == 60
     first = {group.names[0] for group in store.groups()}
     assert 15 < sum(judged.winner in first for judged in store.judged()) < 45
+
+
+def test_opinions_are_exported_as_liked_and_disliked(tmp_path):
+    """Of one prompt the last is bad, of the other all are: three liked, four disliked."""
+    store = PreferenceStore(tmp_path / "set")
+    store.add_group("a\ncat", pictures(1, 2, 3, 4), id="a")
+    store.add_group("a dog", pictures(5, 6, 7), id="b")
+    with pytest.raises(DatasetError, match="nothing to export as opinions"):
+        export(store, tmp_path / "out", "opinions")
+    a, b = store.groups()
+    store.judge("a", bad=a.names[3:])
+    store.judge("b", bad=b.names)
+    report = export(store, tmp_path / "out", "opinions")
+    assert (report.pairs, report.images) == (0, 7)
+    scan = scan_folder(tmp_path / "out")
+    assert (scan.layout, scan.unpaired, scan.defects) == ("folders", True, ())
+    found = sorted((it.prompt, it.liked) for it in scan.images)
+    assert found == [("a cat", False), *[("a cat", True)] * 3, *[("a dog", False)] * 3]
+    liked = {it.image.read_bytes() for it in scan.images if it.liked}
+    assert liked == {(store.folder / name).read_bytes() for name in a.names[:3]}
+    tables = export(store, tmp_path / "table", "jsonl")
+    assert (tables.pairs, tables.ties) == (3, 0), "three beat the bad one; both bad is no tie"

@@ -247,12 +247,12 @@ def test_numbers_of_a_query_are_kept_within_their_limits(checks):
             read(text)
 
 
-def test_pairs_of_a_query(checks):
+def test_questions_of_a_query(checks):
     one, two = (f"g.0123456789abcdef.{end * 16}" for end in "ab")
-    assert checks.pairs("") == frozenset()
-    assert checks.pairs(f"{one},{two},{one}") == {one, two}
+    assert checks.questions("") == frozenset()
+    assert checks.questions(f"{one},{two},{one}") == {one, two}
     with pytest.raises(ValueError):
-        checks.pairs(f"{one},")
+        checks.questions(f"{one},")
 
 
 def failure(kind: str, cause: Exception | None, checks: Any) -> Any:
@@ -278,3 +278,25 @@ def test_what_a_page_is_told_of_an_error(kind, cause, expected, checks):
     found = failure(kind, cause, checks)
     assert found.status == expected
     assert "/home" not in found.sentence
+
+
+def test_images_and_pages_are_short_lists_of_names(checks):
+    image, two = "images/0123456789abcdef.png", ["a", "b-2"]
+    assert checks.images([image]) == [image] and checks.images([]) == []
+    assert checks.clients(two) == two
+    for bad in (image, None, [image.upper()], ["../x"], [image] * 65, [[image]]):
+        with pytest.raises(ValueError):
+            checks.images(bad)
+    with pytest.raises(ValueError):
+        checks.clients(["a"] * 101)
+
+
+def test_a_group_is_a_question_too(checks):
+    pair = f"g.{'0' * 16}.{'1' * 16}"
+    assert checks.questions(f"g,{pair}") == {"g", pair}
+    for bad in ("a b", "g.0", "x" * 65):
+        with pytest.raises(ValueError):
+            checks.questions(bad)
+    assert checks.sought("Red dog") == "Red dog"
+    with pytest.raises(ValueError):
+        checks.sought("x" * 401)

@@ -20,8 +20,9 @@ from dspo_train.pairs import scan_pairs
 from dspo_train.pairs.discover import find_sets, pairs_stamp, stamp
 from dspo_train.runs import preflight
 from dspo_train.runs.folder import RunFolder
+from dspo_train.runs.graph_words import GRAPH_WORDS
 from dspo_train.runs.names import claim, find_run, undelivered
-from dspo_train.runs.presets import PRESETS, configure, names_in_graph_of_arguments
+from dspo_train.runs.presets import PRESETS, configure
 
 # Presets
 
@@ -60,7 +61,7 @@ def test_every_objective_can_be_chosen_and_given_its_own_number(objective):
 def test_a_number_out_of_its_range_is_told_by_its_name_in_the_graph():
     with pytest.raises(ConfigError) as caught:
         configure("gentle", 512, {"objective": "dspo_e"}, 5.0)
-    told = rendered(str(caught.value), names_in_graph_of_arguments())
+    told = rendered(str(caught.value), GRAPH_WORDS)
     assert told == "objective_value must be between 0 and 0.999, got 5.0"
 
 

@@ -33,8 +33,16 @@ const post = (path, body, seconds) =>
   });
 
 export const sets = () => ask("sets");
-export const next = (place, set, client, count, skip) =>
-  ask(`next?${query({ place, set, client, count, skip: skip.join(",") })}`);
+export const next = (place, set, client, count, skip, find = "") =>
+  ask(`next?${query({ place, set, client, count, skip: skip.join(","), find: find || null })}`);
+/** As `next`, with groups of a few images as one question each. */
+export const groups = async (place, set, client, count, skip, find = "") => {
+  const asked = query({ place, set, client, count, skip: skip.join(","), find: find || null });
+  const { groups: questions, progress } = await ask(`groups?${asked}`);
+  return { questions, progress };
+};
+/** Seeds and settings of a group. */
+export const about = (place, set, group) => ask(`about?${query({ place, set, group })}`);
 export const history = (place, set, offset, limit) => ask(`history?${query({ place, set, offset, limit })}`);
 export const result = (set) => ask(`result?${query({ place: "blind", set })}`);
 export const runs = () => ask("runs");
@@ -43,7 +51,7 @@ export const stopRun = (name) => post("stop", { run: name });
 /** The graph that a run was made in, or null. */
 export const workflowOf = (name) => ask(`workflow?${query({ run: name })}`).then(({ workflow }) => workflow);
 
-/** Deliver a queue's entry; `path` is "vote" or "undo". */
+/** Deliver a queue's entry; `path` is "vote", "judge" or "undo". */
 export const deliver = ({ path, body }) => post(path, body);
 export const remove = (place, set, target) => post("remove", { place, set, target });
 export const restore = (place, set, target) => post("restore", { place, set, target });
@@ -61,17 +69,39 @@ export const discard = (kind, name) => post("delete", { kind, name });
 export const putBack = (kind, entry) => post("undelete", { kind, entry });
 export const erase = (kind, entry) => post("erase", { kind, entry }, LONG);
 
+/** A page of groups of images that are there already; with `group`, of its images. What `set` holds is marked. */
+export const gatherable = ({ source, folder, set, group, offset, limit }) =>
+  ask(`gather?${query({ source, folder, set, group, offset, limit })}`, { seconds: 120 });
+export const gatherStatus = () => ask("gather.status");
+export const collectImages = (order) => post("gather", order, 120);
+export const cancelCollecting = (job) => post("gather.cancel", { job });
+export const gatherableUrl = (source, { name, stamp }, size) =>
+  api.apiURL(`/dspo/gather.image?${query({ source, image: name, stamp, size })}`);
+
+/** Send an image file as it is. */
+export const dropFile = (file) =>
+  ask(`drop?${query({ name: file.name.slice(0, 200) })}`, {
+    seconds: LONG,
+    method: "POST",
+    headers: { "Content-Type": "application/octet-stream", "X-DSPO": "1" },
+    body: file,
+  });
+
 /** `attempt`: a number that makes the URL unique, so that no failure is served from a cache. */
 export const imageUrl = (place, set, image, size, attempt) =>
   api.apiURL(`/dspo/image?${query({ place, set, image, size, attempt })}`);
 export const previewUrl = (name, file, size) => api.apiURL(`/dspo/preview?${query({ run: name, file, size })}`);
-/** The result as an uncached image: an object URL, to be revoked by the caller. */
-export async function resultImage(set, theme) {
-  const path = `/dspo/result.png?${query({ place: "blind", set, theme })}`;
-  const response = await api.fetchApi(path, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
-  if (!response.ok) throw new Refused(response.status);
+/** An uncached image: an object URL, to be revoked by the caller. */
+async function drawn(path) {
+  const response = await api.fetchApi(`/dspo/${path}`, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
+  if (!response.ok) throw new Refused(response.status, (await response.json().catch(() => null))?.error);
   return URL.createObjectURL(await response.blob());
 }
+
+/** The result of a blind test. */
+export const resultImage = (set, theme) => drawn(`result.png?${query({ place: "blind", set, theme })}`);
+/** What a run's LoRA does. */
+export const runCard = (run, theme) => drawn(`card?${query({ run, theme })}`);
 
 /** An image shown by a node: {filename, subfolder, type}. */
 export const viewUrl = ({ filename, subfolder, type }) => api.apiURL(`/view?${query({ filename, subfolder, type })}`);
@@ -123,4 +153,10 @@ export function listen(name, heard) {
   const handler = (event) => heard(event.detail);
   api.addEventListener(`dspo.${name}`, handler);
   return () => api.removeEventListener(`dspo.${name}`, handler);
+}
+
+/** Call `act` whenever the page has found its server again; returns a function that stops it. */
+export function onReconnected(act) {
+  api.addEventListener("reconnected", act);
+  return () => api.removeEventListener("reconnected", act);
 }

@@ -87,7 +87,7 @@ app.registerExtension({
     });
   },
   nodeCreated(node) {
-    if (node.comfyClass !== "DSPOBlindTest") return;
+    if (!["DSPOBlindTest", "DSPOBlindTestImages"].includes(node.comfyClass)) return;
     const widget = node.addWidget("button", "vote_blind", null, () => voteBlind(node), { serialize: false });
     widget.label = t("voteBlind");
     widget.serialize = false;
@@ -103,11 +103,16 @@ app.registerExtension({
   name: "dspostudio.compare",
   nodeCreated(node) {
     if (node.comfyClass !== "DSPOCompareSampler") return;
-    const comparer = new Comparer();
+    const grow = () => {
+      const [width, height] = node.size;
+      node.setSize([width, Math.max(height, node.computeSize([width, height])[1])]);
+      node.setDirtyCanvas(true, true);
+    };
+    const comparer = new Comparer({ resized: grow });
     const options = {
       serialize: false,
       hideOnZoom: false,
-      getMinHeight: () => 260,
+      getMinHeight: () => comparer.heightFor(node.size[0]),
       getValue: () => "",
       setValue: () => {},
     };

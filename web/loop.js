@@ -1,7 +1,19 @@
 /** The loop as buttons: each opens or sets the workflow, queues it, and leads on to voting. */
 import { app } from "../../scripts/app.js";
 import * as api from "./api.js";
-import { advance, loopOf, nextName, nodesOf, plain, setValue, sizeFor, trains, typeOf, valueOf } from "./core/loop.js";
+import {
+  advance,
+  loopOf,
+  nextName,
+  nodesOf,
+  plain,
+  setValue,
+  sizeFor,
+  trains,
+  typeOf,
+  valueOf,
+  withCheckpoint,
+} from "./core/loop.js";
 import { pngText } from "./core/png_text.js";
 import { t } from "./texts.js";
 import { notice } from "./ui/notice.js";
@@ -35,9 +47,8 @@ export async function startPlayground() {
 /** Draw candidates with a checkpoint, and vote. */
 export async function startWith(checkpoint) {
   const taken = names(await ofSets());
-  await open(LOOP);
+  await open(LOOP, (workflow) => withCheckpoint(workflow, checkpoint));
   for (const node of nodesOf(graph())) {
-    setValue(node, "ckpt_name", checkpoint);
     if (!typeOf(node).startsWith("DSPO")) continue;
     for (const side of ["width", "height"]) setValue(node, side, sizeFor(checkpoint));
   }
@@ -134,7 +145,8 @@ const draw = (collect) => {
 const queue = () => app.queuePrompt(0, 1);
 
 /** Open a workflow of the pack; the person's own stays open in its tab. */
-const open = async (name) => app.loadGraphData(await api.template(name), true, true, name);
+const open = async (name, changed = (workflow) => workflow) =>
+  app.loadGraphData(changed(await api.template(name)), true, true, name);
 
 /** Open the workflow that a set's images carry; false if they carry none with a loop in it. */
 async function openOwn(set, rows) {

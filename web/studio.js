@@ -4,6 +4,7 @@ import { uuid } from "./core/uuid.js";
 import { storedEntries, VoteQueue } from "./core/vote_queue.js";
 
 const CLIENTS = "dspo-studio.clients";
+const PAST = "dspo-studio.past";
 const REMEMBERED = 20;
 
 /**
@@ -22,10 +23,31 @@ function pageIds() {
   }
 }
 
+/**
+ * Ids of the pages that this browser has closed, in any tab: their votes may be undone from here, those of a page that
+ * is still open may not.
+ */
+function pastPages() {
+  try {
+    const ids = JSON.parse(localStorage.getItem(PAST) ?? "[]");
+    return Array.isArray(ids) ? ids.filter((id) => typeof id === "string") : [];
+  } catch {
+    return [];
+  }
+}
+
+function keepPast(ids) {
+  try {
+    localStorage.setItem(PAST, JSON.stringify(ids.slice(-REMEMBERED)));
+  } catch {
+    return; // full or forbidden: votes of this page cannot be undone from the next
+  }
+}
+
 let studio = null;
 
 /**
- * Created on the first call: {client, queue, watch}. `watch(f)` calls f on every change of the queue and returns a
+ * Created on the first call: {client, earlier, queue, watch}. `earlier()` gives the ids of closed pages; `watch(f)` calls f on every change of the queue and returns a
  * function that stops it.
  */
 export function shared() {
@@ -34,6 +56,7 @@ export function shared() {
 
 function assemble() {
   const clients = pageIds();
+  const client = clients.at(-1);
   const watchers = new Set();
   const queue = new VoteQueue({
     store: storedEntries(localStorage, clients, Date.now),
@@ -47,5 +70,8 @@ function assemble() {
     watchers.add(each);
     return () => watchers.delete(each);
   };
-  return { client: clients.at(-1), queue, watch };
+  const others = () => pastPages().filter((id) => id !== client);
+  addEventListener("pagehide", () => keepPast([...others(), client]));
+  addEventListener("pageshow", () => keepPast(others())); // taken out of the browser's cache, it is open again
+  return { client, earlier: others, queue, watch };
 }

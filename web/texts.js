@@ -21,3 +21,8 @@ export function t(key, values = {}) {
   const text = TEXTS[language][key] ?? TEXTS.en[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }
+
+/** The text for a count, {count}: of `keyOne` for 1, if there is one. */
+export function counted(key, count, values = {}) {
+  return t(count === 1 && `${key}One` in TEXTS.en ? `${key}One` : key, { count, ...values });
+}

@@ -65,7 +65,7 @@ def read_form(form: Form, given: Mapping[str, Any]) -> dict[str, Any]:
     """Turn input values into setting values by dotted name; blank and absent inputs are left out.
 
     Raises:
-        ConfigError: what is written for a number is none.
+        ConfigError: a value has another type or is out of range, or what is written for a number is none.
     """
     values = {}
     for declared, shown in _shown(form):
@@ -81,7 +81,8 @@ def read_form(form: Form, given: Mapping[str, Any]) -> dict[str, Any]:
                 blank=shown.blank,
             )
         if value is not None and value != shown.blank:
-            values[declared.name] = value
+            values[declared.name] = declared.read(value)
+            declared.check(values[declared.name])
     return values
 
 

@@ -38,8 +38,8 @@ def draw_result_card(card: ResultCard, theme: Theme = LIGHT) -> Image.Image:
     """Draw the card. RGB, of one size for any numbers, except for the lines of a long title."""
     page = Page(theme, 1.25, card.title, "Blind test: which image is better, not knowing which model made it", _FOOTER)
     sheet, (left, top) = page.canvas(BODY)
-    _draw_rate(sheet, (left, top), card, page)
-    _draw_scale(sheet, (left, top + page.px(148)), card, page)
+    draw_rate(sheet, (left, top), card, page, BODY[0])
+    draw_scale(sheet, (left, top + page.px(148)), card, page, BODY[0])
     style = page.style(17, theme.ink)
     draw_lines(sheet, (left, top + page.px(232)), wrap(card.text, style, BODY[0], 2), style)
     return sheet
@@ -48,25 +48,25 @@ def draw_result_card(card: ResultCard, theme: Theme = LIGHT) -> Image.Image:
 _FOOTER = "Ties count one half. The interval treats the prompt, not the image, as the independent unit. DSPO Studio"
 
 
-def _draw_rate(sheet: Image.Image, corner: tuple[int, int], card: ResultCard, page: Page) -> None:
-    """The number, large, and beside it what was counted."""
+def draw_rate(sheet: Image.Image, corner: tuple[int, int], card: ResultCard, page: Page, width: int) -> None:
+    """The number, large, and beside it what was counted; as wide as given, in pixels."""
     theme, (left, top) = page.theme, corner
     style = page.style(84, _colour(card, theme), bold=True)
     text = "–" if card.rate is None else f"{card.rate:.0%}"  # noqa: RUF001
     draw_text(sheet, (left, top), text, style)
     words = page.style(20, theme.ink, bold=True)
     lines = page.style(17, theme.muted)
-    x, width = left + page.px(250), BODY[0] - page.px(250)
+    x, width = left + page.px(250), width - page.px(250)
     draw_text(sheet, (x, top + page.px(18)), clip(f"preferred {card.names[1]}", words, width), words)
     draw_text(sheet, (x, top + page.px(48)), clip(f"over {card.names[0]}", lines, width), lines)
     wins, ties, losses = card.counts
     draw_text(sheet, (x, top + page.px(76)), f"{wins:,} better · {ties:,} the same · {losses:,} worse", lines)
 
 
-def _draw_scale(sheet: Image.Image, corner: tuple[int, int], card: ResultCard, page: Page) -> None:
+def draw_scale(sheet: Image.Image, corner: tuple[int, int], card: ResultCard, page: Page, width: int) -> None:
     """A bar from 0 to 100% with a mark at one half, the interval on it, and the rate as a line."""
     theme, (left, top) = page.theme, corner
-    width, height = BODY[0], page.px(_BAR)
+    height = page.px(_BAR)
     paste_pill(sheet, (left, top), (width, height), theme.mat, height // 2)
     draw = ImageDraw.Draw(sheet)
     if card.rate is not None and card.low is not None and card.high is not None:

@@ -7,14 +7,14 @@ from pathlib import Path
 from . import write_text
 from .names import file_name
 
-FILE = "title.txt"
+_FILE = "title.txt"
 _LONGEST = 1000  # bytes that are read
 
 
 def title_of(folder: Path) -> str | None:
     """The folder's title; None if it has none."""
     try:
-        with (folder / FILE).open("rb") as file:
+        with (folder / _FILE).open("rb") as file:
             return file_name(file.read(_LONGEST).decode("utf-8"))
     except (OSError, ValueError):  # ConfigError is a ValueError
         return None
@@ -29,6 +29,6 @@ def give_title(folder: Path, title: str) -> None:
     """
     title = file_name(title, "the title")
     if title == folder.name:
-        (folder / FILE).unlink(missing_ok=True)
+        (folder / _FILE).unlink(missing_ok=True)
     else:
-        write_text(folder / FILE, title)
+        write_text(folder / _FILE, title)

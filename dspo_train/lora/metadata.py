@@ -11,6 +11,7 @@ from ..config import Labels
 from ..files.published import check_metadata
 from ..models.families import PREDICTION_NAMES, LoraLabels, Prediction
 from .layers import LoraWeights
+from .lineage import Lineage
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class LoraFacts:
         version: this library's.
         tags: caption word -> count, shown by interfaces as trigger words.
         date: of the training; left out if None.
+        lineage: from which LoRAs it was made.
     """
 
     model: LoraLabels
@@ -56,6 +58,7 @@ class LoraFacts:
     comment: str = ""
     author: str = ""
     date: datetime.datetime | None = None
+    lineage: Lineage = field(default_factory=Lineage)
 
 
 def lora_metadata(facts: LoraFacts, weights: LoraWeights) -> dict[str, str]:
@@ -101,7 +104,9 @@ def _modelspec(facts: LoraFacts) -> dict[str, str]:
         "modelspec.implementation": facts.model.implementation,
         "modelspec.title": facts.name,
         "modelspec.author": facts.author,
-        "modelspec.description": f"Preference LoRA ({facts.objective}, {facts.pairs} pairs)",
+        "modelspec.description": _description(facts),
+        "modelspec.usage_hint": "No trigger words. Strength 1 is as trained; it is for the base model named here.",
+        "modelspec.merged_from": ", ".join(one.name for one in facts.lineage.contains),
         "modelspec.date": facts.date.isoformat(timespec="seconds") if facts.date else "",
         "modelspec.resolution": f"{facts.resolution}x{facts.resolution}",
         "modelspec.prediction_type": PREDICTION_NAMES[facts.prediction],
@@ -119,7 +124,19 @@ def _own(facts: LoraFacts) -> dict[str, str]:
         "dspo.pairs": str(facts.pairs),
         "dspo.base": facts.base_name,
         "dspo.base_fingerprint": facts.base_fingerprint,
+        **facts.lineage.metadata(),
     }
+
+
+def _description(facts: LoraFacts) -> str:
+    """For people who browse their LoRAs."""
+    kind = "Negative preference LoRA" if facts.labels == "swapped" else "Preference LoRA"
+    words = [f"{kind} for {facts.base_name}: {facts.pairs:,} pairs, {facts.steps:,} steps, {facts.objective}."]
+    if facts.lineage.parent:
+        words.append(f"Refined from {facts.lineage.parent}, which it contains.")
+    if facts.lineage.trained_with:
+        words.append(f"Trained on a model with {', '.join(facts.lineage.trained_with)}; load that too.")
+    return " ".join(words)
 
 
 def _common(values: set[str]) -> str:

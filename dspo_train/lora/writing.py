@@ -8,7 +8,6 @@ LDM's for SDXL and diffusers' for SD 1.x and 2.x; the others have their native n
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from .. import files
 from ..exceptions import LoraFileError
 from ..files.published import check_metadata
 from .formats import LoraFormat
+from .header import tensor_hash
 from .layers import LoraWeights
 from .metadata import LoraFacts, lora_metadata
 from .reading import LoadedLora, load_lora
@@ -83,11 +83,6 @@ def storage_dtype(weights: LoraWeights) -> torch.dtype:
     tensors = (tensor for layer in weights.values() for tensor in (layer.down, layer.up))
     vanishes = any(bool(tensor.any()) and not bool(tensor.to(torch.float16).any()) for tensor in tensors)
     return torch.float32 if vanishes else torch.float16
-
-
-def tensor_hash(data: bytes) -> str:
-    """sha256 of a safetensors file without its header (AutoV3), so that it does not depend on the metadata."""
-    return hashlib.sha256(memoryview(data)[8 + int.from_bytes(data[:8], "little") :]).hexdigest()
 
 
 def _named(weights: LoraWeights, format: LoraFormat) -> dict[str, Tensor]:

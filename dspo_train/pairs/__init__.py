@@ -2,7 +2,7 @@
 
 from .decoding import decodable
 from .fit import crop_note
-from .prompts import prompt_from_image
+from .image_metadata import prompt_from_image
 from .report import format_report
 from .scan import scan_folder, scan_pairs
 from .types import Defect, DefectKind, Layout, PreferencePair, RatedImage, Scan

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from .prompts import prompt_from_image
+from .image_metadata import prompt_from_image
 from .readings import Candidate, RatedCandidate
 from .types import Defect
 

@@ -14,8 +14,9 @@ from .types import Defect
 def read_collected(listing: Listing) -> LayoutReading | None:
     """One pair for each win that counts; None where the file of that name is not ours.
 
-    Ties are counted. Skips, and votes that were undone, replaced or removed, are left out without a defect. A broken
-    line is a defect, since it may have held a vote.
+    Ties are counted, and with them the pairs of which both images are bad: neither has a winner. Skips, and votes
+    that were undone, replaced or removed, are left out without a defect. A broken line is a defect, since it may have
+    held a vote.
 
     Raises:
         DatasetError: the log cannot be read, or a newer program made it.

@@ -22,10 +22,11 @@ _CONDITIONING = (
     "cond",
 )
 _MAX_SAMPLERS = 64
+_MAX_NODES = 4096  # a workflow of hundreds is large
 _MAX_DEPTH = 64
 _MAX_STEPS = 5000  # a crafted graph of a few nodes has exponentially many paths
 
-_Node = Mapping[str, Any]
+GraphNode = Mapping[str, Any]
 
 
 def positive_prompt(graph: Any) -> str:
@@ -34,15 +35,8 @@ def positive_prompt(graph: Any) -> str:
     Returns an empty string where the graph holds none, or several samplers start with different texts: then the
     graph does not say which of them made this image.
     """
-    if not isinstance(graph, Mapping):
-        return ""
-    nodes = {str(key): node for key, node in graph.items() if _is_node(node)}
-    samplers = [key for key, node in nodes.items() if _is_sampler(node)]
-    if len(samplers) > _MAX_SAMPLERS:
-        return ""
-    # A second pass or refiner has another sampler upstream; its prompt may be about a detail.
-    first = [key for key in samplers if not any(up in samplers for up in _upstream(nodes, key))]
-    texts = {text for key in first if (text := _Trace(nodes).from_sampler(key))}
+    nodes = nodes_of(graph)
+    texts = {text for key in first_samplers(nodes) if (text := _Trace(nodes).from_sampler(key))}
     return texts.pop() if len(texts) == 1 else ""
 
 
@@ -51,17 +45,38 @@ def prompt_upstream(graph: Any, node: str, socket: str) -> str:
 
     Only the nodes that lead to the socket are read: a graph may draw other images too.
     """
-    if not isinstance(graph, Mapping):
-        return ""
-    nodes = {str(key): each for key, each in graph.items() if _is_node(each)}
-    first = _link(nodes, nodes[node]["inputs"].get(socket)) if node in nodes else None
-    return "" if first is None else positive_prompt({key: nodes[key] for key in (first, *_upstream(nodes, first))})
+    return positive_prompt(graph_upstream(graph, node, socket))
+
+
+def graph_upstream(graph: Any, node: str, socket: str) -> dict[str, GraphNode]:
+    """The nodes that lead to one of a node's sockets; none where nothing is wired to it."""
+    nodes = nodes_of(graph)
+    first = linked(nodes, nodes[node]["inputs"].get(socket)) if node in nodes else None
+    return {} if first is None else {key: nodes[key] for key in (first, *_upstream(nodes, first))}
+
+
+def nodes_of(graph: Any) -> dict[str, GraphNode]:
+    """The well-formed nodes of a graph by their ids; none of what is no graph, or too large for one."""
+    if not isinstance(graph, Mapping) or len(graph) > _MAX_NODES:
+        return {}
+    return {str(key): node for key, node in graph.items() if _is_node(node)}
+
+
+def first_samplers(nodes: Mapping[str, GraphNode]) -> list[str]:
+    """The ids of the samplers that make the first latent of an image; none where there are too many to tell.
+
+    A second pass or refiner has another sampler upstream; its prompt may be about a detail.
+    """
+    samplers = {key: None for key, node in nodes.items() if _is_sampler(node)}
+    if len(samplers) > _MAX_SAMPLERS:
+        return []
+    return [key for key in samplers if not any(up in samplers for up in _upstream(nodes, key))]
 
 
 class _Trace:
     """One walk upstream, from a sampler to its text."""
 
-    def __init__(self, nodes: Mapping[str, _Node]) -> None:
+    def __init__(self, nodes: Mapping[str, GraphNode]) -> None:
         self._nodes = nodes
         self._open: set[str] = set()
         self._steps = 0
@@ -73,7 +88,7 @@ class _Trace:
 
     def _enter(self, value: Any, read: Callable[[Mapping[str, Any]], str]) -> str:
         """Read the node behind a link, unless the walk is already inside it."""
-        key = _link(self._nodes, value)
+        key = linked(self._nodes, value)
         if key is None or key in self._open or self._steps >= _MAX_STEPS or len(self._open) >= _MAX_DEPTH:
             return ""
         self._steps += 1
@@ -106,7 +121,7 @@ class _Trace:
 
     def _sole_link(self, inputs: Mapping[str, Any]) -> list[Any]:
         """The only link of a node whose inputs have no meaningful name, such as a reroute's."""
-        links = [value for value in inputs.values() if _link(self._nodes, value) is not None]
+        links = [value for value in inputs.values() if linked(self._nodes, value) is not None]
         return links if len(links) == 1 else []
 
 
@@ -116,25 +131,26 @@ def _is_node(node: Any) -> bool:
     return isinstance(node.get("inputs"), Mapping) and isinstance(node.get("class_type"), str)
 
 
-def _is_sampler(node: _Node) -> bool:
+def _is_sampler(node: GraphNode) -> bool:
     inputs = node["inputs"]
     makes_latent = "latent_image" in inputs or "sampler" in node["class_type"].lower()
     return makes_latent and ("positive" in inputs or "guider" in inputs)
 
 
-def _upstream(nodes: Mapping[str, _Node], start: str) -> Iterator[str]:
+def _upstream(nodes: Mapping[str, GraphNode], start: str) -> Iterator[str]:
     """Every node that `start` depends on, without itself."""
     seen, todo = {start}, [start]
     while todo:
         for value in nodes[todo.pop()]["inputs"].values():
-            key = _link(nodes, value)
+            key = linked(nodes, value)
             if key is not None and key not in seen:
                 seen.add(key)
                 todo.append(key)
                 yield key
 
 
-def _link(nodes: Mapping[str, _Node], value: Any) -> str | None:
+def linked(nodes: Mapping[str, GraphNode], value: Any) -> str | None:
+    """The id of the node that an input is wired to; None of a plain value."""
     if isinstance(value, list) and len(value) == 2 and isinstance(value[0], (str, int)) and str(value[0]) in nodes:
         return str(value[0])
     return None

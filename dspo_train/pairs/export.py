@@ -15,10 +15,11 @@ from typing import Any, Literal, get_args
 from .. import files
 from ..exceptions import DatasetError
 from ..preferences.store import PreferenceStore
+from ..preferences.types import Opinion
 from .collected import one_line
 from .types import Scan
 
-ExportLayout = Literal["suffix", "subfolders", "ranked", "jsonl", "csv"]
+ExportLayout = Literal["suffix", "subfolders", "ranked", "jsonl", "csv", "opinions"]
 
 _COLUMNS = ("prompt", "image_0", "image_1", "preference")
 
@@ -55,7 +56,9 @@ def export(source: PreferenceStore | Scan, target: Path, layout: ExportLayout) -
     `suffix` writes `00001_w.png`, `00001_l.png`, `00001.txt`; `subfolders` writes `chosen/`, `rejected/` with the
     caption beside the winner; `ranked` writes each pair as a set of two, `00001_0.png` the better; `jsonl` and `csv`
     write `metadata.*` and each image once, below `images/`. Only the tables can hold ties, and a scan has none to give.
-    Source images are written as `scan_pairs` reads them. Prompts are written on one line.
+    `opinions` writes single images, `liked/` and `disliked/` with their captions, where some were called bad; only
+    these hold pairs of which both are bad. Source images are written as `scan_pairs` reads them. Prompts are written
+    on one line.
 
     Raises:
         DatasetError: `target` is not empty, there is nothing to export, or an image is missing.
@@ -63,44 +66,65 @@ def export(source: PreferenceStore | Scan, target: Path, layout: ExportLayout) -
     """
     if layout not in get_args(ExportLayout):
         raise DatasetError(f"there is no layout {layout!r} to export to; choose one of {', '.join(_WRITE)}")
+    if layout == "opinions":
+        return _export_opinions(source, target)
     pairs = list(_from_store(source) if isinstance(source, PreferenceStore) else _from_scan(source))
     if layout in ("suffix", "subfolders", "ranked"):
         pairs = [pair for pair in pairs if pair.preference != "tie"]
     if not pairs:
         raise DatasetError(f"{source.folder}: holds nothing to export as {layout}; judge some pairs first")
-    try:
-        if target.exists() and any(target.iterdir()):
-            raise DatasetError(f"{target}: is not empty; export to a new folder, so that nothing gets mixed up")
-        for pair in pairs:
-            _check_files(pair)
-        copy = _Copier(target)
-        _write_whole(layout, pairs, copy)
-    except OSError as error:
-        raise files.cannot_write(target, error) from error
+    for pair in pairs:
+        names = f"the pair {pair.first.name} and {pair.second.name}"
+        _check_files(pair.files, f"{names} ({pair.prompt[:60]!r})")
+    copy = _Copier(target)
+    _write_whole(copy, lambda: _WRITE[layout](pairs, copy))
     ties = sum(pair.preference == "tie" for pair in pairs)
     return ExportReport(len(pairs) - ties, ties, copy.count)
 
 
-def _check_files(pair: _Pair) -> None:
-    for image in pair.files:
+def _export_opinions(source: PreferenceStore | Scan, target: Path) -> ExportReport:
+    opinions = source.opinions() if isinstance(source, PreferenceStore) else []
+    if not opinions:
+        raise DatasetError(f"{source.folder}: holds nothing to export as opinions; mark some images as bad first")
+    for it in opinions:
+        _check_files([source.folder / it.image], f"the prompt {it.prompt[:60]!r}")
+    copy = _Copier(target)
+    _write_whole(copy, lambda: _write_opinions(source.folder, opinions, copy))
+    return ExportReport(0, 0, copy.count)
+
+
+def _check_files(images: Iterable[Path], whose: str) -> None:
+    for image in images:
         if not image.is_file():
-            names = f"{pair.first.name} and {pair.second.name}"
             raise DatasetError(
-                f"{image}: this image of the pair {names} ({pair.prompt[:60]!r}) is missing, so nothing was "
-                "exported; put it back, or remove it from the set"
+                f"{image}: this image of {whose} is missing, so nothing was exported; put it back, or remove it from "
+                "the set"
             )
 
 
-def _write_whole(layout: ExportLayout, pairs: list[_Pair], copy: _Copier) -> None:
+def _write_whole(copy: _Copier, write: Callable[[], None]) -> None:
+    """
+    Raises:
+        DatasetError: the folder is not empty.
+        RunError: it cannot be written; what was written of it is deleted.
+    """
+    target = copy.target
     try:
-        _WRITE[layout](pairs, copy)
-    except BaseException:  # half an export looks like a whole one
-        shutil.rmtree(copy.target, ignore_errors=True)
-        raise
+        if target.exists() and any(target.iterdir()):
+            raise DatasetError(f"{target}: is not empty; export to a new folder, so that nothing gets mixed up")
+        try:
+            write()
+        except BaseException:  # half an export looks like a whole one
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise files.cannot_write(target, error) from error
 
 
 def _from_store(store: PreferenceStore) -> Iterable[_Pair]:
     for it in store.judged(ties=True):
+        if it.vote.outcome == "bad":
+            continue
         first, second = (store.folder / name for name in it.images)
         yield _Pair(
             one_line(it.prompt), first, second, "tie" if it.winner is None else 0 if it.loser == it.images[1] else 1
@@ -154,6 +178,13 @@ def _write_csv(pairs: list[_Pair], copy: _Copier) -> None:
     text, rows = io.StringIO(newline=""), _rows(pairs, copy)
     csv.writer(text).writerows([rows[0].keys(), *(row.values() for row in rows)])
     files.write_text(copy.target / "metadata.csv", text.getvalue())
+
+
+def _write_opinions(folder: Path, opinions: Iterable[Opinion], copy: _Copier) -> None:
+    for number, it in enumerate(opinions, 1):
+        name = f"{'liked' if it.liked else 'disliked'}/{number:05d}"
+        copy(folder / it.image, name)
+        _caption(copy.target / f"{name}.txt", one_line(it.prompt))
 
 
 _WRITE: dict[ExportLayout, Callable[[list[_Pair], _Copier], None]] = {

@@ -105,8 +105,8 @@ def _read_collected(readers: Readers) -> LayoutReading | None:
     if reading and not (reading.pairs or reading.defects or reading.ties):
         root = readers.listing.root
         raise DatasetError(
-            f"{root.name}: no vote says who won yet; open the DSPO panel in ComfyUI, vote on its pairs, then run this "
-            f"again ({root})"
+            "Vote first, in the DSPO panel (the thumb in ComfyUI's sidebar), then run this again: of "
+            f"{root.name} no vote says who won yet ({root})"
         )
     return reading
 

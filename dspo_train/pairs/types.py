@@ -164,7 +164,8 @@ class Scan:
             counts = len(self.liked), len(self.disliked)
             return "" if all(counts) else "no usable images on both sides ({} liked, {} disliked)".format(*counts)
         ties = f" ({self.ties} ties were left out)" if self.ties else ""
-        return "" if self.pairs else f"no usable pair{ties}"
+        more = "; vote on more of its pairs in the DSPO panel" if self.layout == "collected" and ties else ""
+        return "" if self.pairs else f"no usable pair{ties}{more}"
 
     def usable(self) -> tuple[PreferencePair, ...] | tuple[RatedImage, ...]:
         """The rows to train on.

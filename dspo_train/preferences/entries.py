@@ -3,7 +3,8 @@
     {"kind": "set", "id", "time", "version": 1, "seed"}
     {"kind": "group", "id", "time", "prompt", "schedule", "images": [{"image", "seed", "arm"}, ...], "settings"}
     {"kind": "vote", "id", "time", "group", "pair": [a, b], "outcome", "winner", "left", "seconds", "client", ...}
-    {"kind": "undo", "id", "time", "vote"}
+    {"kind": "vote", ..., "ballot", "bad": [b]}   one of the votes that a ballot on the whole group means
+    {"kind": "undo", "id", "time", "vote"}        with a vote of a ballot, all of that ballot
     {"kind": "remove" or "restore", "id", "time", "image" or "group"}
 
 An image is only ever named `images/<16 hex digits>.<png|jpg|webp>`, so no line can lead out of the folder. Who won
@@ -29,7 +30,8 @@ MAX_IMAGES = 64
 MAX_PROMPT = 16_384
 """Characters: in UTF-8 at most the 64 KB that a caption file may have."""
 
-Outcome = Literal["win", "tie", "skip"]
+Outcome = Literal["win", "tie", "skip", "bad"]
+"""`bad`: neither image is any good."""
 QuestionSchedule = Literal["all", "neighbours", "swiss"]
 ImagePair = tuple[str, str]
 
@@ -90,6 +92,8 @@ class Vote:
         client: the tab that sent it.
         source: None for a person's click, else where the vote comes from (`import`).
         relabel: meant to replace an earlier vote on the pair.
+        ballot: the ballot that this vote is a part of; a group with one is closed.
+        bad: those of the pair that the ballot calls bad.
     """
 
     id: str
@@ -103,11 +107,13 @@ class Vote:
     client: str | None = None
     source: str | None = None
     relabel: bool = False
+    ballot: str | None = None
+    bad: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Undo:
-    """Takes one vote back."""
+    """Takes one vote back, and with it the rest of its ballot."""
 
     id: str
     time: str
@@ -241,6 +247,9 @@ def _vote(row: Mapping[str, Any]) -> Vote:
         raise _wrong(row, "left", "one of the pair")
     if seconds is not None and not _is_duration(seconds):
         raise _wrong(row, "seconds", "a number from 0 up")
+    bad = row.get("bad", [])
+    if not isinstance(bad, list) or any(image not in (first, second) for image in bad):
+        raise _wrong(row, "bad", "a list of images of the pair")
     return Vote(
         _id(row, "id"),
         _text(row, "time"),
@@ -253,6 +262,8 @@ def _vote(row: Mapping[str, Any]) -> Vote:
         None if row.get("client") is None else _id(row, "client"),
         _optional(row, "source"),
         row.get("relabel") is True,
+        None if row.get("ballot") is None else _id(row, "ballot"),
+        tuple(bad),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from ..files import digest
 from .entries import ImagePair, Outcome, QuestionSchedule, canonical
 
-_SCORES: dict[Outcome, float] = {"win": 1.0, "tie": 0.5, "skip": 0.0}
+_SCORES: dict[Outcome, float] = {"win": 1.0, "tie": 0.5, "skip": 0.0, "bad": 0.0}
 _TRIES = 2000
 """A matching is found at once unless undone votes and removed images left an unusual history."""
 

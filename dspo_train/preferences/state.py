@@ -10,10 +10,12 @@ from operator import add, sub
 from typing import NamedTuple
 
 from ..files import digest
+from .ballots import liked_and_disliked
 from .entries import Entry, EntryError, Group, Header, ImagePair, Removal, Undo, Vote, digits, pair_id, parse
 from .log import NumberedLine
+from .overlaps import elsewhere, join, reach
 from .schedule import expected, questions
-from .types import BrokenLine, Judged, Status, VotingProgress
+from .types import BrokenLine, Judged, Opinion, Status, VotingProgress
 
 
 class Tally(NamedTuple):
@@ -25,6 +27,9 @@ class Tally(NamedTuple):
     wins: int = 0
     ties: int = 0
     skips: int = 0
+    bads: int = 0
+    groups_answered: int = 0
+    groups: int = 0
 
 
 class GroupState:
@@ -38,7 +43,19 @@ class GroupState:
         # Not undone, the newest last; pairs in order of their first answer.
         self.votes: dict[ImagePair, list[Vote]] = {}
         self.open: list[ImagePair] = []
+        self.closed = False  # by a ballot
+        self.answers: dict[ImagePair, Vote] = {}  # the vote that counts on each pair that is in the set
+        self.present: tuple[str, ...] = self.images
+        self.family: list[GroupState] = [self]  # the groups that share a pair of images and the prompt, in order
         self.tally = Tally()
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The images that questions are left about."""
+        if self.entry.schedule != "all":
+            return self.present if self.open else ()
+        waiting = {image for pair in self.open for image in pair}
+        return tuple(image for image in self.present if image in waiting)
 
 
 class SetState:
@@ -49,6 +66,7 @@ class SetState:
         self.groups: dict[str, GroupState] = {}
         self.votes: dict[str, Vote] = {}
         self.history: list[Vote] = []
+        self.ballots: dict[str, list[Vote]] = {}
         self.undos: dict[str, Undo] = {}
         self.undone: set[str] = set()
         self.removals: dict[str, Removal] = {}
@@ -98,6 +116,8 @@ class SetState:
             raise EntryError(f"repeats the group {entry.id}; the first one is used")
         self.groups[entry.id] = group = GroupState(entry, len(self.groups))
         self._by_position.append(group)
+        near = Counter(name for image in group.images for name in self._groups_of.get(image, ()))
+        join(group, [self.groups[name] for name, shared in near.items() if shared > 1])
         for name in group.images:
             self._groups_of.setdefault(name, []).append(entry.id)
         self._changed[entry.id] = None
@@ -111,6 +131,8 @@ class SetState:
         self.votes[vote.id] = vote
         self.history.append(vote)
         group.votes.setdefault(vote.pair, []).append(vote)
+        if vote.ballot is not None:
+            self.ballots.setdefault(vote.ballot, []).append(vote)
         if vote.client is not None:
             self._by_client.setdefault(vote.client, []).append(vote)
         self._changed[vote.group] = None
@@ -121,6 +143,10 @@ class SetState:
         if vote is None:
             raise EntryError(f"takes back the vote {undo.vote}, which no earlier line gives")
         self.undos[undo.id] = undo
+        for each in self.together(vote):
+            self._take_back(each)
+
+    def _take_back(self, vote: Vote) -> None:
         if vote.id in self.undone:
             return
         self.undone.add(vote.id)
@@ -142,9 +168,14 @@ class SetState:
         self._changed.update(dict.fromkeys(self._groups_of.get(target, [target])))
 
     def settle(self) -> None:
-        """Bring open questions and counts up to date for the groups that changed."""
-        for name in self._changed:
-            group = self.groups[name]
+        """Bring open questions and counts up to date for the groups that changed, and those that share pairs with them.
+
+        In the order of the file: what an earlier group asks, a later one does not.
+        """
+        changed = sorted(reach(self.groups[name] for name in self._changed), key=lambda group: group.position)
+        for group in changed:
+            self._look(group)
+        for group in changed:
             was_waiting = bool(group.open)
             before = group.tally
             self._tally(group)
@@ -158,20 +189,32 @@ class SetState:
                     del self._waiting[place]
         self._changed.clear()
 
-    def _tally(self, group: GroupState) -> None:
+    def _look(self, group: GroupState) -> None:
+        """What of the group is in the set, and whether a ballot closed it."""
         entry, removed = group.entry, self._removed
-        present = group.images
-        answers = {pair: votes[-1] for pair, votes in group.votes.items()}
+        group.present, votes = group.images, group.votes
         if removed:
-            present = () if entry.id in removed else [name for name in present if name not in removed]
-            answers = {pair: vote for pair, vote in answers.items() if not self.gone(entry.id, pair)}
-        seed = f"{self.header.seed if self.header else ''}.{entry.id}"
-        group.open = questions(entry.schedule, present, answers, seed)
+            group.present = () if entry.id in removed else tuple(it for it in group.images if it not in removed)
+            votes = {pair: found for pair, found in votes.items() if not self.gone(entry.id, pair)}
+        group.answers = {pair: found[-1] for pair, found in votes.items()}
+        group.closed = any(vote.ballot for found in votes.values() for vote in found)
+
+    def _tally(self, group: GroupState) -> None:
+        entry, others = group.entry, elsewhere(group)
+        answers = {pair: vote for pair, vote in group.answers.items() if pair not in others}
+        group.open = []
+        if not group.closed:
+            seed = f"{self.header.seed if self.header else ''}.{entry.id}"
+            settled = {pair: vote for pair, vote in others.items() if vote is not None}
+            found = questions(entry.schedule, group.present, {**answers, **settled}, seed)
+            group.open = [pair for pair in found if pair not in others] if others else found
         outcomes = [vote.outcome for vote in answers.values()]
         answered, waiting = len(answers), len(group.open)
-        planned = expected(entry.schedule, len(present)) if waiting else 0
-        total = max(planned, answered + waiting)
-        group.tally = Tally(answered, waiting, total, *map(outcomes.count, ("win", "tie", "skip")))
+        planned = expected(entry.schedule, len(group.present)) - len(others) if waiting else 0
+        total = max(planned, answered + waiting) if entry.schedule == "swiss" else answered + waiting
+        wins, ties, skips, bads = map(outcomes.count, ("win", "tie", "skip", "bad"))
+        done, asks = int(total > 0 and not waiting), int(total > 0)
+        group.tally = Tally(answered, waiting, total, wins, ties, skips, bads, done, asks)
 
     def _lacks(self, pair: ImagePair) -> bool:
         return pair[0] in self._removed or pair[1] in self._removed
@@ -188,9 +231,16 @@ class SetState:
         return group in self._removed or self._lacks(pair)
 
     def counting(self, group: str, pair: ImagePair) -> Vote | None:
-        """The vote that counts on a pair: the newest that was not undone."""
-        votes = self.groups[group].votes.get(pair)
-        return votes[-1] if votes else None
+        """The vote that counts on a pair: the newest that was not undone, of the first group that has any."""
+        for each in self.groups[group].family:
+            votes = each.votes.get(pair)
+            if votes and (each.entry.id == group or each.entry.id not in self._removed):
+                return votes[-1]
+        return None
+
+    def together(self, vote: Vote) -> list[Vote]:
+        """The vote and the others of its ballot."""
+        return self.ballots[vote.ballot] if vote.ballot is not None else [vote]
 
     def status(self, vote: Vote) -> Status:
         if vote.id in self.undone:
@@ -199,19 +249,31 @@ class SetState:
             return "removed"
         return "counts" if self.counting(vote.group, vote.pair) is vote else "replaced"
 
-    def last_of(self, client: str | None) -> Vote | None:
-        """The last vote of a client, or of anybody, that counts."""
-        votes = self.history if client is None else self._by_client.get(client, [])
+    def last_of(self, client: str | None, earlier: Collection[str] = ()) -> Vote | None:
+        """The last vote that counts of a client, else of earlier ones; of anybody where no client is given."""
+        if client is None:
+            return self._last_counting(self.history)
+        own = self._last_counting(self._by_client.get(client, []))
+        return own or self._last_counting([vote for vote in self.history if vote.client in earlier] if earlier else [])
+
+    def _last_counting(self, votes: list[Vote]) -> Vote | None:
         return next((vote for vote in reversed(votes) if self.status(vote) == "counts"), None)
 
-    def upcoming(self, shown: Collection[str], client: str | None = None) -> Iterator[tuple[GroupState, ImagePair]]:
+    def upcoming(
+        self, shown: Collection[str], client: str | None = None, find: str = ""
+    ) -> Iterator[tuple[GroupState, ImagePair]]:
         """Open questions that are not being shown: one of each group in turn, from the group after the last vote's.
 
         A group with questions on show has had its turn for as many rounds. A client takes the groups, and the pairs of
         each, in an order of its own and continues after its own last vote, so that two seldom get the same question.
+
+        Args:
+            shown: names of pairs, and of groups that are shown whole.
+            find: only of prompts that hold this text, in any case.
         """
         pending = Counter(name.split(".", 1)[0] for name in shown)
-        turn = self._turn(client)
+        find = find.casefold()
+        turn = [it for it in self._turn(client) if it.entry.id not in shown and find in it.entry.prompt.casefold()]
         level = 0
         while turn:
             deeper: list[GroupState] = []
@@ -243,9 +305,24 @@ class SetState:
         return VotingProgress(*self._totals, groups)
 
     def judged(self) -> Iterator[Judged]:
-        """Every pair with a win or a tie that counts, by group, in the order of the file."""
+        """Every pair with a win, a tie or "both bad" that counts, by group, in the order of the file."""
         for name, group in self.groups.items():
             for pair, votes in group.votes.items():
                 vote = votes[-1]
-                if vote.outcome != "skip" and not self.gone(name, pair):
+                if vote.outcome != "skip" and self.status(vote) == "counts":
                     yield Judged(pair_id(name, pair), group.entry.prompt, pair, vote.winner, vote)
+
+    def opinions(self) -> list[Opinion]:
+        """Images that are liked or disliked by themselves, in the order of the file; the last vote on each says so."""
+        ballots: dict[str, list[Vote]] = {}
+        for vote in self.history:
+            if self.status(vote) == "counts" and (vote.ballot or vote.outcome == "bad"):
+                ballots.setdefault(vote.ballot or vote.id, []).append(vote)
+        found: dict[tuple[str, str], Opinion] = {}
+        for votes in ballots.values():
+            prompt = self.groups[votes[0].group].entry.prompt
+            for liked, images in zip((True, False), liked_and_disliked(votes), strict=True):
+                for image in sorted(images):
+                    found.pop((prompt, image), None)
+                    found[prompt, image] = Opinion(image, prompt, liked, votes[-1])
+        return list(found.values())

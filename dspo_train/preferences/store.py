@@ -8,7 +8,6 @@ store.vote(question.pair, "win", question.left, id=id_made_by_the_page, client=t
 
 from __future__ import annotations
 
-import hmac
 import secrets
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..exceptions import DatasetError
+from .asking import asked_of, question_of, sides
 from .entries import (
     LOG_VERSION,
     MAX_PROMPT,
@@ -34,9 +34,24 @@ from .entries import (
     parse,
 )
 from .images import store_image
+from .judging import ballot_rows, plan_ballot
 from .log import PreferenceLog
 from .state import GroupState, SetState
-from .types import Already, BrokenLine, Gone, Judged, NewImage, Question, Recorded, Reviewed, Undone, VotingProgress
+from .types import (
+    Already,
+    BrokenLine,
+    Gone,
+    GroupQuestion,
+    Judged,
+    NewImage,
+    Opinion,
+    Question,
+    Recorded,
+    RecordedBallot,
+    Reviewed,
+    Undone,
+    VotingProgress,
+)
 
 
 class PreferenceStore:
@@ -93,10 +108,12 @@ class PreferenceStore:
         values = {"prompt": _clean(prompt), "schedule": schedule, "images": rows, "settings": {**(settings or {})}}
         with self._current(write=True):
             if group not in self._state.groups:
-                self._write("group", id=group, **values)
+                self._write("group", {"id": group, **values})
             return self._state.groups[group].entry
 
-    def next(self, count: int = 1, skip: Collection[str] = frozenset(), *, client: str | None = None) -> list[Question]:
+    def next(
+        self, count: int = 1, skip: Collection[str] = frozenset(), *, client: str | None = None, find: str = ""
+    ) -> list[Question]:
         """Up to `count` pairs to judge, of different prompts as far as possible.
 
         The sides are drawn once for each pair, from a secret of the set: they survive a reload and reveal nothing about
@@ -105,23 +122,46 @@ class PreferenceStore:
         Args:
             skip: `Question.pair` of those that are being shown and not answered yet.
             client: the tab that asks; other tabs get other pairs first.
+            find: only of prompts that hold this text, in any case.
         """
         skip = frozenset(skip)
         with self._current():
-            upcoming = self._state.upcoming(skip, client)
-            return [self._question(group, pair) for _, (group, pair) in zip(range(count), upcoming, strict=False)]
+            upcoming = self._state.upcoming(skip, client, find)
+            return [
+                question_of(self._state, group, pair) for _, (group, pair) in zip(range(count), upcoming, strict=False)
+            ]
 
-    def question(self, pair: str) -> Question | None:
-        """The question of that name; None where it is answered or removed.
+    def next_groups(
+        self, count: int = 1, skip: Collection[str] = frozenset(), *, client: str | None = None, find: str = ""
+    ) -> list[Question | GroupQuestion]:
+        """Up to `count` groups to choose among; arguments as of `next`, and `skip` names groups too.
+
+        Where two images are left to compare, or more than MOST_SHOWN, the group is asked about in pairs.
+        """
+        skip, found = frozenset(skip), dict[str, Question | GroupQuestion]()
+        with self._current():
+            for group, pair in self._state.upcoming(skip, client, find):
+                name, question = asked_of(self._state, group, pair)
+                if name not in skip:
+                    found.setdefault(name, question)
+                if len(found) >= count:
+                    break
+        return list(found.values())
+
+    def question(self, name: str) -> Question | GroupQuestion | None:
+        """The question of a pair's name, or of a group's; None where it is answered or removed.
 
         Raises:
-            DatasetError: a pair that was never in the set.
+            DatasetError: a pair or group that was never in the set.
         """
         with self._current():
-            group, names = self._find(pair)
-            if self._state.gone(group, names) or self._state.counting(group, names) is not None:
+            if "." not in name:
+                group = self._group(name)
+                return next((asked_of(self._state, group, pair)[1] for pair in group.open), None)
+            owner, names = self._find(name)
+            if self._state.gone(owner, names) or self._state.counting(owner, names) is not None:
                 return None
-            return self._question(self._state.groups[group], names)
+            return question_of(self._state, self._state.groups[owner], names)
 
     def vote(
         self,
@@ -159,11 +199,12 @@ class PreferenceStore:
             counting = self._state.counting(group, names)
             if counting is not None and not relabel:
                 return Already(counting)
+            group = counting.group if counting is not None else group
             id = id or new_id()
             values = {"group": group, "pair": names, "outcome": outcome, "winner": winner, "client": client}
-            values["left"] = None if source else self._sides(pair, names)[0]
+            values["left"] = None if source else sides(self._state, pair, names)[0]
             values["seconds"] = None if seconds is None else round(seconds, 3)
-            self._write("vote", id=id, **values, source=source, relabel=relabel or None)
+            self._write("vote", {"id": id, **values, "source": source, "relabel": relabel or None})
             return Recorded(self._state.votes[id])
 
     def relabel(
@@ -178,13 +219,58 @@ class PreferenceStore:
         """Judge a pair anew; as `vote`, but an earlier vote is replaced."""
         return self.vote(pair, outcome, winner, id=id, client=client, relabel=True)
 
-    def undo(self, vote: str | None = None, *, client: str | None = None, id: str | None = None) -> Undone | None:
-        """Take back the vote with the given id, or the last one that counts: of a client, or of all.
+    def judge(
+        self,
+        group: str,
+        best: Sequence[str] = (),
+        bad: Sequence[str] = (),
+        *,
+        images: Sequence[str] | None = None,
+        skip: bool = False,
+        id: str | None = None,
+        client: str | None = None,
+        seconds: float | None = None,
+    ) -> RecordedBallot | Already | Gone:
+        """Record a choice among the candidates of a prompt, as votes on their pairs; see `statements`.
 
-        Where the vote had replaced another one, that one counts again. With both, the vote must be the client's and
-        count.
+        The group is closed: pairs that the ballot leaves open are not asked. A pair judged in another group keeps its
+        vote; a single vote in this group gives way to the ballot where that names a better one.
 
         Args:
+            best: the better images, the best first.
+            bad: those that are no good.
+            images: those that were shown; by default those that questions are left about.
+            skip: no answer.
+            id: chosen by the client, so that a ballot resent after a lost answer, or half written, is recorded once.
+
+        Raises:
+            DatasetError: an unknown group, or images that are not in it, named twice or not shown.
+        """
+        with self._current(write=True):
+            plan = plan_ballot(self._state, self._group(group), images, best, bad, skip, id)
+            if not isinstance(plan, list):
+                return plan
+            id = id or new_id()
+            seconds = None if seconds is None else round(seconds, 3)
+            rows = ballot_rows(self._state, group, plan, {"client": client, "ballot": id, "seconds": seconds})
+            self._write("vote", *rows)
+            return RecordedBallot(id, tuple(self._state.ballots[id]))
+
+    def undo(
+        self,
+        vote: str | None = None,
+        *,
+        client: str | None = None,
+        earlier: Collection[str] = (),
+        id: str | None = None,
+    ) -> Undone | None:
+        """Take back the vote or ballot with the given id, or the last one that counts: of a client, or of all.
+
+        Of a ballot, all votes are taken back. Where a vote had replaced another one, that one counts again. With both
+        given, the vote must be the client's and count.
+
+        Args:
+            earlier: further clients, the pages that the same person had before: theirs follow when none is left.
             id: of the undo itself, so that it can be resent after a lost answer.
 
         Returns:
@@ -197,16 +283,17 @@ class PreferenceStore:
             done = self._state.undos.get(id or "")
             if done is not None:
                 return Undone(done, self._state.votes[done.vote])
-            found = self._state.last_of(client) if vote is None else self._state.votes.get(vote)
+            found = self._state.last_of(client, earlier) if vote is None else self._named(vote)
             if vote is not None and client is not None:
-                own = found is not None and found.client == client and self._state.status(found) == "counts"
-                found = found if own else None
+                own = found if found is not None and found.client == client else None
+                parts = self._state.together(own) if own else []
+                found = own if any(self._state.status(each) == "counts" for each in parts) else None
             elif vote is not None and found is None:
                 raise DatasetError(f"{self._log.path}: there is no vote {vote!r}; look it up in the history")
             if found is None or found.id in self._state.undone:
                 return None
             id = id or new_id()
-            self._write("undo", id=id, vote=found.id)
+            self._write("undo", {"id": id, "vote": found.id})
             return Undone(self._state.undos[id], found)
 
     def remove(self, target: str, *, id: str | None = None) -> Removal | None:
@@ -243,9 +330,14 @@ class PreferenceStore:
             return self._state.votes.get(vote)
 
     def judged(self, *, ties: bool = False) -> list[Judged]:
-        """The pairs with a winner that counts, and on request the ties: what there is to train on."""
+        """The pairs with a winner that counts, and on request those without: ties, and pairs called bad."""
         with self._current():
             return [judged for judged in self._state.judged() if ties or judged.winner is not None]
+
+    def opinions(self) -> list[Opinion]:
+        """The images that are liked or disliked by themselves, where a ballot or a vote called some bad."""
+        with self._current():
+            return self._state.opinions()
 
     def groups(self) -> list[Group]:
         """All groups that were not removed, in the order in which they were added."""
@@ -284,7 +376,7 @@ class PreferenceStore:
                 if self._log.changed():
                     self._read()
                 if self._state.header is None:
-                    self._write("set", version=LOG_VERSION, seed=secrets.token_hex(16))
+                    self._write("set", {"version": LOG_VERSION, "seed": secrets.token_hex(16)})
                 self._state.settle()
                 yield
 
@@ -294,15 +386,29 @@ class PreferenceStore:
             self._state = SetState()
         self._state.feed(lines)
 
-    def _write(self, kind: Literal["set", "group", "vote", "undo", "remove", "restore"], **values: Any) -> None:
-        """Append one line and read it back as written, so that memory and disk cannot differ."""
-        line = encode_entry(kind, **values)
+    def _write(
+        self, kind: Literal["set", "group", "vote", "undo", "remove", "restore"], *rows: Mapping[str, Any]
+    ) -> None:
+        """Append lines and read them back as written, so that memory and disk cannot differ."""
+        lines = [encode_entry(kind, **row) for row in rows]
         try:
-            parse(line)
+            for line in lines:
+                parse(line)
         except EntryError as error:
             raise DatasetError(f"{self._log.path}: this {kind} {error}") from error
-        self._state.feed([(self._log.append(line), line)])
+        first = self._log.append(b"".join(lines))
+        self._state.feed(enumerate(lines, first))
         self._state.settle()
+
+    def _group(self, name: str) -> GroupState:
+        group = self._state.groups.get(name)
+        if group is None:
+            raise DatasetError(f"{self._log.path}: there is no group {name!r}; ask for the next question")
+        return group
+
+    def _named(self, name: str) -> Vote | None:
+        """A vote, or the first of a ballot."""
+        return next(iter(self._state.ballots.get(name, ())), None) or self._state.votes.get(name)
 
     def _find(self, pair: str) -> tuple[str, ImagePair]:
         name, *ends = pair.split(".")
@@ -310,16 +416,6 @@ class PreferenceStore:
         if group is None or len(ends) != 2 or ends[0] == ends[1] or not all(end in group.names for end in ends):
             raise DatasetError(f"{self._log.path}: there is no pair {pair!r}; ask for the next question")
         return name, canonical(group.names[ends[0]], group.names[ends[1]])
-
-    def _question(self, group: GroupState, pair: ImagePair) -> Question:
-        name = pair_id(group.entry.id, pair)
-        return Question(name, group.entry.id, group.entry.prompt, *self._sides(name, pair))
-
-    def _sides(self, name: str, pair: ImagePair) -> ImagePair:
-        """(left, right)"""
-        seed = self._state.header.seed if self._state.header else ""
-        turned = hmac.digest(seed.encode(), name.encode(), "sha256")[0] & 1
-        return (pair[1], pair[0]) if turned else pair
 
     def _remove(self, kind: Literal["remove", "restore"], target: str, id: str | None) -> Removal | None:
         with self._current(write=True):
@@ -331,7 +427,7 @@ class PreferenceStore:
             if self._state.removed(target) == (kind == "remove"):
                 return None
             id = id or new_id()
-            self._write(kind, id=id, **{"group" if target in self._state.groups else "image": target})
+            self._write(kind, {"id": id, "group" if target in self._state.groups else "image": target})
             return self._state.removals[id]
 
 

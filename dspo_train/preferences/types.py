@@ -32,10 +32,27 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupQuestion:
+    """All candidates of one prompt to choose among, in the hidden order in which they are shown."""
+
+    group: str
+    prompt: str
+    images: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """The vote is on the disk. A vote sent twice under one id gets the same answer twice."""
 
     vote: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedBallot:
+    """The votes that a ballot means are on the disk. A ballot sent twice under one id gets the same answer twice."""
+
+    ballot: str
+    votes: tuple[Vote, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +64,18 @@ class Already:
 
 @dataclass(frozen=True, slots=True)
 class Gone:
-    """Nothing was written: the pair, its group or one of its images was removed from the set."""
+    """Nothing was written: the pair, its group or one of its images was removed from the set.
+
+    Attributes:
+        pair: the name of the pair; of the group for a ballot.
+    """
 
     pair: str
 
 
 @dataclass(frozen=True, slots=True)
 class Undone:
-    """`vote` no longer counts."""
+    """`vote` no longer counts; where it is part of a ballot, none of that ballot does."""
 
     undo: Undo
     vote: Vote
@@ -74,9 +95,14 @@ class Reviewed:
 class VotingProgress:
     """Counts of pairs that are in the set; removed ones are left out.
 
+    A pair of images that several groups of one prompt hold is one pair. What a ballot leaves open is not asked, so it
+    is in no count.
+
     Attributes:
         open: how many can be asked now; a Swiss round opens when the one before is answered.
         total: all that were and will be asked.
+        bads: pairs of which neither image is any good.
+        groups_answered, groups_total: groups with questions of their own, and those of them with none left.
         groups: group id -> (answered, total).
     """
 
@@ -86,12 +112,18 @@ class VotingProgress:
     wins: int
     ties: int
     skips: int
+    bads: int
+    groups_answered: int
+    groups_total: int
     groups: Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A pair with the vote that counts: a win, or a tie, whose `winner` is None. Names are paths below the folder."""
+    """A pair with the vote that counts: a win, or a tie or "both bad", whose `winner` is None.
+
+    Names are paths below the folder.
+    """
 
     pair: str
     prompt: str
@@ -104,6 +136,20 @@ class Judged:
         if self.winner is None:
             return None
         return self.images[1] if self.winner == self.images[0] else self.images[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """One image by itself: liked or disliked for its prompt, from what was called bad. `vote` is the last that says so.
+
+    Attributes:
+        image: a path below the folder of the set.
+    """
+
+    image: str
+    prompt: str
+    liked: bool
+    vote: Vote
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
     run.json                      settings, what they were applied to, and the version
     reports.jsonl                 one line per step
     reference.safetensors         the frozen reference, if an existing LoRA is refined
+    beginning/                    state, reports and best weights of the run that this one goes on from, if it does
     checkpoints/step-000050/      state.safetensors (to resume from) and lora.safetensors (to use)
     previews/step-000050.png      base beside LoRA, if previews were requested
     best-000150.safetensors       weights of the best step on held-out pairs, if they may become the result
@@ -96,6 +97,11 @@ class RunFolder:
         return self.folder / "reference.safetensors"
 
     @property
+    def beginning(self) -> Path:
+        """See `continuing`; like the reference it is written before run.json, and never changed after."""
+        return self.folder / "beginning"
+
+    @property
     def request(self) -> Path:
         """See `names`."""
         return self.folder / "request.json"
@@ -170,7 +176,16 @@ class RunFolder:
     def _foreign(self) -> list[str]:
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; give a folder for the run")
-        mine = (self.reference, self.request, self.status, self.alive, self.reserve, self.about, self.workflow)
+        mine = (
+            self.reference,
+            self.request,
+            self.beginning,
+            self.status,
+            self.alive,
+            self.reserve,
+            self.about,
+            self.workflow,
+        )
         ours = {".lock", *(path.name for path in mine)}
         return [p.name for p in self.folder.iterdir() if p.name not in ours] if self.folder.is_dir() else []
 
@@ -201,8 +216,9 @@ class RunFolder:
         return sorted((int(match[1]), path) for match, path in found)
 
     def latest(self) -> dict[str, Tensor] | None:
-        """The newest readable state; damaged ones are skipped."""
-        states = (_read_state(path) for _, path in reversed(self.checkpoints()))
+        """The newest readable state, at last the one that the run began with; damaged ones are skipped."""
+        places = [*(path for _, path in reversed(self.checkpoints())), self.beginning]
+        states = (_read_state(path) for path in places)
         return next((state for state in states if state is not None), None)
 
     def save(
@@ -249,10 +265,17 @@ class RunFolder:
 
     def best(self, step: int) -> dict[str, Tensor] | None:
         """The weights that `save_best` kept for a step; None if they are missing or damaged."""
-        try:
-            return from_bytes(self._best(step).read_bytes())
-        except (OSError, SafetensorError):
-            return None
+        own = self._best(step)
+        for path in (own, self.beginning / own.name):
+            with contextlib.suppress(OSError, SafetensorError):
+                return from_bytes(path.read_bytes())
+        return None
+
+    def best_up_to(self, step: int) -> list[Path]:
+        """The files of the best weights of steps so far, those of the run that this one goes on from included."""
+        places = (self.folder, self.beginning)
+        found = [(path, _BEST.fullmatch(path.name)) for place in places for path in place.glob("best-*")]
+        return [path for path, match in found if match and int(match[1]) <= step]
 
     def _best(self, step: int) -> Path:
         return self.folder / f"best-{step:06d}.safetensors"
@@ -263,7 +286,7 @@ class RunFolder:
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
-        for parent in (self.folder, self.folder / "checkpoints"):
+        for parent in (self.folder, self.folder / "checkpoints", self.beginning):
             for path in parent.glob(".*") if parent.is_dir() else ():
                 if path.is_dir() and path.name.startswith(".step-"):
                     shutil.rmtree(path, ignore_errors=True)
@@ -292,8 +315,9 @@ class RunFolder:
         """Remove the reports and best weights of steps after a checkpoint, which will be repeated."""
         for later in (kept for kept in self._kept() if kept > step):
             self._best(later).unlink(missing_ok=True)
-        kept = [r for r in self.reports() if r["step"] <= step]
-        files.write_text(self.reports_file, "".join(json.dumps(r) + "\n" for r in kept))
+        earlier = files.read_json_lines(self.beginning / self.reports_file.name)
+        kept = {r["step"]: r for r in (*earlier, *self.reports()) if r["step"] <= step}
+        files.write_text(self.reports_file, "".join(json.dumps(r) + "\n" for r in kept.values()))
 
 
 def _read_state(checkpoint: Path) -> dict[str, Tensor] | None:

@@ -14,11 +14,13 @@ from ..config import TrainConfig
 from ..data.training_data import Opened
 from ..exceptions import RunError
 from ..files.published import looks_like_a_path
+from ..lora.lineage import Lineage, refined_from
 from ..lora.metadata import LoraFacts
 from ..pairs import Scan
 from ..training.model import Model
 from ..version import VERSION
 from .folder import RunFolder, differences
+from .job import Job
 
 
 def run_identity(model: Model, data: Opened, accelerator: Accelerator, precision: str) -> dict[str, Any]:
@@ -49,7 +51,18 @@ def refined_identity(refine: Path | None, folder: RunFolder) -> dict[str, str] |
         raise RunError(f"the LoRA to refine, {refine}, cannot be read: {error.strerror or error}") from error
 
 
-def lora_facts(name: str, config: TrainConfig, model: Model, data: Opened, scan: Scan, precision: str) -> LoraFacts:
+def lineage_of(job: Job, folder: RunFolder) -> Lineage:
+    """From which LoRAs the result is made; names that look like a path are left out."""
+    wired = tuple(name for name in job.wired_loras if not looks_like_a_path(name))
+    if job.refine is None:
+        return Lineage(trained_with=wired)
+    source = folder.reference if folder.begun and not job.refine.exists() else job.refine
+    return refined_from(source, job.refine.stem, wired)
+
+
+def lora_facts(
+    name: str, config: TrainConfig, model: Model, data: Opened, scan: Scan, precision: str, lineage: Lineage
+) -> LoraFacts:
     """What the file of the result records."""
     words = _words(scan).most_common(50)
     return LoraFacts(
@@ -74,6 +87,7 @@ def lora_facts(name: str, config: TrainConfig, model: Model, data: Opened, scan:
         version=VERSION,
         tags={word: count for word, count in words if not looks_like_a_path(word)},
         date=datetime.datetime.now(datetime.timezone.utc),
+        lineage=lineage,
     )
 
 

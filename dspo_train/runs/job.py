@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..config import TrainConfig
 from ..pairs import Scan
 from ..training.model import ModelSource
+
+
+@dataclass(frozen=True)
+class Start:
+    """The state of an earlier run from which another goes on.
+
+    Attributes:
+        run: the earlier run's folder.
+        step: of its checkpoint.
+    """
+
+    run: Path
+    step: int
+
+    def identity(self) -> dict[str, Any]:
+        """As a run folder records it."""
+        return {"run": self.run.name, "step": self.step}
 
 
 @dataclass(frozen=True)
@@ -21,6 +39,8 @@ class Job:
         refine: a LoRA to continue from; a frozen copy of it is the reference.
         cache: folder for encodings; by default `.dspo_cache` in the pair folder.
         scan: of `pairs`, if it has been scanned already.
+        wired_loras: names of the LoRAs that the model carries.
+        start: the state of an earlier run to go on from, with the learning rate of this run's length from there on.
     """
 
     model: ModelSource
@@ -30,3 +50,5 @@ class Job:
     refine: Path | None = None
     cache: Path | None = None
     scan: Scan | None = None
+    wired_loras: tuple[str, ...] = ()
+    start: Start | None = None

@@ -11,10 +11,10 @@ from .. import files
 from ..config import with_defaults
 from ..files import numbered
 from ..files.names import file_name
+from ..lora.header import tensors_size
 from .folder import RunFolder
 
 WHAT = "the LoRA's name"
-CONTINUE = ("auto", "from scratch")  # how to begin a run that differs from an earlier one by more steps only
 
 
 def find_run(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder | None:
@@ -27,9 +27,23 @@ def find_run(parent: Path, name: str, request: Mapping[str, Any]) -> RunFolder |
     Raises:
         ConfigError: `name` is not a plain name.
     """
-    wanted = _completed(json.loads(json.dumps(request)))
-    runs = _numbered(parent, file_name(name, WHAT))
-    return next((RunFolder(path) for _, path in runs if _request(RunFolder(path)) == wanted), None)
+    wanted = plain_request(request)
+    return next((folder for folder, asked in requested(parent, name) if asked == wanted), None)
+
+
+def requested(parent: Path, name: str) -> Iterator[tuple[RunFolder, Any]]:
+    """The runs of that name, newest first, and what was asked of each, settings completed; None where it is not known.
+
+    Raises:
+        ConfigError: `name` is not a plain name.
+    """
+    for _, path in _numbered(parent, file_name(name, WHAT)):
+        yield RunFolder(path), _request(RunFolder(path))
+
+
+def plain_request(request: Mapping[str, Any]) -> Any:
+    """A request as it is read back from a run's folder."""
+    return _completed(json.loads(json.dumps(request)))
 
 
 def claim(parent: Path, name: str, request: Mapping[str, Any], results: Path) -> RunFolder:
@@ -57,11 +71,11 @@ def _numbered(parent: Path, name: str) -> Iterator[tuple[int, Path]]:
 
 
 def undelivered(parent: Path, name: str, results: Path) -> list[str]:
-    """Finished runs of that name whose LoRA is missing from `results`, or has another size there."""
+    """Finished runs of that name whose LoRA is missing from `results`, or has other tensors there, by their size."""
     found = []
     for _, path in _numbered(parent, name):
         result, delivered = RunFolder(path).result, results / RunFolder(path).result.name
-        if result.is_file() and not (delivered.is_file() and delivered.stat().st_size == result.stat().st_size):
+        if result.is_file() and not (delivered.is_file() and tensors_size(delivered) == tensors_size(result)):
             found.append(path.name)
     return found
 

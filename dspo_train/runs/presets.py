@@ -72,12 +72,6 @@ def configure(
     return from_names({**derived, **values})
 
 
-def names_in_graph_of_arguments() -> dict[str, str]:
-    """The input for an objective's own number, by the arguments that it may set."""
-    arguments = [f"objective_args.{info.own_number}" for info in objectives.OBJECTIVES.values()]
-    return dict.fromkeys([*arguments, OWN_NUMBER], OWN_NUMBER)
-
-
 def _is_argument(name: str) -> bool:
     return name.startswith("objective_args.")
 

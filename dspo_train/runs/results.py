@@ -62,7 +62,7 @@ class Results:
         if self.folder.result.exists():
             return
         write_curve(self.folder, f"{self.folder.result.stem}: {self.job.config.objective}")
-        with self._weights_of(best) as step, self.training.averaged():
+        with self.final(best) as step:
             if isinstance(self.trained, WholeModel):
                 self._write_whole(self.trained, step)
             extracted = self._write_lora(self.folder.result, step)
@@ -85,6 +85,16 @@ class Results:
             f"{lora} is the best rank-{self.job.config.lora.rank} LoRA approximation of what was trained, and holds "
             f"{extracted.kept * extracted.targeted:.0%} of its squared change; {whole} holds all of it"
         )
+
+    @contextlib.contextmanager
+    def final(self, best: Evaluation | None) -> Iterator[int]:
+        """Inside, the trained weights are those of the result. -> their step
+
+        Args:
+            best: as in `finish`.
+        """
+        with self._weights_of(best) as step, self.training.averaged():
+            yield step
 
     @contextlib.contextmanager
     def _weights_of(self, best: Evaluation | None) -> Iterator[int]:

@@ -16,7 +16,7 @@ from ..data.cache import EncodingCache
 from ..data.encode import Opening, Workers
 from ..data.kinds import training_data
 from ..data.training_data import Opened
-from ..exceptions import DspoError
+from ..exceptions import DspoError, RunError
 from ..files.words import many
 from ..lora.layers import LoraWeights
 from ..lora.metadata import lora_metadata
@@ -27,9 +27,10 @@ from ..training.model import Model
 from ..training.state import Training
 from ..training.trainable import Trainable, check_start, trainable
 from ..training.trainer import StepReport
+from .continuing import take_over
 from .first_look import first_look
 from .folder import RunFolder, locked
-from .identity import lora_facts, refined_identity, run_identity
+from .identity import lineage_of, lora_facts, refined_identity, run_identity
 from .job import Job
 from .monitor import Monitor
 from .notes import Notes
@@ -145,7 +146,11 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         DspoError: an input is wrong; raised before any training.
     """
     folder = RunFolder(job.out)
-    asked = {"config": job.config.to_dict(), "refine": refined_identity(job.refine, folder)}
+    asked = {
+        "config": job.config.to_dict(),
+        "refine": refined_identity(job.refine, folder),
+        "continued": None if job.start is None else job.start.identity(),
+    }
     folder.check(asked)  # early, before the long work
     found = job.scan or scan_folder(job.pairs)
     scan = decodable(found, lambda done, total: on_progress("check", done, total))
@@ -161,9 +166,12 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         stack.enter_context(model.training(checkpointing=job.config.gradient_checkpointing))
         trained = stack.enter_context(trainable(model, job.config, initial))
         training = trainer.begin(trained.parameters, job.config, accelerator, trained.reference_tensors())
-        facts = lora_facts(folder.result.stem, job.config, model, data, scan, precision)
+        lineage = lineage_of(job, folder)
+        facts = lora_facts(folder.result.stem, job.config, model, data, scan, precision, lineage)
         lora_metadata(facts, {})  # refuses a bad name now rather than after training
         if accelerator.is_main_process:  # everything is in order: from here on the folder is this run's
+            if job.start is not None and not folder.begun:
+                take_over(job.start, folder)
             folder.start(identity, job.refine)
             stack.enter_context(recorded(folder, job.config.steps))
         accelerator.wait_for_everyone()
@@ -214,6 +222,9 @@ def _initial_lora(job: Job, model: Model, folder: RunFolder) -> tuple[LoraWeight
 
 def _resume(job: Job, folder: RunFolder, training: Training, accelerator: Accelerator) -> None:
     state = folder.latest()
+    if state is None and job.start is not None:
+        lost = f"{folder.beginning}: the state that this run goes on from cannot be read"
+        raise RunError(f"{lost}; remove the folder {folder.folder.name} to train from scratch")
     accelerator.wait_for_everyone()
     if state is not None:
         training.load(state)

@@ -42,12 +42,18 @@ _STEP_DISTILLED = re.compile(
 
 @dataclass(frozen=True)
 class Wired:
-    """The objects on a node's sockets, and the file name that the MODEL was loaded under, if it is known."""
+    """The objects on a node's sockets, and what is known of the MODEL's files.
+
+    Attributes:
+        name: of the file that the MODEL was loaded from; empty if unknown.
+        loras: names of the LoRAs that it carries.
+    """
 
     model: Any
     clip: Any
     vae: Any
     name: str = ""
+    loras: tuple[str, ...] = ()
 
     def fingerprint(self) -> dict[str, str]:
         """What tells these objects from others, in a second or two."""
@@ -132,7 +138,7 @@ class WiredSource:
     def load(self, config: TrainConfig, precision: str, device: torch.device) -> ComfyModel:
         """See `ModelSource.load`."""
         if config.method == "full":
-            raise ConfigError("`method` full does not train a wired model; set it to lora")
+            raise _not_whole()
         family, process = self.wired.checked()
         return ComfyModel(self.wired, _private(self.wired, precision), family, process, self.room)
 
@@ -227,7 +233,11 @@ class ComfyModel:
 
     def save_whole(self, path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
         """See `Model.save_whole`."""
-        raise ConfigError("`method` full does not train a wired model; set it to lora")
+        raise _not_whole()
+
+
+def _not_whole() -> ConfigError:
+    return ConfigError("`method` full does not train a wired model; set it to lora")
 
 
 def _private(wired: Wired, precision: str) -> Any:

@@ -14,15 +14,17 @@ MARK = "X-DSPO"  # our own header: another site's page cannot send it without a 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:(?P<port>[0-9]{1,5}))?")
 _ORIGIN = re.compile(r"(?P<scheme>https?)://(?P<host>[^/?#@\\]{1,270})")
 _PORTS = {"http": "80", "https": "443"}
-_JSON = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*')
+JSON = re.compile(r'application/json(\s*;\s*charset="?utf-8"?)?\s*')
+FILE = re.compile(r"application/octet-stream")  # as JSON, nothing that a form of another site can send
 
 
-def check_change(headers: Iterable[tuple[str, str]], known: Collection[str]) -> None:
+def check_change(headers: Iterable[tuple[str, str]], known: Collection[str], content: re.Pattern[str] = JSON) -> None:
     """Let only our own page, loaded from this server, change anything.
 
     Args:
         headers: as received, including repeated ones.
         known: see `is_own_name`.
+        content: the content type, in lower case.
 
     Raises:
         RefusedError: 403 for another site's page or an unknown server name, 415 for another content type.
@@ -31,8 +33,8 @@ def check_change(headers: Iterable[tuple[str, str]], known: Collection[str]) -> 
     check_source(found, known)
     if found.one(MARK.lower()) != "1":
         raise RefusedError(403, "The request does not come from the DSPO panel.")
-    if not _JSON.fullmatch((found.one("content-type") or "").lower()):
-        raise RefusedError(415, "The request must be JSON.")
+    if not content.fullmatch((found.one("content-type") or "").lower()):
+        raise RefusedError(415, "The request must be JSON." if content is JSON else "The request must be a file.")
 
 
 def check_source(found: Headers, known: Collection[str]) -> None:

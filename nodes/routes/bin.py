@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ...dspo_train.exceptions import DatasetError, RunError
 from ...dspo_train.files import bin as bins
 from ...dspo_train.files.names import inside, parts_of
-from ...dspo_train.files.titles import give_title
+from ...dspo_train.files.titles import give_title, title_of
 from ...dspo_train.pairs.discover import DEPTH
 from ...dspo_train.pairs.glimpse import glimpse
 from ...dspo_train.preferences import LOG_NAME
@@ -78,7 +78,10 @@ def rename(kind: Kind, name: str, to: str) -> dict[str, Any]:
 def listed() -> dict[str, Any]:
     """What is in the bins, the last deleted first."""
     found = [
-        {"kind": kind, **dataclasses.asdict(it)} for kind in _ROOTS for root in _roots(kind) for it in bins.binned(root)
+        {"kind": kind, **dataclasses.asdict(it), "title": title_of(root / bins.BIN / it.entry)}
+        for kind in _ROOTS
+        for root in _roots(kind)
+        for it in bins.binned(root)
     ]
     return {"entries": sorted(found, key=lambda it: it["deleted"], reverse=True)}
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from ...dspo_train.exceptions import ConfigError
 from ...dspo_train.files.names import parts_of
-from ...dspo_train.preferences.entries import ID, IMAGE, PAIR_ID
+from ...dspo_train.preferences.entries import ID, IMAGE, MAX_IMAGES, PAIR_ID
 from .refusals import RefusedError
 
 LARGEST_BODY = 64 * 1024  # bytes
 LONGEST_NAME = 400  # characters
+_MOST_CLIENTS = 100  # pages that one browser remembers
 _PREVIEW = re.compile(r"step-[0-9]{6,12}\.png")
 
 
@@ -112,6 +113,13 @@ def name(value: Any) -> str:
         raise ValueError from error
 
 
+def loose_name(value: Any) -> str:
+    """What somebody calls a file; not to be used as a path."""
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        raise ValueError
+    return value
+
+
 def matching(pattern: re.Pattern[str]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
@@ -138,9 +146,36 @@ def choice(*words: str) -> Callable[[Any], str]:
     return read
 
 
-def pairs(value: Any) -> frozenset[str]:
+def question(value: Any) -> str:
+    """A pair, or a group that is shown whole."""
+    return pair(value) if isinstance(value, str) and "." in value else identifier(value)
+
+
+def questions(value: Any) -> frozenset[str]:
     """Separated by commas; empty for none."""
-    return frozenset(pair(each) for each in value.split(",")) if value else frozenset()
+    return frozenset(question(each) for each in value.split(",")) if value else frozenset()
+
+
+def images(value: Any) -> list[str]:
+    """Names of a ballot: at most as many as a group holds."""
+    return _list(value, image, MAX_IMAGES)
+
+
+def clients(value: Any) -> list[str]:
+    return _list(value, identifier, _MOST_CLIENTS)
+
+
+def _list(value: Any, read: Callable[[Any], str], most: int) -> list[str]:
+    if not isinstance(value, list) or len(value) > most:
+        raise ValueError
+    return [read(each) for each in value]
+
+
+def sought(value: Any) -> str:
+    """A part of a prompt."""
+    if not isinstance(value, str) or len(value) > LONGEST_NAME:
+        raise ValueError
+    return value
 
 
 def digits(least: int, most: int) -> Callable[[Any], int]:

@@ -25,5 +25,5 @@ def opened(place: Place, set: str) -> collecting.PreferenceStore:
 def counts(store: collecting.PreferenceStore) -> dict[str, Any]:
     """The progress of a set, without its groups."""
     progress = store.progress()
-    names = ("answered", "open", "total", "wins", "ties", "skips")
+    names = ("answered", "open", "total", "wins", "ties", "skips", "bads", "groups_answered", "groups_total")
     return {name: getattr(progress, name) for name in names}

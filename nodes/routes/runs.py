@@ -55,8 +55,9 @@ def reports(run: str, since: int) -> dict[str, Any]:
 
 def workflow(run: str) -> dict[str, Any]:
     """The graph that the run was made in; null if it was queued without one."""
+    folder = _folder(run)
     try:
-        found = json.loads(_folder(run).workflow.read_text(encoding="utf-8"))
+        found = json.loads(folder.workflow.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         found = None
     return {"workflow": found if isinstance(found, Mapping) else None}

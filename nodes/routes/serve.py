@@ -9,14 +9,16 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from aiohttp import web
 from comfy.cli_args import args
 
 from ...dspo_train.exceptions import DspoError
-from .access import ALLOWED_HOSTS, Headers, check_change, check_source, names_of
+from .access import ALLOWED_HOSTS, FILE, Headers, check_change, check_source, names_of
 from .fields import LARGEST_BODY, Fields, read_body, read_query
+from .receiving import received, too_large
 from .refusals import RefusedError, refusal_of
 
 log = logging.getLogger("dspo")
@@ -42,20 +44,26 @@ Handler = Callable[..., "dict[str, Any] | ImageAnswer"]
 
 @dataclass(frozen=True)
 class Route:
-    """A handler gets its fields by name, runs in a thread, and may raise RefusedError or a DspoError."""
+    """A handler gets its fields by name, runs in a thread, and may raise RefusedError or a DspoError.
+
+    Attributes:
+        largest: bytes of a body.
+        receives: the folder into which a body that is a file is received; the handler gets it as `file`, and the
+            fields are in the query.
+    """
 
     method: Literal["GET", "POST"]
     path: str
     handle: Handler
     fields: Fields
+    largest: int = LARGEST_BODY
+    receives: Callable[[], Path] | None = None
 
 
 def handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         try:
-            fields = await _fields(request, route)
-            work = partial(route.handle, **fields)
-            return _answer(await asyncio.get_running_loop().run_in_executor(None, work))
+            return _answer(await _handled(request, route))
         except RefusedError as refusal:
             return _refusal(refusal)
         except DspoError as error:
@@ -68,12 +76,28 @@ def handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
     return handle
 
 
+async def _handled(request: web.Request, route: Route) -> dict[str, Any] | ImageAnswer:
+    if route.receives is None:
+        return await _in_thread(partial(route.handle, **await _fields(request, route)))
+    check_change(request.headers.items(), _known(), FILE)
+    fields = read_query(request.query.items(), route.fields)
+    if (request.content_length or 0) > route.largest:
+        raise too_large(route.largest)
+    folder = await _in_thread(route.receives)
+    async with received(request.content, folder, route.largest) as file:
+        return await _in_thread(partial(route.handle, file=file, **fields))
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(None, work)
+
+
 async def _fields(request: web.Request, route: Route) -> dict[str, Any]:
     if route.method == "GET":
         check_source(Headers(request.headers.items()), _known())
         return read_query(request.query.items(), route.fields)
     check_change(request.headers.items(), _known())
-    return read_body(await _body(request), route.fields)
+    return read_body(await _body(request, route.largest), route.fields)
 
 
 def _known() -> set[str]:
@@ -81,7 +105,7 @@ def _known() -> set[str]:
     return names_of(f"{args.listen},{os.environ.get(ALLOWED_HOSTS, '')}")
 
 
-async def _body(request: web.Request) -> bytes:
+async def _body(request: web.Request, largest: int) -> bytes:
     """
     Raises:
         RefusedError: 413, without reading past the limit.
@@ -89,7 +113,7 @@ async def _body(request: web.Request) -> bytes:
     data = bytearray()
     async for part in request.content.iter_any():
         data += part
-        if len(data) > LARGEST_BODY:
+        if len(data) > largest:
             raise RefusedError(413, "The request is too large.")
     return bytes(data)
 

@@ -62,9 +62,9 @@ def give_out(place: Place, set: str, layout: str) -> dict[str, Any]:
         log.warning("%s", error)
         _drop_if_empty(folder)
         raise RefusedError(
-            409, "Nothing was exported: no pair is judged yet, or an image is missing; see ComfyUI's log."
+            409, "Nothing was exported: nothing is judged in that way yet, or an image is missing; see ComfyUI's log."
         ) from error
-    return {"folder": f"dspo/exports/{folder.name}", "pairs": report.pairs}
+    return {"folder": f"dspo/exports/{folder.name}", "pairs": report.pairs, "images": report.images}
 
 
 def _new_folder(name: str) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...dspo_train.preferences import Already, Gone, Outcome, Question
+from ...dspo_train.preferences import Already, Gone, GroupQuestion, Outcome, Question
 from ...dspo_train.preferences.entries import digits, pair_id
 from .. import collecting
 from ..collecting import Place
@@ -16,13 +16,15 @@ Json = dict[str, Any]
 _ALL = 10**9
 
 
-def upcoming(place: Place, set: str, count: int, skip: frozenset[str], client: str | None) -> Json:
+def upcoming(place: Place, set: str, count: int, skip: frozenset[str], client: str | None, find: str) -> Json:
     store = opened(place, set)
-    questions = store.next(count, skip, client=client)
-    return {"questions": [_shown(it) for it in questions], "progress": counts(store)}
+    questions = store.next(count, skip, client=client, find=find)
+    return {"questions": [shown(it) for it in questions], "progress": counts(store)}
 
 
-def _shown(it: Question) -> Json:
+def shown(it: Question | GroupQuestion) -> Json:
+    if isinstance(it, GroupQuestion):
+        return {"group": it.group, "prompt": it.prompt, "images": list(it.images)}
     return {"pair": it.pair, "group": it.group, "prompt": it.prompt, "left": it.left, "right": it.right}
 
 
@@ -35,6 +37,7 @@ def history(place: Place, set: str, offset: int, limit: int) -> Json:
             "prompt": it.prompt,
             "images": list(it.vote.pair),
             "outcome": it.vote.outcome,
+            "ballot": it.vote.ballot,
             "winner": it.vote.winner,
             "status": it.status,
             "time": it.vote.time,
@@ -56,7 +59,7 @@ def vote(
     relabel: bool,
 ) -> Json:
     if (winner is None) == (outcome == "win") or (winner and digits(winner) not in pair.split(".")[1:]):
-        raise RefusedError(400, "A win must name the better of the two images; a tie or a skip must name none.")
+        raise RefusedError(400, "A win must name the better of the two images; any other answer must name none.")
     if relabel and place == "blind":
         raise _settled()
     store = opened(place, set)
@@ -66,21 +69,31 @@ def vote(
         return {"status": "gone", "vote": None, "progress": progress}
     if isinstance(answer, Already):
         return {"status": "already", "vote": answer.vote.id, "progress": progress}
-    _announce(place, set, progress, client, pair)
+    announce(place, set, progress, client, pair)
     return {"status": "recorded", "vote": answer.vote.id, "progress": progress}
 
 
-def undo(place: Place, set: str, client: str, id: str, vote: str | None) -> Json:
-    """Undo a vote of this tab, by default its last; the question is null if it cannot be asked again."""
+def undo(place: Place, set: str, client: str, id: str, vote: str | None, earlier: list[str]) -> Json:
+    """Undo a vote or ballot of this page, by default its last, or else the last of the browser's earlier pages.
+
+    `pair` is null for a ballot, and the question where it cannot be asked again.
+    """
     store = opened(place, set)
-    undone = store.undo(vote, client=client, id=id)
+    undone = store.undo(vote, client=client, earlier=earlier, id=id)
     progress = counts(store)
     if undone is None:
-        return {"status": "nothing", "pair": None, "question": None, "progress": progress}
-    pair = pair_id(undone.vote.group, undone.vote.pair)
-    _announce(place, set, progress, client, pair)
-    question = store.question(pair)
-    return {"status": "undone", "pair": pair, "question": question and _shown(question), "progress": progress}
+        return {"status": "nothing", "pair": None, "group": None, "question": None, "progress": progress}
+    group, whole = undone.vote.group, undone.vote.ballot is not None
+    pair = None if whole else pair_id(group, undone.vote.pair)
+    announce(place, set, progress, client, pair, group)
+    question = store.question(pair or group)
+    return {
+        "status": "undone",
+        "pair": pair,
+        "group": group,
+        "question": question and shown(question),
+        "progress": progress,
+    }
 
 
 def remove(place: Place, set: str, target: str) -> Json:
@@ -102,7 +115,7 @@ def restore(place: Place, set: str, target: str) -> Json:
 def _changed(place: Place, set: str, store: collecting.PreferenceStore, status: str) -> Json:
     progress = counts(store)
     if status != "nothing":
-        _announce(place, set, progress, None, None)
+        announce(place, set, progress, None)
     return {"status": status, "progress": progress}
 
 
@@ -111,5 +124,9 @@ def _settled() -> RefusedError:
     return RefusedError(409, "The images and votes of a blind test cannot be changed.")
 
 
-def _announce(place: Place, set: str, progress: Json, client: str | None, pair: str | None) -> None:
-    collecting.send("voted", place=place, set=set, progress=progress, client=client, pair=pair)
+def announce(
+    place: Place, set: str, progress: Json, client: str | None, pair: str | None = None, group: str | None = None
+) -> None:
+    """Tell every page; `group` alone where a whole group was judged."""
+    group = group or (pair.split(".")[0] if pair else None)
+    collecting.send("voted", place=place, set=set, progress=progress, client=client, pair=pair, group=group)

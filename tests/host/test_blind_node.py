@@ -20,6 +20,7 @@ from test_collecting import SAMPLING, drawn, refused, saved
 from test_negative_lora import write_lora
 
 from dspo_train.evaluate.blind import facts_of
+from dspo_train.lora.lineage import refined_from
 from dspo_train.preferences import PreferenceStore
 
 pytestmark = pytest.mark.comfy
@@ -221,3 +222,71 @@ def test_a_lora_that_patches_nothing_is_an_error(node: str, lora: str, server: C
         graph["9"] = {"class_type": node, "inputs": {**named, **wires, **values, **SAMPLING}}
     words = {"sdxl": "fits no layer of the model", "text": "changes only the text encoder"}[lora]
     assert words in refused(server, graph)
+
+
+def two_candidates(name: str, wired: bool, **changes: Any) -> Graph:
+    """Two Candidates, without the LoRA ("2") and with it ("5", with other values) -> Blind Test from Images ("4")."""
+    graph = candidates(None)
+    lora = {"model": ["1", 0], "lora_name": "liked.safetensors", "strength": 1.0}
+    graph["lora"] = {"class_type": "DSPOApplyLora", "inputs": lora}
+    graph["5"] = {"class_type": "DSPOCandidates", "inputs": {**graph["2"]["inputs"], "model": ["lora", 0], **changes}}
+    test = {"base": ["2", 0], "aligned": ["5", 0], "prompts": "", "name": name}
+    wires = {"base_candidates": ["2", 1], "aligned_candidates": ["5", 1]} if wired else {"prompts": ["2", 2]}
+    graph["4"] = {"class_type": "DSPOBlindTestImages", "inputs": {**test, **wires}}
+    return graph
+
+
+@pytest.mark.parametrize(
+    ("wired", "changes", "message"),
+    [
+        (True, {"seed": 1001}, "image 1: seed 1000 without the LoRA, 1001 with it"),
+        (False, {"seed": 1001}, "seed 1000 without the LoRA, 1001 with it (in the graph: DSPOCandidates #2 and"),
+        (True, {"prompts": "red dog\ngreen bird"}, "image 3: prompt 'blue cat' without the LoRA, 'green bird' with it"),
+        (True, {"cfg": 1.0}, "cfg 3.0 without the LoRA, 1.0 with it"),
+        (False, {"width": 128}, "the images are 64 x 64 without the LoRA, 128 x 64 with it"),
+    ],
+)
+def test_unlike_sides_are_refused(wired: bool, changes: dict[str, Any], message: str, server: ComfyServer) -> None:
+    assert message in refused(server, two_candidates("unlike", wired, **changes))
+    assert not list((server.base / "output").rglob("*unlike*"))
+
+
+def test_candidates_tell_prompts_and_seeds(server: ComfyServer) -> None:
+    assert server.run(two_candidates("alike", True))["4"]["dspo_blind"] == ["alike-01"]
+    groups = PreferenceStore(folder_of(server, "alike-01")).groups()
+    assert [group.prompt for group in groups] == ["red dog", "red dog", "blue cat", "blue cat"]
+    assert [[picture.seed for picture in group.images] for group in groups] == [[1000] * 2, [1001] * 2] * 2
+    swapped = two_candidates("swapped", False)
+    swapped["4"]["inputs"] |= {"base": ["5", 0], "aligned": ["2", 0]}
+    assert "the LoRA stands behind `base` (DSPOApplyLora #lora) and not behind `aligned`" in refused(server, swapped)
+
+
+def noted(server: ComfyServer, graph: Graph) -> str:
+    before = len(server.log())
+    server.run(graph)
+    return server.log()[before:]
+
+
+def test_loras_that_do_not_go_together_are_told(server: ComfyServer) -> None:
+    """By names in the graph, from core's loader and ours, and by what the files say."""
+    folder = server.base / "models" / "loras"
+    tensors = load_file(folder / "liked.safetensors")
+    made = refined_from(folder / "liked.safetensors", "liked", wired=["style"])
+    save_file({k: 2 * v for k, v in tensors.items()}, str(folder / "second.safetensors"), metadata=made.metadata())
+    graph = with_model({})
+    first = {"model": ["3", 0], "lora_name": "liked.safetensors", "strength_model": 1.0}
+    second = {"model": ["first", 0], "lora_name": "second.safetensors", "strength": 1.0}
+    graph["first"] = {"class_type": "LoraLoaderModelOnly", "inputs": first}
+    graph["second"] = {"class_type": "DSPOApplyLora", "inputs": second}
+    wires = {"model": ["second", 0], "positive": ["4", 0], "negative": ["5", 0], "latent_image": ["6", 0], "seed": 1}
+    graph["10"] = {"class_type": "KSampler", "inputs": {**wires, **SAMPLING, "denoise": 1.0}}
+    graph["11"] = {"class_type": "SaveLatent", "inputs": {"samples": ["10", 0], "filename_prefix": "test/lineage"}}
+    words = noted(server, graph)
+    assert "second contains liked already, and liked is loaded too" in words
+    assert "second was trained on a model with style, which is not loaded here" in words
+    again = {"model": ["3", 0], "lora_name": "second.safetensors", "strength": 1.0}
+    graph["first"] = {"class_type": "DSPOApplyLora", "inputs": again}
+    graph["second"]["inputs"]["lora_name"] = "liked.safetensors"
+    assert "second, which is loaded too, contains liked already" in noted(server, graph)
+    graph["first"]["inputs"]["strength"] = 0.0
+    assert "contains" not in noted(server, graph)

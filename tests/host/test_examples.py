@@ -17,11 +17,10 @@ from comfy_server import PACK, PACK_NAME, ComfyServer, link
 from PIL import Image
 
 from dspo_train.evaluate.scorers import large_and_dark, look
-from dspo_train.preferences import PreferenceStore
 
 EXAMPLES = PACK / "example_workflows"
 WORKFLOWS = sorted(EXAMPLES.glob("*.json"))
-PLAYGROUND, TRAIN, CANDIDATES, STRENGTHS = WORKFLOWS
+PLAYGROUND, LOOP, TRAIN, STRENGTHS, GRID = WORKFLOWS
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"  # the one that ComfyUI's own first workflow offers to download
 NOTES = {"Note", "MarkdownNote"}  # of the page only
 SEEDS = {"seed", "noise_seed"}  # the page puts a widget of its own after these
@@ -30,7 +29,8 @@ LONG = 400  # seconds
 SMALL = {  # for a processor; the shipped values are for a GPU
     "EmptyLatentImage": {"width": 64, "height": 64},
     "DSPOTrainLora": {"steps": 3, "resolution": 64, "preview_every": 0, "accumulate": 1},
-    "DSPOCompareSampler": {"steps": 2, "pictures": 1},
+    "DSPOCompareSampler": {"steps": 2},
+    "DSPOBlindTest": {"steps": 2, "width": 64, "height": 64, "images_per_prompt": 1},
     "DSPOCandidates": {"steps": 2, "width": 64, "height": 64, "seeds_per_prompt": 2},
     "KSampler": {"steps": 2},
 }
@@ -69,7 +69,7 @@ def _widgets(node: dict[str, Any], specs: dict[str, Any]) -> dict[str, Any]:
         if isinstance(kind, list) or kind in ("COMBO", "INT", "FLOAT", "STRING", "BOOLEAN"):
             added = () if node["type"].startswith("DSPO") else (dict(*options).get("default"),)
             found[name] = next(values, *added)
-            if name in SEEDS:
+            if name in SEEDS:  # the page gives every input of that name such a widget
                 assert next(values) == "fixed", f"{node['type']}: what happens to {name} after a run"
     assert list(values) == [], f"{node['type']} has as many values as widgets"
     return found
@@ -114,51 +114,47 @@ def taste(server: ComfyServer, pictures: list[dict[str, Any]]) -> float:
 
 
 @pytest.mark.comfy
-def test_the_playground_learns_a_taste_and_asks_for_another(server: ComfyServer) -> None:
-    """As shipped: four seeds without the LoRA and at three strengths; 24 pairs of what is drawn wait for votes."""
-    outputs = run(server, PLAYGROUND)
+def test_the_grid_shows_a_taste_that_was_learned(server: ComfyServer) -> None:
+    """As shipped: four seeds without the LoRA and at three strengths."""
+    outputs = run(server, GRID)
     (compared,) = outputs["DSPOCompareSampler"]
     base, aligned = compared["a_images"], compared["b_images"]
     assert (len(base), len(aligned)) == (4, 12)
     assert taste(server, aligned[4:8]) > taste(server, base) + 0.5
     (sheet,) = outputs["DSPOABGrid"]
     assert min(size(server, sheet["images"][0])) > 500
-    progress = PreferenceStore(server.base / "input" / "my-shapes").progress()
-    assert (progress.total, progress.open) == (24, 24)
 
 
 @pytest.mark.comfy
-def test_the_first_trains_compares_and_draws(server: ComfyServer) -> None:
-    """Three strengths of one seed: one picture without the LoRA, three with it."""
+def test_the_loop_collects_and_waits(server: ComfyServer) -> None:
+    """Two seeds of each prompt are two images in the set; see test_one_workflow.py for the rest of the loop."""
+    outputs = run(server, LOOP)
+    (values,) = [node["widgets_values"] for node in load(LOOP)["nodes"] if node["type"] == "DSPOCandidates"]
+    count = len(values[0].splitlines())
+    assert count >= 12
+    assert len(list((server.base / "input" / "my-taste" / "images").iterdir())) == 2 * count
+    assert not {"DSPOTrainLora", "DSPOBlindTest"} & outputs.keys()
+
+
+@pytest.mark.comfy
+def test_a_folder_is_trained_and_tested(server: ComfyServer) -> None:
     outputs = run(server, TRAIN)
-    assert {"DSPOPreferenceSet", "DSPOTrainLora", "PreviewImage", "DSPOABGrid"} <= outputs.keys()
-    (compared,) = outputs["DSPOCompareSampler"]
-    assert (len(compared["a_images"]), len(compared["b_images"])) == (1, 3)
-    (saved,) = outputs["SaveImage"]
-    assert size(server, saved["images"][0]) == (64, 64)
-    trained = load(TRAIN)
-    (name,) = [node["widgets_values"][0] for node in trained["nodes"] if node["type"] == "DSPOTrainLora"]
-    assert list((server.base / "output" / "loras" / "dspo").glob(f"{name}-*.safetensors"))
+    assert {"DSPOPreferenceSet", "DSPOTrainLora"} <= outputs.keys()
+    (tested,) = outputs["DSPOBlindTest"]
+    assert tested["dspo_blind"] == ["from-folder-01"]
+    assert list((server.base / "output" / "loras" / "dspo").glob("from-folder-*.safetensors"))
 
 
 @pytest.mark.comfy
-def test_the_second_collects_what_it_draws(server: ComfyServer) -> None:
-    """Two seeds of each prompt are two pictures in the set."""
-    run(server, CANDIDATES)
-    (values,) = [node["widgets_values"] for node in load(CANDIDATES)["nodes"] if node["type"] == "DSPOCandidates"]
-    prompts = values[0].splitlines()
-    pictures = list((server.base / "input" / "my-taste" / "images").iterdir())
-    assert len(pictures) == 2 * len(prompts)
-
-
-@pytest.mark.comfy
-def test_the_third_takes_the_lora_that_the_first_trains(server: ComfyServer) -> None:
-    lora = server.base / "output" / "loras" / "dspo" / "my-taste-01.safetensors"
-    if not lora.exists():
+def test_strengths_are_compared_on_one_sheet(server: ComfyServer) -> None:
+    """The template names a LoRA of the loop's; any of this checkpoint will do."""
+    trained = server.base / "output" / "loras" / "dspo"
+    if not (trained / "my-taste-01.safetensors").exists():
         run(server, TRAIN)
+        shutil.copy(trained / "from-folder-01.safetensors", trained / "my-taste-01.safetensors")
     outputs = run(server, STRENGTHS)
-    assert [len(each["b_images"]) for each in outputs["DSPOCompareSampler"]] == [3, 3]
-    assert len(outputs["DSPOABGrid"]) == 2
+    assert [len(each["b_images"]) for each in outputs["DSPOCompareSampler"]] == [9]
+    assert len(outputs["DSPOABGrid"]) == 1
 
 
 @pytest.mark.comfy
@@ -173,20 +169,21 @@ def test_the_template_browser_lists_and_serves_them(server: ComfyServer) -> None
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_every_node_lies_in_the_files_view(path: Path) -> None:
-    """On a canvas of 1536 x 922, which is what a window of 1600 x 1000 leaves."""
+    """In a window of 1440 x 900, of which the page takes 56 pixels at the left and 96 at the top; at a legible size."""
     workflow = load(path)
     view = workflow["extra"]["ds"]
+    assert view["scale"] >= 0.75
     for node in workflow["nodes"]:
         (x, y), (width, height), (left, top) = node["pos"], node["size"], view["offset"]
-        assert (x + left) >= 0 and (y - 30 + top) >= 0, node["type"]
-        assert (x + width + left) * view["scale"] <= 1536, node["type"]
-        assert (y + height + top) * view["scale"] <= 922, node["type"]
+        assert (x + left) * view["scale"] >= 56 and (y - 30 + top) * view["scale"] >= 96, node["type"]
+        assert (x + width + left) * view["scale"] <= 1440, node["type"]
+        assert (y + height + top) * view["scale"] <= 860, node["type"]
 
 
 @pytest.mark.browser
 @pytest.mark.comfy
 def test_the_page_opens_each_from_the_template_browser(fresh_server: Callable[..., ComfyServer]) -> None:
-    node = _node()
+    node = node_program()
     server = fresh_server()
     place = server.base / "models" / "checkpoints"
     link((place / "sd15.safetensors").resolve(), place / CHECKPOINT)
@@ -209,7 +206,7 @@ def test_the_page_opens_each_from_the_template_browser(fresh_server: Callable[..
         assert shown["changed"] == []
 
 
-def _node() -> str:
+def node_program() -> str:
     """The program `node`, where it finds playwright-core and a browser."""
     node = shutil.which("node")
     if node is None:

@@ -36,13 +36,19 @@ def place(server: ComfyServer) -> Iterator[Place]:
     yield {"place": "sets", "set": name}
 
 
+def counted(**counts: int) -> dict[str, int]:
+    """The progress of a set; what is not given is 0."""
+    names = ("answered", "open", "total", "wins", "ties", "skips", "bads", "groups_answered", "groups_total")
+    return {**dict.fromkeys(names, 0), **counts}
+
+
 def folder_of(server: ComfyServer, place: Place) -> Path:
     return server.base / "input" / place["set"]
 
 
 def test_sets_are_listed_with_their_progress(server: ComfyServer, page: Page, place: Place) -> None:
     (found,) = [it for it in page.get("sets").json["sets"] if it["set"] == place["set"]]
-    progress = {"answered": 0, "open": 3, "total": 3, "wins": 0, "ties": 0, "skips": 0}
+    progress = counted(open=3, total=3, groups_total=3)
     assert found.pop("updated").endswith("Z")
     assert found.pop("progress").items() >= progress.items()
     thumbnails = found.pop("thumbnails")
@@ -69,7 +75,8 @@ def test_a_vote_is_on_the_disk_and_counts_once(server: ComfyServer, page: Page, 
     first, again = (click(page, place, question, id=name) for _ in range(2))
     assert (first.status, first.json["status"], first.json["vote"]) == (200, "recorded", name)
     assert first.json == again.json
-    assert first.json["progress"] == {"answered": 1, "open": 2, "total": 3, "wins": 1, "ties": 0, "skips": 0}
+    expected = counted(answered=1, open=2, total=3, wins=1, groups_answered=1, groups_total=3)
+    assert first.json["progress"] == expected
     (pair,) = scan_pairs(folder_of(server, place)).pairs
     assert pair.winner == folder_of(server, place) / question["left"]
 
@@ -182,7 +189,8 @@ def test_other_tabs_hear_of_a_vote(server: ComfyServer, page: Page, place: Place
         (question,) = ask(page, place)
         click(page, place, question)
         (heard,) = events.until(lambda e: [it for it in e.of("dspo.voted") if it["set"] == place["set"]], 10)
-    assert heard == {**place, "client": "tab", "pair": question["pair"], "progress": heard["progress"]}
+    named = {"client": "tab", "pair": question["pair"], "group": question["group"]}
+    assert heard == {**place, **named, "progress": heard["progress"]}
     assert (heard["progress"]["answered"], heard["progress"]["open"]) == (1, 2)
 
 
@@ -261,7 +269,7 @@ def test_exports_are_numbered_and_read_back(layout: str, server: ComfyServer, pa
         click(page, place, question)
     answers = [page.post("export", **place, layout=layout).json for _ in range(2)]
     stem = f"dspo/exports/{place['set']}-{layout}"
-    assert answers == [{"folder": stem, "pairs": 2}, {"folder": f"{stem}-2", "pairs": 2}]
+    assert answers == [{"folder": f"{stem}{number}", "pairs": 2, "images": 4} for number in ("", "-2")]
     assert len(scan_pairs(server.base / "output" / stem).pairs) == 2
 
 

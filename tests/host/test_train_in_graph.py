@@ -115,9 +115,57 @@ def test_a_finished_run_is_found_and_not_trained_again(server: ComfyServer) -> N
         server.wait(server.queue(graph, events.client_id), LONG)
     assert not [text for text in texts(events) if text.startswith("Step ")]
     assert lora_file(server, "again-01").read_bytes() == written
-    server.run(train_graph(dataset, "again", steps=3), LONG)
-    assert steps(server, "again-02") == [1, 2, 3]
+    assert any("Nothing to train: again-01 is finished" in text for text in texts(events))
     assert lora_file(server, "again-01").read_bytes() == written
+
+
+def test_more_steps_go_on_from_the_run_before_and_it_is_said(server: ComfyServer) -> None:
+    """A finished run of 2 steps, asked for 4 and, once more, for 4; then for 4 from scratch, and for 1."""
+    dataset = put_pairs(server.base)
+    server.run(train_graph(dataset, "more", steps=2), LONG)
+    before = lora_file(server, "more-01").read_bytes()
+    graph = train_graph(dataset, "more", steps=4)
+    with server.listen() as events:
+        server.wait(server.queue(graph, events.client_id), LONG)
+    told = texts(events)
+    assert [text.split(" · ")[0] for text in told if text.startswith("Step ")] == ["Step 3 of 4", "Step 4 of 4"]
+    said = "goes on from more-01 at step 2, with the learning rate of a run of 4 steps"
+    assert said in told[-1]
+    assert "set continue_from to from scratch" in told[-1]
+    assert steps(server, "more-02") == [1, 2, 3, 4]
+    info = json.loads((run_folder(server, "more-02") / "run.json").read_text(encoding="utf-8"))
+    assert info["continued"] == {"run": "more-01", "step": 2}
+    assert lora_file(server, "more-01").read_bytes() == before
+    server.free()
+    graph["1"]["inputs"]["shown"] = 3  # so that the core's own cache does not answer
+    server.run(graph, LONG)
+    assert not run_folder(server, "more-03").exists()
+    server.run(train_graph(dataset, "more", steps=4, continue_from="from scratch"), LONG)
+    info = json.loads((run_folder(server, "more-03") / "run.json").read_text(encoding="utf-8"))
+    assert info["continued"] is None
+    assert not same_weights(lora_file(server, "more-03"), lora_file(server, "more-02"))
+    with server.listen() as events:
+        server.wait(server.queue(train_graph(dataset, "more", steps=1), events.client_id), LONG)
+    assert any("more-03 has the same settings and 4 steps" in text for text in texts(events))
+    assert steps(server, "more-04") == [1]
+
+
+def test_a_run_that_went_on_and_was_killed_ends_with_the_same_weights(fresh_server: Callable[..., ComfyServer]) -> None:
+    server = fresh_server()
+    dataset = put_pairs(server.base)
+    for name in ("killed", "straight"):
+        server.run(train_graph(dataset, name, steps=2), LONG)
+    graph = train_graph(dataset, "killed", steps=12, save_every=50)
+    with server.listen() as events:
+        server.queue(graph, events.client_id)
+        until_step(events, 5)
+        server.kill()
+    assert not (run_folder(server, "killed-02") / "checkpoints").exists(), "nothing was saved since it went on"
+    server.restart()
+    server.run(graph, LONG)
+    assert steps(server, "killed-02") == list(range(1, 13))
+    server.run(train_graph(dataset, "straight", steps=12), LONG)
+    assert same_weights(lora_file(server, "killed-02"), lora_file(server, "straight-02"))
 
 
 def test_cancelled_and_queued_again_it_ends_with_the_same_weights(server: ComfyServer) -> None:

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { deflateSync } from "node:zlib";
-import { advance, loopOf, nextName, nodesOf, setValue, sizeFor, trains, valueOf } from "../../web/core/loop.js";
+import { advance, loopOf, nextName, nodesOf, setValue, sizeFor, trains, valueOf, withCheckpoint } from "../../web/core/loop.js";
 import { pngText } from "../../web/core/png_text.js";
 
 const node = (type, values = {}, more = {}) => ({
@@ -91,4 +91,13 @@ test("the workflow in a PNG file", () => {
   assert.equal(pngText(new Uint8Array(file), "workflow"), '{"nodes": []}');
   assert.equal(pngText(new Uint8Array(file), "parameters"), null);
   assert.equal(pngText(new Uint8Array(file).subarray(0, 20), "workflow"), null);
+});
+
+test("a checkpoint of one's own replaces the template's", () => {
+  const loader = { type: "CheckpointLoaderSimple", widgets_values: ["old"], properties: { models: [{}], other: 1 } };
+  const workflow = { nodes: [loader, { type: "Note", widgets_values: ["text"] }] };
+  assert.deepEqual(withCheckpoint(workflow, "mine").nodes, [
+    { type: "CheckpointLoaderSimple", widgets_values: ["mine"], properties: { other: 1 } },
+    { type: "Note", widgets_values: ["text"] },
+  ]);
 });

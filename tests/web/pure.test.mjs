@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { layoutOf, pairAt, strengthLabels } from "../../web/core/compare.js";
+import { aspectOf, layoutOf, pairAt, strengthLabels } from "../../web/core/compare.js";
 import { ago, clock, percent, share, signed } from "../../web/core/format.js";
 import { actionOf, takesKeys } from "../../web/core/keymap.js";
 import { Rate } from "../../web/core/rate.js";
@@ -129,4 +129,10 @@ test("a UUID of version 4", () => {
     "ffffffff-ffff-4fff-bfff-ffffffffffff",
   );
   assert.equal(new Set(Array.from({ length: 100 }, () => uuid())).size, 100);
+});
+
+test("the view of a comparison has the images' shape, twice as wide side by side", () => {
+  assert.equal(aspectOf(1024, 512, false), 2);
+  assert.equal(aspectOf(1024, 512, true), 4);
+  assert.equal(aspectOf(0, 0, false), 1);
 });

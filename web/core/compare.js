@@ -19,3 +19,9 @@ export function strengthLabels(text, count) {
     .filter(Boolean);
   return written.length === count ? written : Array.from({ length: count }, (_, n) => `#${n + 1}`);
 }
+
+/** Width over height of the view of two images of this size, which is 1 while the size is unknown. */
+export function aspectOf(width, height, sideBySide) {
+  const one = width > 0 && height > 0 ? width / height : 1;
+  return sideBySide ? 2 * one : one;
+}

@@ -69,3 +69,12 @@ export function advance({ candidates, collect, train }, lora, taken) {
 export const trains = (train, run) => run.replace(/-\d+$/, "") === plain(valueOf(train, "name"));
 
 export const sizeFor = (checkpoint) => (LARGE.test(checkpoint) ? 1024 : 512);
+
+/** A saved workflow with another checkpoint; without the address of its own, for which the page would ask. */
+export function withCheckpoint(workflow, checkpoint) {
+  for (const node of workflow.nodes.filter(({ type }) => type === "CheckpointLoaderSimple")) {
+    node.widgets_values = [checkpoint];
+    delete node.properties?.models;
+  }
+  return workflow;
+}

@@ -1,15 +1,17 @@
-/** Questions fetched ahead, with their images decoded, so that the next pair is ready when a vote is cast. */
+/** Questions fetched ahead, with their images decoded, so that the next one is ready when a vote is cast. */
+import { keyOf } from "./question.js";
 
-const MOST = 6; // pairs held at once, each of two decoded images
+const MOST = 6; // questions held at once, with decoded images
 
 export class Prefetcher {
   #ask;
   #load;
   #ahead;
   #held = []; // {question, images: Promise, ready: images or null}
-  #taken = new Set(); // pairs handed out, with their vote not yet confirmed
+  #taken = new Set(); // names of questions handed out, with their vote not yet confirmed
   #dry = false; // the server had no more
   #asking = null;
+  #era = 0; // answers to what was asked before a reset are dropped
 
   /**
    * @param {(count: number, skip: string[]) => Promise<{questions: object[], progress: object}>} ask
@@ -42,21 +44,21 @@ export class Prefetcher {
 
   #hand() {
     const first = this.#held.shift();
-    this.#taken.add(first.question.pair);
+    this.#taken.add(keyOf(first.question));
     this.fill().catch(() => {}); // `take` asks again and reports
     return first;
   }
 
-  /** The vote on a pair is confirmed: from now on the server itself omits the pair. */
-  release(pair) {
-    this.#taken.delete(pair);
+  /** The vote on a question is confirmed: from now on the server itself omits it. */
+  release(key) {
+    this.#taken.delete(key);
     this.#dry = false;
   }
 
   /** Put a question that was shown before or undone in front; its images are loaded if not given. */
   putBack(question, images = null) {
-    this.#taken.delete(question.pair);
-    this.#drop(question.pair);
+    this.#taken.delete(keyOf(question));
+    this.#drop((held) => keyOf(held) === keyOf(question));
     const ready = images && { question, images: Promise.resolve(images), ready: images };
     this.#held.unshift(ready ?? this.#loading(question));
     if (this.#held.length <= MOST) return;
@@ -64,10 +66,10 @@ export class Prefetcher {
     this.#dry = false; // the server offers the others again
   }
 
-  /** The pair was judged elsewhere and need not be shown. */
-  drop(pair) {
-    if (!this.#held.some(({ question }) => question.pair === pair)) return;
-    this.#drop(pair);
+  /** What fits was judged elsewhere and need not be shown. */
+  drop(fits) {
+    if (!this.#held.some(({ question }) => fits(question))) return;
+    this.#drop(fits);
     this.#dry = false;
     this.fill().catch(() => {}); // `take` asks again and reports
   }
@@ -77,19 +79,20 @@ export class Prefetcher {
     return this.#load(question);
   }
 
-  /** Drop what is held: the server's order has changed. */
+  /** Drop what is held: from now on something else is asked for. */
   reset() {
     this.#held = [];
     this.#dry = false;
+    this.#era += 1;
   }
 
-  #drop(pair) {
-    this.#held = this.#held.filter((each) => each.question.pair !== pair);
+  #drop(fits) {
+    this.#held = this.#held.filter(({ question }) => !fits(question));
   }
 
-  /** Pairs that the server should omit. */
+  /** Questions that the server should omit. */
   get skip() {
-    return [...this.#held.map(({ question }) => question.pair), ...this.#taken];
+    return [...this.#held.map(({ question }) => keyOf(question)), ...this.#taken];
   }
 
   get #wanting() {
@@ -111,10 +114,12 @@ export class Prefetcher {
   }
 
   async #fetch(wanted) {
+    const era = this.#era;
     const { questions, progress } = await this.#ask(wanted, this.skip);
     this.heard(progress);
+    if (era !== this.#era) return;
     const known = new Set(this.skip);
-    const fresh = questions.filter(({ pair }) => !known.has(pair));
+    const fresh = questions.filter((each) => !known.has(keyOf(each)));
     for (const question of fresh) this.#hold(question);
     this.#dry = fresh.length < wanted;
   }

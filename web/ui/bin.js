@@ -32,7 +32,7 @@ export function footNote() {
   return { root, say, close };
 }
 
-/** The bin's section, and what fills it: {root, refresh(), remove(kind, name, shown, card), rename(kind, name, shown)}. */
+/** The bin's section; and how things get there, back and out of it. `shown`: what the panel calls them. */
 export class Bin {
   /** `changed()` refreshes the panel and resolves when it has; `foot`: a `footNote`. */
   constructor({ changed, foot }) {
@@ -57,26 +57,28 @@ export class Bin {
     try {
       const { entry } = await api.discard(kind, name);
       await this.changed();
-      const back = () => this.#restore(kind, entry);
+      const back = () => this.#restore(kind, entry, (now) => (now === name ? shown : now));
       this.foot.say(t("deleted", { name: shown }), [t("undo"), back])?.focus({ preventScroll: true });
     } catch (error) {
       this.foot.say(told(error));
     }
   }
 
-  async #restore(kind, entry) {
+  /** `shown(name)`: what to call it, once it has the name that was free. */
+  async #restore(kind, entry, shown) {
     try {
       const { name } = await api.putBack(kind, entry);
       await this.changed();
-      this.foot.say(t("restored", { name }));
+      this.foot.say(t("restored", { name: shown(name) }));
       this.root.parentElement?.querySelector(`[data-focus="${CSS.escape(`menu:${kind}:${name}`)}"]`)?.focus();
     } catch (error) {
       this.foot.say(told(error));
     }
   }
 
-  #item({ kind, entry, name, deleted }) {
-    const restore = () => this.#restore(kind, entry);
+  #item({ kind, entry, name: folder, title, deleted }) {
+    const name = title || folder;
+    const restore = () => this.#restore(kind, entry, (now) => (now === folder ? name : now));
     const erase = () => askToErase(kind, name, () => this.#erase(kind, entry, name));
     return h(
       "li",

@@ -3,11 +3,12 @@ import { ago } from "../core/format.js";
 import { spoken, t } from "../texts.js";
 import { button, h } from "./dom.js";
 
-const STEP = 30; // cards added when the end comes near
+const FIRST = 12; // cards, so that the sections below are near
+const STEP = 30; // cards added when the end comes near, once more were asked for
 
 export class CardList {
   #rows = [];
-  #most = STEP;
+  #most = FIRST;
   #cards = new Map();
   #watch = null;
 
@@ -19,11 +20,11 @@ export class CardList {
   constructor({ key, make }) {
     Object.assign(this, { key, make });
     this.root = h("ul", { class: "dspo-list" });
-    const more = () => this.#grow();
-    this.end = h("li", { class: "dspo-list-end" }, button(t("more"), more, { kind: "quiet small" }));
+    this.more = button("", () => this.#grow(), { kind: "quiet small" });
+    this.end = h("li", { class: "dspo-list-end" }, this.more);
     this.#watch = new IntersectionObserver(
       (seen) => seen.some(({ isIntersecting }) => isIntersecting) && this.#grow(),
-      { rootMargin: "600px" }, // before it is seen
+      { rootMargin: "600px", scrollMargin: "600px" }, // before it is seen; the second inside what scrolls
     );
   }
 
@@ -74,8 +75,10 @@ export class CardList {
 
   #ending() {
     this.#watch.unobserve(this.end);
-    if (this.#most >= this.#rows.length) return [];
-    this.#watch.observe(this.end); // anew: it may be in sight still
+    const left = this.#rows.length - this.#most;
+    if (left <= 0) return [];
+    this.more.textContent = `${t("more")} (${left})`;
+    if (this.#most > FIRST) this.#watch.observe(this.end); // anew: it may be in sight still
     return [this.end];
   }
 

@@ -24,10 +24,17 @@ async function attempted(url) {
   return image;
 }
 
-/** Both images of a question: {left, right, broken}. */
-export async function loadPair(place, set, question) {
-  const [left, right] = await Promise.all(
-    [question.left, question.right].map((name) => decoded((attempt) => imageUrl(place, set, name, undefined, attempt))),
+const FEW = 4; // shown whole; of more, a reduced image has all the pixels that a screen has for it
+const REDUCED = 1024; // pixels
+
+/** The images of a question: {left, right, broken} of a pair, {names, elements, broken} of a group. */
+export async function loadQuestion(place, set, question) {
+  const names = question.images ?? [question.left, question.right];
+  const size = names.length > FEW ? REDUCED : undefined;
+  const elements = await Promise.all(
+    names.map((name) => decoded((attempt) => imageUrl(place, set, name, size, attempt))),
   );
-  return { left, right, broken: [left, right].some((image) => image.dataset.broken) };
+  const broken = elements.some((image) => Boolean(image.dataset.broken));
+  if (question.images) return { names, elements, broken };
+  return { left: elements[0], right: elements[1], broken };
 }

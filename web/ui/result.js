@@ -1,7 +1,7 @@
 /** Results of blind tests. */
 import * as api from "../api.js";
 import { percent } from "../core/format.js";
-import { t } from "../texts.js";
+import { counted, t } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
 
@@ -25,33 +25,42 @@ export function resultPanel(set) {
 
 function warning(root, set, result) {
   const show = () => root.replaceChildren(...figures(set, result));
-  return [h("p", {}, t("stillOpen", result)), button(t("showAnyway"), show)];
+  return [h("p", {}, counted("stillOpen", result.open)), button(t("showAnyway"), show)];
 }
 
+/** Each thing once: the rate, what it means, how sure that is, and on how many votes it rests. */
 function figures(set, result) {
   const known = Number.isFinite(result.win_rate);
+  const votes = [t("wonTiedLost", result), counted("overPrompts", result.prompts)].join(t("comma"));
   return [
-    h("p", { class: "dspo-verdict" }, result.text),
     known && h("p", { class: "dspo-number" }, percent(result.win_rate), h("small", {}, t("winRate"))),
+    h("p", { class: "dspo-verdict" }, verdict(result)),
     known && interval(result),
-    h("p", { class: "dspo-muted" }, t("wonTiedLost", result)),
-    known && card(set),
+    known && h("p", { class: "dspo-muted" }, votes),
+    known && saving(set),
   ].filter(Boolean);
 }
 
-/** The result as an image, with a link that saves it. */
-function card(set) {
-  const img = h("img", { class: "dspo-result-image", alt: t("resultImage") });
-  const save = h("a", { class: "dspo-button", download: `${set.replaceAll("/", "-")}.png` }, t("saveImage"));
-  const root = h("div", { class: "dspo-result-share", hidden: true }, img, save);
+/** What the figures mean, in one sentence without any of them. */
+export function verdict({ votes, win_rate, low, high, prompts, to_settle: more }) {
+  if (!Number.isFinite(win_rate)) return t("verdict_none");
+  if (prompts === 1 && votes > 1) return t("verdict_onePrompt");
+  if (low > 0.5) return t("verdict_better");
+  if (high < 0.5) return t("verdict_worse");
+  return more == null ? t("verdict_even") : counted("verdict_open", more);
+}
+
+/** A link that saves the result as an image. */
+function saving(set) {
+  const save = h("a", { class: "dspo-button", download: `${set.replaceAll("/", "-")}.png`, hidden: true }, t("saveImage"));
   api.resultImage(set, theme()).then(
     (source) => {
-      img.src = save.href = source; // never revoked: it may be saved at any time
-      root.hidden = false;
+      save.href = source; // never revoked: it may be saved at any time
+      save.hidden = false;
     },
-    () => root.remove(), // the figures say the same
+    () => save.remove(), // the figures say the same
   );
-  return root;
+  return save;
 }
 
 /** The interval as a bar on a line from 0 to 100%, with a mark at one half. */

@@ -6,14 +6,16 @@ import { uuid } from "../core/uuid.js";
 import { shared } from "../studio.js";
 import { spoken, t } from "../texts.js";
 import { openDialog } from "./dialog.js";
-import { button, h } from "./dom.js";
+import { button, h, icon } from "./dom.js";
 
 const PAGE = 50;
 const THUMBNAIL = 256;
+const OTHERS = { tie: "tie", bad: "bothBad", skip: "skip" }; // votes that name no winner, and their texts
 const FILTERS = {
   all: () => true,
   wins: ({ outcome, status }) => outcome === "win" && status === "counts",
   ties: ({ outcome, status }) => outcome === "tie" && status === "counts",
+  bads: ({ outcome, status }) => outcome === "bad" && status === "counts",
   skips: ({ outcome, status }) => outcome === "skip" && status === "counts",
   removedOnes: ({ status }) => status === "removed",
 };
@@ -90,8 +92,27 @@ class Review {
         { class: "dspo-facts" },
         h("p", { class: "dspo-row-prompt" }, vote.prompt || t("noPrompt")),
         h("p", {}, facts),
+        this.#others(vote),
       ),
     );
+  }
+
+  /** Buttons for the answers that name no winner. */
+  #others(vote) {
+    if (!changeable(this.place, vote)) return null;
+    const made = Object.entries(OTHERS).map(([outcome, word]) =>
+      button(t(word), () => vote.outcome !== outcome && this.#relabel(vote, outcome), {
+        kind: "small",
+        "aria-pressed": String(vote.outcome === outcome),
+        "data-focus": `${vote.pair}:${outcome}`,
+      }),
+    );
+    return h("div", { class: "dspo-row", role: "group", "aria-label": t("relabel") }, made);
+  }
+
+  #enlarge(image, n) {
+    const { body } = openDialog({ title: t("imageNumber", { n }), kind: "dspo-image" });
+    body.append(h("img", { src: api.imageUrl(this.place, this.set, image), alt: t("imageNumber", { n }) }));
   }
 
   #image(vote, image, n) {
@@ -108,9 +129,17 @@ class Review {
       title: chosen ? "" : offer,
       disabled: !changeable(this.place, vote),
       "data-focus": `${vote.pair}:${n}`,
-      onclick: () => !chosen && this.#relabel(vote, image),
+      onclick: () => !chosen && this.#relabel(vote, "win", image),
     };
-    return h("div", { class: "dspo-pick" }, h("button", attributes, img, mark), this.#removal(vote, image, n));
+    const larger = button("", () => this.#enlarge(image, n), {
+      kind: "icon dspo-enlarge",
+      "aria-label": t("enlargeImage", { n }),
+      title: t("enlarge"),
+      "data-focus": `${vote.pair}:enlarge:${n}`,
+    });
+    larger.append(icon("pi-search-plus"));
+    const framed = h("div", { class: "dspo-framed" }, h("button", attributes, img, mark), larger);
+    return h("div", { class: "dspo-pick" }, framed, this.#removal(vote, image, n));
   }
 
   #removal(vote, image, n) {
@@ -124,7 +153,7 @@ class Review {
     });
   }
 
-  #relabel({ pair }, winner) {
+  #relabel({ pair }, outcome, winner = null) {
     const { client, queue } = shared();
     const id = uuid();
     const body = {
@@ -133,7 +162,7 @@ class Review {
       client,
       id,
       pair,
-      outcome: "win",
+      outcome,
       winner,
       seconds: null,
       relabel: true,

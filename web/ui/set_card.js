@@ -21,25 +21,25 @@ export const worded = ({ key, values }) => t(key, values);
 /**
  * The card of a row of GET /dspo/sets.
  *
- * `panel`: {changed(), rename(kind, name, shown), remove(kind, name, shown, card), trouble(error)}.
+ * `panel`: {changed(), rename(kind, name, shown), remove(kind, name, shown, card), collect(folder),
+ *   trouble(error)}.
  */
 export function setCard(row, panel) {
   if (row.layout === "folder") return folderCard(row, panel);
   const { place, set, progress, state } = row;
   const text = worded(stateOf(row));
-  const busy = state === "unread" || state === "unreadable";
-  const [first, ...others] = busy ? [] : steps(row, panel);
+  const { first, others, looks } = steps(row, panel);
   const card = frame(row, {
     pictures: pictures(row),
-    act: first?.act,
+    act: looks?.act,
     facts: [
       h("p", { class: state === "unreadable" ? "dspo-warning" : "dspo-state" }, text),
       state === "voting" && bar(share(progress.answered, progress.total), `${titleOf(row)}: ${text}`),
     ],
-    actions: [first, ...others.slice(0, 1)].filter(Boolean).map((each, n) => stepButton(row, each, n === 0)),
+    actions: [first && stepButton(row, first), place === "blind" && others[0] && stepButton(row, others[0])],
   });
   const entries = () => [
-    ...others.slice(1).map(({ label, act, key }) => ({ label, act, name: key })),
+    ...others.slice(place === "blind" ? 1 : 0).map(({ label, act, key }) => ({ label, act, name: key })),
     progress?.answered > 0 && { label: t("review"), act: () => openReview(place, set), name: "review" },
     place === "sets" && progress?.wins > 0 && { label: t("export"), act: () => openExport(place, set), name: "export" },
     place === "blind" && state === "voting" && { label: t("result"), act: () => openResult(set), name: "result" },
@@ -49,28 +49,36 @@ export function setCard(row, panel) {
   return card;
 }
 
-/** What can be done next, the best first: {key, label, act}. */
-function steps(row, panel) {
-  const { place, set, state, progress } = row;
+/** What can be done: `first` of all, `others`, and what a click on the pictures does; each {key, label, act, kind}. */
+function steps({ place, set, state, progress }, panel) {
+  if (!progress?.total) return { others: [] };
   const closed = () => panel.changed();
-  const vote = { key: "vote", label: t(progress.answered ? "resume" : "vote"), act: () => openVoting(place, set, closed) };
-  if (progress.open > 0) return [vote];
-  if (state !== "voted") return [];
-  const next = loop.nextSteps(place, set).map((step) => ({ ...step, act: () => step.act().then(closed, panel.trouble) }));
-  const result = { key: "result", label: t("result"), act: () => openResult(set) };
-  const review = { key: "review", label: t("review"), act: () => openReview(place, set) };
-  if (place === "blind") return [result, ...next];
-  return next.length ? next : [{ ...review, quiet: true }];
+  const open = (key, act, kind = "primary") => ({ key, label: t(key), act, kind });
+  const vote = {
+    ...open(progress.answered ? "resume" : "vote", () => openVoting(place, set, closed)),
+    key: "vote",
+  };
+  const review = open("review", () => openReview(place, set), "");
+  const result = open("result", () => openResult(set));
+  const queued = ({ act, ...step }) => ({ ...step, act: () => act().then(closed, panel.trouble), kind: "" });
+  const next = progress.wins ? loop.nextSteps(place, set).map(queued) : [];
+  if (place === "blind") {
+    return state === "voted"
+      ? { first: result, others: next, looks: result }
+      : { first: vote, others: [], looks: vote };
+  }
+  if (state !== "voted") return { first: vote, others: next, looks: vote };
+  const [best, ...others] = next;
+  return { first: best ? { ...best, kind: "primary" } : review, others, looks: review };
 }
 
-function stepButton({ place, set }, { key, label, act, quiet }, first) {
+function stepButton({ place, set }, { key, label, act, kind }) {
   const run = () => {
     const done = act();
     if (!done?.finally) return; // a dialog is open
     made.disabled = true;
     done.finally(() => (made.disabled = false));
   };
-  const kind = first && !quiet ? "primary" : "";
   const made = button(label, run, { kind, "data-focus": `${key}:${place}:${set}` });
   return made;
 }
@@ -78,12 +86,12 @@ function stepButton({ place, set }, { key, label, act, quiet }, first) {
 function folderCard(row, panel) {
   const { set, example } = row;
   const state = h("p", { class: "dspo-state" }, t("unread"));
-  const actions = h("div", { class: "dspo-row" });
+  const collect = h("span", { class: "dspo-row" });
   const mosaic = tiles(0);
   const card = frame(row, {
     pictures: mosaic,
     facts: [state],
-    actions: [actions],
+    actions: [collect],
     badge: example && h("span", { class: "dspo-badge" }, t("example")),
   });
   let seen = null;
@@ -97,11 +105,15 @@ function folderCard(row, panel) {
     const images = Array.from({ length: found.thumbnails }, (_, n) => api.thumbnailUrl(set, n, SIZE));
     mosaic.replaceWith(tiles(images.length, images));
     if (entries().some(Boolean)) card.root.append(menu("sets", row, entries));
-    else if (!found.pairs && !found.rated) actions.append(...panel.collect(set));
+    if (!found.pairs && !found.rated && found.images > 1)
+      collect.append(button(t("gatherCollect"), () => panel.collect(set), { "data-focus": `collect:sets:${set}` }));
   };
   const look = () =>
     api.look(set).then(show, (error) => (state.textContent = error.permanent ? t("folderUnread") : t("serverSilent")));
-  const watch = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (watch.disconnect(), look()));
+  const watch = new IntersectionObserver(([{ isIntersecting }]) => isIntersecting && (watch.disconnect(), look()), {
+    rootMargin: "200px",
+    scrollMargin: "200px",
+  });
   watch.observe(card.root);
   return { ...card, destroy: () => watch.disconnect() };
 }
@@ -120,9 +132,8 @@ function frame(row, { pictures: mosaic, act, facts, actions, badge }) {
     "div",
     { class: "dspo-card-body" },
     title,
-    h("div", { class: "dspo-meta" }, facts[0], row.example ? null : when),
-    facts.slice(1),
-    buttons.length ? h("div", { class: "dspo-row" }, buttons) : null,
+    facts,
+    h("div", { class: "dspo-row" }, buttons, row.example ? null : when),
   );
   return { root: h("li", { class: "dspo-card", "data-layout": row.layout, "data-state": row.state }, mosaic, body) };
 }
@@ -151,7 +162,13 @@ function pictures({ place, set, thumbnails }) {
 }
 
 function tiles(count, sources = [], neutral = "pi-images") {
-  const images = sources.map((src) => h("img", { src, alt: "", loading: "lazy", decoding: "async", draggable: "false" }));
+  const images = sources.map((src) =>
+    h("img", { src, alt: "", loading: "lazy", decoding: "async", draggable: "false" }),
+  );
   for (const image of images) image.addEventListener("error", () => image.classList.add("broken"), { once: true });
-  return h("div", { class: "dspo-mosaic", "data-count": count, "aria-hidden": "true" }, images.length ? images : icon(neutral));
+  return h(
+    "div",
+    { class: "dspo-mosaic", "data-count": count, "aria-hidden": "true" },
+    images.length ? images : icon(neutral),
+  );
 }

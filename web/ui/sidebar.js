@@ -7,6 +7,7 @@ import { CardList } from "./card_list.js";
 import { keepKeys } from "./dialog.js";
 import { button, h, icon } from "./dom.js";
 import { fold } from "./fold.js";
+import { acceptImages, openGather } from "./gather.js";
 import { runCard, runText } from "./run_card.js";
 import { setCard, titleOf, worded } from "./set_card.js";
 import { startCard } from "./start_card.js";
@@ -19,13 +20,14 @@ export class Sidebar {
   #stop = [];
   #asking = null;
   #again = 0;
+  #reading = false;
   #dead = false;
   #rows = { sets: [], blind: [], runs: [], folders: [] };
 
   constructor(host) {
     this.foot = footNote();
     this.bin = new Bin({ changed: () => this.refreshed(), foot: this.foot });
-    this.start = startCard({ trouble: (error) => this.foot.say(told(error)) });
+    this.start = startCard({ trouble: (error) => this.foot.say(told(error)), done: () => this.soon() });
     this.note = h("p", { class: "dspo-note", role: "status" }, t("loading"));
     this.filter = h("input", {
       type: "search",
@@ -39,9 +41,18 @@ export class Sidebar {
       oninput: () => this.#show(),
       onkeydown: (event) => event.key === "Escape" && this.#unfilter(event),
     });
+    this.none = h("p", { class: "dspo-muted", role: "status", hidden: true }, t("noMatch"));
     this.sections = Object.fromEntries(NAMES.map((name) => [name, this.#section(name)]));
     const sections = NAMES.map((name) => this.sections[name].root);
-    const parts = [head(() => this.refresh()), this.note, this.start.root, this.filter, sections, this.bin.root];
+    const parts = [
+      head(() => this.refresh()),
+      this.note,
+      this.start.root,
+      this.filter,
+      this.none,
+      sections,
+      this.bin.root,
+    ];
     this.root = h(
       "div",
       { class: "dspo dspo-panel", role: "region", "aria-label": t("title"), tabindex: -1 },
@@ -51,6 +62,7 @@ export class Sidebar {
     this.start.root.hidden = true;
     keepKeys(this.root);
     this.root.addEventListener("keydown", (event) => this.#key(event));
+    acceptImages(this.root, () => this.soon());
     host.replaceChildren(this.root);
     for (const name of ["collected", "blind", "voted", "lora_saved", "moved", "run_state"])
       this.#stop.push(api.listen(name, () => this.soon()));
@@ -99,11 +111,29 @@ export class Sidebar {
       this.start.show(isEmpty(sets, runs));
       this.bin.show(entries);
       this.#show();
-      if (more) this.soon();
+      if (more) this.#readOn();
     } catch (error) {
-      this.note.replaceChildren(told(error), button(t("tryAgain"), () => this.refresh(), { kind: "small" }));
+      this.note.replaceChildren(
+        told(error),
+        button(t("tryAgain"), () => this.refresh(), { kind: "small" }),
+      );
       this.note.hidden = false;
     }
+  }
+
+  /** Of very many sets, the server reads those that it does not know yet a second at a time. */
+  async #readOn() {
+    if (this.#reading) return;
+    this.#reading = true;
+    for (let more = true; more && !this.#dead;) {
+      await new Promise((done) => setTimeout(done, SOON_MS));
+      const answer = await api.sets().catch(() => null); // the next refresh says what is wrong
+      if (!answer || this.#dead) break;
+      more = answer.more;
+      this.#rows = { ...this.#rows, ...bySection(answer.sets) };
+      this.#show();
+    }
+    this.#reading = false;
   }
 
   /** The rows that the filter lets through. */
@@ -118,20 +148,23 @@ export class Sidebar {
       const shown = wanted ? rows[name].filter((row) => fits(text(row), wanted)) : rows[name];
       section.count(wanted ? `${shown.length} / ${rows[name].length}` : rows[name].length || null);
       section.hint.hidden = rows[name].length > 0;
-      section.none.hidden = !wanted || shown.length > 0 || rows[name].length === 0;
-      section.root.hidden = rows[name].length === 0 && (fresh || name === "folders");
+      const nothing = rows[name].length === 0 && (fresh || name === "folders");
+      section.root.hidden = nothing || (wanted !== "" && shown.length === 0);
       section.list.show(shown);
     }
+    this.none.hidden = !wanted || NAMES.some((name) => !this.sections[name].root.hidden);
   }
 
   #section(name) {
     const section = fold(name, t(name));
     const make = name === "runs" ? runCard : setCard;
-    const list = new CardList({ key: name === "runs" ? ({ run }) => run : keyOf, make: (row, n) => make(row, this.#hand(n)) });
+    const list = new CardList({
+      key: name === "runs" ? ({ run }) => run : keyOf,
+      make: (row, n) => make(row, this.#hand(n)),
+    });
     const hint = h("p", { class: "dspo-muted" }, name in HINTS ? t(HINTS[name]) : "");
-    const none = h("p", { class: "dspo-muted", hidden: true }, t("noMatch"));
-    section.body.append(hint, none, list.root);
-    return { ...section, list, hint, none };
+    section.body.append(hint, list.root);
+    return { ...section, list, hint };
   }
 
   /** What a card may do to the panel; `place`: its own in the list. */
@@ -142,7 +175,7 @@ export class Sidebar {
       trouble: (error) => this.foot.say(told(error)),
       rename: (...what) => this.bin.rename(...what),
       remove: (...what) => this.bin.remove(...what),
-      collect: () => [],
+      collect: (folder) => openGather(() => this.soon(), { source: "input", folder }),
     };
   }
 

@@ -1,22 +1,25 @@
-/** How to begin: on the playground, or with a model of one's own. */
+/** How to begin: on the playground, with a model of one's own, or with images that are there. */
 import * as loop from "../loop.js";
 import { t } from "../texts.js";
 import { button, h, icon } from "./dom.js";
 import { fold } from "./fold.js";
+import { openGather } from "./gather.js";
 
 const LAST = "dspo-studio.checkpoint";
 
-/** The card: {root, show(big)}. `trouble(error)` is told what went wrong. */
-export function startCard({ trouble }) {
+/** The card: {root, show(big)}. `trouble(error)` is told what went wrong; `done()` is called after collecting. */
+export function startCard({ trouble, done }) {
   const section = fold("start", t("startNew"), { kept: false });
   const heading = h("h3", { class: "dspo-start-title" }, t("startTitle"));
   section.root.prepend(
     h("div", { class: "dspo-start-head" }, icon("pi-sparkles"), heading, h("p", {}, t("startText"))),
   );
   section.root.classList.add("dspo-start");
-  section.body.append(playground(trouble), ownModel(trouble));
+  const own = ownModel(trouble);
+  section.body.append(playground(trouble), own.root, ownImages(done));
   let big = null;
   const show = (now) => {
+    own.load();
     if (now === big) return;
     big = now;
     section.root.classList.toggle("big", big);
@@ -43,13 +46,27 @@ function ownModel(trouble) {
     "data-focus": "start:model",
   });
   const none = h("p", { class: "dspo-muted", hidden: true }, t("noCheckpoints"));
-  loop.checkpoints().then((names) => {
-    none.hidden = names.length > 0;
-    select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
-    select.disabled = go.disabled = names.length === 0;
-    if (names.includes(lastChosen())) select.value = lastChosen();
-  }, trouble);
-  return way(t("myModel"), t("myModelText"), h("div", { class: "dspo-start-model" }, select, go), none);
+  let loaded = false;
+  const load = async () => {
+    if (loaded) return;
+    try {
+      const names = await loop.checkpoints();
+      loaded = names.length > 0;
+      none.hidden = loaded;
+      select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
+      select.disabled = go.disabled = !loaded;
+      if (names.includes(lastChosen())) select.value = lastChosen();
+    } catch (error) {
+      trouble(error); // asked again with the next refresh
+    }
+  };
+  const root = way(t("myModel"), t("myModelText"), h("div", { class: "dspo-start-model" }, select, go), none);
+  return { root, load };
+}
+
+function ownImages(done) {
+  const go = button(t("chooseImages"), () => openGather(done), { "data-focus": "start:images" });
+  return way(t("gatherTitle"), t("ownImagesText"), go);
 }
 
 function chosen(name) {

@@ -1,13 +1,17 @@
 /** Dialogs to import a folder of pairs and to export a set. */
 import * as api from "../api.js";
-import { t } from "../texts.js";
+import { counted, t } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
+import { openGather } from "./gather.js";
 
-const LAYOUTS = ["suffix", "subfolders", "ranked", "jsonl", "csv"];
+const LAYOUTS = ["suffix", "subfolders", "ranked", "jsonl", "csv", "opinions"];
 
-/** One field, one button and the outcome; `act(value)` resolves to the texts to show. */
-function ask({ title, label, field, go, act }) {
+/**
+ * One field, one button and the outcome; `act(value)` resolves to the texts to show, and `instead(close)` gives a button
+ * for what may be done where the server refuses.
+ */
+function ask({ title, label, field, go, act, instead = () => "" }) {
   const { body, close } = openDialog({ title, kind: "dspo-narrow" });
   const answer = h("div", { role: "status" });
   const start = h("button", { type: "submit", class: "dspo-button primary" }, go);
@@ -18,7 +22,8 @@ function ask({ title, label, field, go, act }) {
     try {
       answer.replaceChildren(...(await act(field.value.trim())).map((text) => h("p", {}, text)));
     } catch (error) {
-      answer.replaceChildren(error.permanent ? error.message : t("serverSilent"));
+      answer.replaceChildren(h("p", {}, error.permanent ? error.message : t("serverSilent")));
+      if (error.permanent) answer.append(instead(close));
     } finally {
       start.disabled = false;
     }
@@ -35,7 +40,10 @@ export function openExport(place, set) {
     label: t("layout"),
     field: h("select", {}, options),
     go: t("export"),
-    act: async (layout) => [t("exported", await api.exportSet(place, set, layout))],
+    act: async (layout) => {
+      const done = await api.exportSet(place, set, layout);
+      return [layout === "opinions" ? counted("exportedImages", done.images, done) : t("exported", done)];
+    },
   });
 }
 
@@ -53,6 +61,7 @@ export function openImport(set, done) {
       autocomplete: "off",
     }),
     go: t("import"),
+    instead: (close) => button(t("gatherLoose"), () => (close(), openGather(done, { source: "input", folder: set }))),
     act: async (into) => {
       const counts = await api.importSet(set, into);
       done();

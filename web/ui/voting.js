@@ -2,6 +2,7 @@
 import * as api from "../api.js";
 import { actionOf, takesKeys } from "../core/keymap.js";
 import { Prefetcher } from "../core/prefetch.js";
+import { isGrid } from "../core/question.js";
 import { Rate } from "../core/rate.js";
 import { VotingSession } from "../core/session.js";
 import { STEP } from "../core/zoom.js";
@@ -9,36 +10,22 @@ import { share } from "../core/format.js";
 import { uuid } from "../core/uuid.js";
 import { shared } from "../studio.js";
 import { t } from "../texts.js";
+import { Controls } from "./controls.js";
 import { openDialog } from "./dialog.js";
-import { bar, button, h } from "./dom.js";
-import { loadPair } from "./images.js";
-import { resultPanel } from "./result.js";
+import { bar, h } from "./dom.js";
+import { ending } from "./ending.js";
+import { Grid } from "./grid.js";
+import { loadQuestion } from "./images.js";
+import { Info } from "./info.js";
 import { Stage } from "./stage.js";
+import { afterPaint } from "./still.js";
 import { troubles } from "./trouble.js";
 
 const HELD_MS = 350; // F pressed for longer than this flickers only while held
-const HELP = [
-  ["←", "left"],
-  ["→", "right"],
-  ["↓", "tie"],
-  ["S", "skip"],
-  ["U", "undo"],
-  ["Z  +  −", "zoom"],
-  ["Shift ← ↑ ↓ →", "pan"],
-  ["F", "flicker"],
-  ["?", "help"],
-  ["Esc", "close"],
-];
-const BAR = [
-  ["left", "←"],
-  ["tie", "↓"],
-  ["right", "→"],
-  ["skip", "S"],
-  ["undo", "U"],
-  ["zoom", "Z"],
-  ["flicker", "F"],
-  ["help", "?"],
-];
+const SETTLE_MS = 250; // from the images' being painted until an answer counts
+const TYPING_MS = 300;
+const MANY = 8; // prompts from which on they can be searched
+const VIEW = "dspo-studio.view"; // the key of localStorage for "grid" or "pairs"
 
 /** Open the dialog on a set; `closed` is called when it closes. */
 export function openVoting(place, set, closed = () => {}) {
@@ -46,32 +33,36 @@ export function openVoting(place, set, closed = () => {}) {
 }
 
 class Voting {
-  #drawn = null; // what the stage shows
+  #drawn = null; // what is shown
   #flickerAt = 0;
   #stop = [];
 
   constructor(place, set, closed) {
-    const { client, queue, watch } = shared();
-    Object.assign(this, { place, set, queue });
+    const { client, earlier, queue, watch } = shared();
+    Object.assign(this, { place, set, queue, blind: place === "blind" });
     this.session = new VotingSession({
-      place,
-      set,
-      client,
-      queue,
+      ...{ place, set, client, earlier, queue },
       prefetcher: new Prefetcher({
-        ask: (count, skip) => api.next(place, set, client, count, skip),
-        load: (question) => loadPair(place, set, question),
+        ask: (count, skip) => {
+          const { grid, find } = this.session;
+          return (grid ? api.groups : api.next)(place, set, client, count, skip, find);
+        },
+        load: (question) => loadQuestion(place, set, question),
       }),
       rate: new Rate(),
       now: Date.now,
       newId: uuid,
       changed: () => this.#draw(),
       looking: () => !document.hidden,
+      grid: !this.blind && remembered() !== "pairs",
+      settle: SETTLE_MS,
+      wait: (ms) => new Promise((done) => setTimeout(done, ms)),
     });
     this.#build(closed);
     this.#stop.push(
       watch(() => this.#draw()),
       ...this.#listen(client),
+      () => this.session.close(),
     );
     this.session.start();
   }
@@ -80,59 +71,75 @@ class Voting {
     const ours = (event) => event.set === this.set && (event.place ?? this.place) === this.place;
     return [
       api.listen("voted", (event) => {
-        if (ours(event) && event.client !== client) this.session.elsewhere(event.pair, event.progress);
+        if (ours(event) && event.client !== client) this.session.elsewhere(event.pair, event.progress, event.group);
       }),
       api.listen("collected", (event) => ours(event) && this.session.state === "done" && this.session.retry()),
+      api.onReconnected(() => this.session.reconnected()),
     ];
   }
 
   #build(closed) {
     this.dialog = openDialog({
-      title: t(this.place === "blind" ? "blindVote" : "voteOn"),
+      title: t(this.blind ? "blindVote" : "voteOn"),
       kind: "dspo-vote",
       onkey: (event) => this.#key(event),
       onclose: () => {
         this.#stop.forEach((each) => each());
         this.stage.destroy();
+        this.grid.destroy();
         closed();
       },
     });
     this.dialog.root.addEventListener("keyup", (event) => this.#keyUp(event));
-    this.stage = new Stage((side) => this.act(side));
-    this.counter = h("div", { class: "dspo-counter" });
-    this.dialog.heading.after(
-      h("span", { class: "dspo-set-name" }, this.set),
-      h("span", { class: "dspo-spring" }),
-      this.counter,
+    this.controls = new Controls((action) => this.act(action), { blind: this.blind });
+    this.stage = new Stage(
+      (side) => this.act(side),
+      () => this.#draw(),
     );
+    this.grid = new Grid({ choose: (choice) => this.session.judge(choice), changed: () => this.#draw() });
+    this.grid.sourceOf = (name) => api.imageUrl(this.place, this.set, name);
+    this.info = new Info(this.place, this.set, (side) => this.stage.nameOf(side));
+    this.counter = h("div", { class: "dspo-counter" });
+    this.finder = this.#finder();
+    const name = h("span", { class: "dspo-set-name" }, this.set);
+    this.dialog.heading.after(name, h("span", { class: "dspo-spring" }), this.finder, this.counter);
     this.prompt = h("p", { class: "dspo-prompt" });
     this.said = h("p", { class: "dspo-said", role: "status" });
     this.trouble = h("div", { class: "dspo-trouble", role: "alert", hidden: true });
-    this.buttons = Object.fromEntries(BAR.map(([action, key]) => [action, this.#control(action, key)]));
-    this.controls = h(
-      "div",
-      { class: "dspo-controls", role: "toolbar", "aria-label": t("help") },
-      Object.values(this.buttons),
-    );
-    this.helpPanel = helpPanel();
     this.wait = h("p", { class: "dspo-wait", role: "status", hidden: true }, t("loading"));
-    this.table = h("div", { class: "dspo-table" }, this.stage.root, this.wait, this.helpPanel);
+    const panels = [this.wait, this.controls.help, this.info.root];
+    this.table = h("div", { class: "dspo-table" }, this.stage.root, this.grid.root, panels);
     this.end = h("div", { class: "dspo-end", hidden: true });
-    this.dialog.body.append(this.table, this.prompt, this.trouble, this.controls, this.said, this.end);
+    this.dialog.body.append(this.table, this.prompt, this.trouble, this.controls.root, this.said, this.end);
+    this.controls.fit("pair");
     this.stage.root.focus();
   }
 
-  #control(action, key) {
-    const kind = ["left", "tie", "right"].includes(action) ? "choice" : "quiet";
-    const made = button("", () => this.act(action), { kind, "aria-keyshortcuts": key });
-    made.append(t(action), h("kbd", { "aria-hidden": "true" }, key));
-    return made;
+  /** Asks only about some of many prompts. */
+  #finder() {
+    let typing = 0;
+    const label = t("findPrompt");
+    const box = h("input", { type: "search", class: "dspo-find", placeholder: label, "aria-label": label, hidden: true });
+    box.addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(() => this.session.search(box.value.trim()), TYPING_MS);
+    });
+    return box;
+  }
+
+  /** What is on screen: "grid", "stacked" or "pair". */
+  get screen() {
+    const question = this.session.shown?.question;
+    const grid = question ? isGrid(question) : this.session.grid;
+    return grid ? "grid" : this.stage.stacked ? "stacked" : "pair";
   }
 
   #key(event) {
     if (event.key === "Escape" && this.#closeOverlay()) return event.preventDefault();
-    const onButton = event.target.closest?.("button, a") && ["Enter", " "].includes(event.key);
-    const action = onButton || takesKeys(event.target) ? null : actionOf(event);
+    if (!this.end.hidden && event.key.toLowerCase() !== "u") return; // nothing else is on screen
+    const marking = event.key === "Enter" && this.grid.marks.any && this.grid.root.contains(event.target);
+    const onButton = event.target.closest?.("button, a") && ["Enter", " "].includes(event.key) && !marking;
+    const action = onButton || takesKeys(event.target) ? null : actionOf(event, this.screen);
     if (!action || action === "close") return;
     event.preventDefault();
     if (action === "flicker") this.#flickerAt = performance.now();
@@ -147,8 +154,11 @@ class Voting {
 
   /** Escape first closes what covers the images. */
   #closeOverlay() {
-    if (!this.helpPanel.hidden) this.helpPanel.hidden = true;
+    if (!this.controls.help.hidden) this.controls.help.hidden = true;
+    else if (this.info.shown) this.info.toggle();
+    else if (!this.grid.large.hidden) this.grid.closeLarge();
     else if (this.stage.flicker) this.stage.stopFlicker();
+    else if (this.stage.sliding) this.stage.stopSlider();
     else return false;
     this.#pressed();
     return true;
@@ -156,9 +166,24 @@ class Voting {
 
   /** Perform the action of a key or button. */
   act(action) {
+    const act = this.#others()[action] ?? (this.screen === "grid" ? this.#onGrid(action) : this.#onPair(action));
+    act?.();
+    this.#pressed();
+  }
+
+  #others() {
+    return {
+      undo: () => this.session.undo(),
+      help: () => (this.controls.help.hidden = !this.controls.help.hidden),
+      info: () => !this.blind && this.info.toggle(this.session.shown?.question),
+      view: () => !this.blind && this.#turnView(),
+    };
+  }
+
+  #onPair(action) {
     const { stage, session } = this;
-    const others = {
-      undo: () => session.undo(),
+    const asking = session.state === "asking";
+    const looks = {
       zoom: () => stage.toggleZoom(),
       zoomIn: () => stage.zoomBy(STEP),
       zoomOut: () => stage.zoomBy(1 / STEP),
@@ -166,47 +191,111 @@ class Voting {
       panRight: () => stage.pan(-0.1, 0),
       panUp: () => stage.pan(0, 0.1),
       panDown: () => stage.pan(0, -0.1),
-      flicker: () => session.state === "asking" && stage.toggleFlicker(),
-      help: () => (this.helpPanel.hidden = !this.helpPanel.hidden),
+      flicker: () => asking && stage.toggleFlicker(),
+      slider: () => asking && stage.toggleSlider(),
     };
-    (others[action] ?? (() => session.vote(action)))();
-    this.#pressed();
+    return looks[action] ?? (() => session.vote(action));
+  }
+
+  #onGrid(action) {
+    const { grid, session } = this;
+    const [, kind, digit] = action.match(/^(pick|rank)([1-9])$/) ?? [];
+    if (digit) return () => grid.pick(Number(digit) - 1, kind === "rank");
+    return {
+      tie: () => session.judge({}),
+      skip: () => session.judge({ skip: true }),
+      allBad: () => grid.allBad(),
+      done: () => grid.done(),
+      ranking: () => grid.use("ranking"),
+      markBad: () => grid.use("markBad"),
+      enlarge: () => (grid.large.hidden ? grid.enlarge() : grid.closeLarge()),
+      focusLeft: () => grid.focus(-1, 0),
+      focusRight: () => grid.focus(1, 0),
+      focusUp: () => grid.focus(0, -1),
+      focusDown: () => grid.focus(0, 1),
+    }[action];
+  }
+
+  #turnView() {
+    const grid = !this.session.grid;
+    remember(grid ? "grid" : "pairs");
+    this.session.showGrid(grid);
   }
 
   #pressed() {
-    this.buttons.zoom.setAttribute("aria-pressed", this.stage.view.scale > 1);
-    this.buttons.flicker.setAttribute("aria-pressed", Boolean(this.stage.flicker));
-    this.buttons.help.setAttribute("aria-expanded", !this.helpPanel.hidden);
+    const { stage, grid } = this;
+    this.controls.press({
+      zoom: stage.view.scale > 1,
+      flicker: stage.flicker,
+      slider: stage.sliding,
+      ranking: grid.tool === "ranking",
+      markBad: grid.tool === "markBad",
+      enlarge: !grid.large.hidden,
+      info: this.info.shown,
+      help: !this.controls.help.hidden,
+    });
   }
 
   #draw() {
-    if (!this.stage) return;
-    const { state, shown, last } = this.session;
+    if (!this.end) return; // not built yet
+    const { state, shown } = this.session;
     const done = state === "done";
-    if (this.#drawn !== shown) {
-      this.#drawn = shown;
-      this.stage.show(shown?.images);
-      if (shown) this.prompt.textContent = shown.question.prompt || t("noPrompt");
-      this.#pressed();
-    }
+    if (this.#drawn !== shown) this.#show(shown);
+    this.controls.fit(this.screen);
     this.wait.hidden = state !== "loading";
-    for (const action of ["left", "right", "tie"])
-      this.buttons[action].disabled = state !== "asking" || shown.images.broken;
-    this.buttons.skip.disabled = state !== "asking";
-    this.said.textContent = last ? t(`said_${last.kind}`) : "";
+    const answering = state === "asking" && !shown.images.broken;
+    this.controls.enable({ answering, skipping: state === "asking", done: this.grid.marks.any });
+    this.said.textContent = this.#lastWords();
+    this.#pressed();
     this.#drawCounter();
     this.#drawTrouble();
     this.dialog.root.classList.toggle("ended", done);
     if (done && this.end.hidden) this.#finish();
     if (!done && !this.end.hidden) {
       this.end.hidden = true;
-      this.stage.root.focus();
+      this.#focus();
     }
   }
 
+  #show(shown) {
+    this.#drawn = shown;
+    const grid = isGrid(shown?.question);
+    const choosing = this.grid.root.contains(document.activeElement) && document.activeElement.matches(":focus-visible");
+    if (shown) {
+      this.dialog.heading.textContent = t(this.blind ? "blindVote" : grid ? "voteBest" : "voteOn");
+      this.grid.root.hidden = !grid;
+      this.stage.root.hidden = grid;
+      this.prompt.textContent = shown.question.prompt || t("noPrompt");
+      this.prompt.scrollTop = 0;
+      this.prompt.toggleAttribute("tabindex", false);
+      if (this.prompt.scrollHeight > this.prompt.clientHeight + 1) this.prompt.tabIndex = 0; // to scroll it by keys
+    }
+    this.stage.show(grid ? null : shown?.images);
+    this.grid.show(grid ? shown.images : null);
+    this.info.follow(shown?.question);
+    if (!shown) return;
+    if (choosing && grid) this.grid.focus(0, 0);
+    else if (!this.dialog.root.contains(document.activeElement) || choosing) this.#focus();
+    afterPaint(() => this.session.shown === shown && this.session.painted());
+  }
+
+  #focus() {
+    (this.screen === "grid" ? this.grid : this.stage).root.focus();
+  }
+
+  #lastWords() {
+    const { last } = this.session;
+    if (!last) return this.grid.marks.any ? t("marksWait") : "";
+    const { kind } = last;
+    const sides = this.stage.stacked ? { left: "top", right: "bottom" } : {};
+    return this.grid.marks.any && kind !== "early" ? t("marksWait") : t(`said_${sides[kind] ?? kind}`);
+  }
+
   #drawCounter() {
-    const { counts } = this.session;
+    const { counts, progress, find } = this.session;
     if (!counts) return;
+    const few = progress.groups_total <= MANY || this.session.state === "done";
+    this.finder.hidden = this.blind || (few && !find);
     const text = t("counter", counts);
     const rate = this.session.rate.perMinute();
     this.counter.replaceChildren(
@@ -227,29 +316,28 @@ class Voting {
   }
 
   #finish() {
+    const { place, set, session } = this;
+    const act = (action) => this.act(action);
+    this.dialog.heading.textContent = t("reviewTitle", { set });
+    const { heading, body } = ending({ place, set, session, act, close: () => this.dialog.close() });
+    this.end.replaceChildren(...body);
     this.end.hidden = false;
-    const blind = this.place === "blind";
-    const { answered = 0, wins, ties, skips } = this.session.progress ?? {};
-    const title = this.session.passed ? "passedTitle" : blind ? "blindDoneTitle" : "doneTitle";
-    const heading = h("h3", { tabindex: -1 }, t(answered || this.session.passed ? title : "emptyTitle"));
-    const text = answered ? t("doneText", { wins, ties, skips }) : t("doneEmpty");
-    const undo = button(t("undo"), () => this.act("undo"), { kind: "quiet" });
-    const close = button(t("close"), () => this.dialog.close(), { kind: "primary" });
-    const { passed } = this.session;
-    const again = button(t("tryAgain"), () => this.session.retry(), { kind: "quiet" });
-    this.end.replaceChildren(
-      heading,
-      blind && answered ? resultPanel(this.set) : h("p", {}, text),
-      passed ? h("p", {}, t("passedOver", { count: passed }), " ", again) : "",
-      h("div", { class: "dspo-row" }, answered ? undo : "", close),
-    );
-    heading.focus();
+    if (document.activeElement !== this.finder) heading.focus();
   }
 }
 
-function helpPanel() {
-  const rows = HELP.map(([keys, action]) =>
-    h("div", {}, h("dt", {}, h("kbd", {}, keys)), h("dd", {}, t(`key_${action}`))),
-  );
-  return h("section", { class: "dspo-help", "aria-label": t("help"), hidden: true }, h("dl", {}, rows));
+function remembered() {
+  try {
+    return localStorage.getItem(VIEW);
+  } catch {
+    return null;
+  }
+}
+
+function remember(view) {
+  try {
+    localStorage.setItem(VIEW, view);
+  } catch {
+    return; // forbidden: it holds for as long as the dialog is open
+  }
 }

@@ -32,7 +32,8 @@ const NOTED = `
 const before = (page) =>
   page.route(/\/loop\.js$/, (route) => route.fulfill({ contentType: "text/javascript", body: NOTED }));
 const noted = (page) => page.evaluate(() => window.noted ?? []);
-const focused = (page) => page.evaluate(() => document.activeElement?.dataset?.focus ?? document.activeElement?.tagName);
+const focused = (page) =>
+  page.evaluate(() => document.activeElement?.dataset?.focus ?? document.activeElement?.tagName);
 const card = (page, name) => page.locator(`.dspo-card:has(.dspo-name[title="${name}"])`);
 const state = (page, name) => card(page, name).locator(".dspo-state").textContent();
 
@@ -69,8 +70,14 @@ async function fresh({ page, problems }) {
   await openPanel(page);
   expect("the start is large", await page.locator(".dspo-start.big .dspo-way").first().isVisible());
   expect("empty sections are not shown", (await page.locator('.dspo-panel [data-section="runs"]').isHidden()) === true);
-  await until(() => card(page, "shapes-large-and-dark").locator(".dspo-state").textContent(), (text) => /24/.test(text));
-  expect("the example is labelled", (await card(page, "shapes-large-and-dark").locator(".dspo-badge").textContent()) === "Example");
+  await until(
+    () => card(page, "shapes-large-and-dark").locator(".dspo-state").textContent(),
+    (text) => /24/.test(text),
+  );
+  expect(
+    "the example is labelled",
+    (await card(page, "shapes-large-and-dark").locator(".dspo-badge").textContent()) === "Example",
+  );
   expect("what it holds", (await state(page, "shapes-large-and-dark")) === "labelled folder of 24 pairs");
   await look(page, "fresh");
   await page.locator('[data-focus="start:playground"]').click();
@@ -80,30 +87,67 @@ async function fresh({ page, problems }) {
   expect("one click each", (await noted(page)).join() === `playground,with ${long}`, await noted(page));
   await ready(page);
   await openPanel(page);
-  const value = await until(() => page.locator('[data-focus="start:select"]').inputValue(), (it) => it === long);
+  const value = await until(
+    () => page.locator('[data-focus="start:select"]').inputValue(),
+    (it) => it === long,
+  );
   expect("the last used checkpoint is chosen", value === long, value);
   expect("no error in the page", problems.length === 0, problems);
 }
 
 async function filled({ page, problems }) {
   await openPanel(page);
+  for (const name of ["holiday", "shapes-large-and-dark"]) {
+    await card(page, name).scrollIntoViewIfNeeded(); // a folder is looked into when its card is seen
+    await until(
+      () => state(page, name),
+      (text) => /\d/.test(text),
+    );
+  }
+  await page.evaluate(() => document.querySelector(".dspo-panel").scrollTo(0, 0));
   const said = await until(
-    () => page.locator(".dspo-card").evaluateAll((all) =>
-      Object.fromEntries(all.map((each) => [each.querySelector(".dspo-name").title, each.querySelector(".dspo-state").textContent]))),
-    (all) => /24/.test(all["shapes-large-and-dark"]) && /5/.test(all.holiday),
+    () =>
+      page
+        .locator(".dspo-card")
+        .evaluateAll((all) =>
+          Object.fromEntries(
+            all.map((each) => [each.querySelector(".dspo-name").title, each.querySelector(".dspo-state").textContent]),
+          ),
+        ),
+    (all) => Object.keys(all).length === 10,
   );
   found.said = said;
-  found.primary = await page.locator(".dspo-card").evaluateAll((all) =>
-    Object.fromEntries(all.map((each) => [each.querySelector(".dspo-name").title, [...each.querySelectorAll(".dspo-row .dspo-button.primary")].map((it) => it.textContent)])));
-  expect("at most one button of a card stands out", Object.values(found.primary).every((all) => all.length <= 1), found.primary);
+  found.primary = await page
+    .locator(".dspo-card")
+    .evaluateAll((all) =>
+      Object.fromEntries(
+        all.map((each) => [
+          each.querySelector(".dspo-name").title,
+          [...each.querySelectorAll(".dspo-row .dspo-button.primary")].map((it) => it.textContent),
+        ]),
+      ),
+    );
+  expect(
+    "at most one button of a card stands out",
+    Object.values(found.primary).every((all) => all.length <= 1),
+    found.primary,
+  );
   const pictures = (name) => card(page, name).locator(".dspo-mosaic img").count();
   expect("pictures of a set", (await pictures("voting")) === 4, await pictures("voting"));
   expect("none of a test that is not finished", (await pictures("open-01")) === 0);
   expect("those of a finished one", (await pictures("done-01")) === 4);
   expect("the start is small", await page.locator(".dspo-start .dspo-way").first().isHidden());
+  await page.locator('[data-focus="fold:start"]').click();
+  await look(page, "started", [800]);
+  await page.locator('[data-focus="fold:start"]').click();
   await look(page, "filled");
+  await card(page, "holiday").locator('[data-focus="collect:sets:holiday"]').click();
+  await page.locator(".dspo-gather").waitFor();
+  await page.keyboard.press("Escape");
   await card(page, "voted").locator('[data-focus="train:sets:voted"]').click();
   expect("Train asks the graph", (await noted(page)).join() === "train voted", await noted(page));
+  await fromMenu(page, "sets", "voting", "train"); // earlier than asked is possible
+  expect("and so does the menu of a set that is not voted yet", (await noted(page)).at(-1) === "train voting");
   await keyboard(page);
   await undo(page);
   await bin(page);
@@ -113,7 +157,8 @@ async function filled({ page, problems }) {
   await look(page, "menu", [1440], ".dspo-menu");
   await page.keyboard.press("Escape");
   expect("Escape gives the focus back", (await focused(page)) === "menu:sets:voted", await focused(page));
-  expect("no error in the page", problems.length === 0, problems);
+  const refused = problems.filter((each) => each.startsWith("409 ") && each.endsWith("/dspo/rename")); // meant to be
+  expect("no error in the page", problems.length === 1 && refused.length === 1, problems);
 }
 
 /** Rename, without a mouse. */
@@ -133,7 +178,10 @@ async function keyboard(page) {
   await page.keyboard.type("voted");
   await page.keyboard.press("Enter");
   await page.locator(".dspo-narrow .dspo-warning:visible").waitFor();
-  expect("a name that is taken is refused in words", /already/.test(await page.locator(".dspo-narrow .dspo-warning").textContent()));
+  expect(
+    "a name that is taken is refused in words",
+    /already/.test(await page.locator(".dspo-narrow .dspo-warning").textContent()),
+  );
   await page.locator(".dspo-narrow input").fill("猫 & <b>dogs</b>".replaceAll(/[<>/]/g, ""));
   await page.keyboard.press("Enter");
   await card(page, "猫 & bdogsb").waitFor();
@@ -143,21 +191,39 @@ async function keyboard(page) {
   await page.keyboard.press("Enter");
   await page.locator(".dspo-run-card:has-text('Dark cats')").waitFor();
   const { runs } = await served(page, "runs");
-  expect("a run keeps its name for resuming", runs.some(({ run, title }) => run === "run-01" && title === "Dark cats"), runs);
+  expect(
+    "a run keeps its name for resuming",
+    runs.some(({ run, title }) => run === "run-01" && title === "Dark cats"),
+    runs,
+  );
 }
 
 async function undo(page) {
   await page.locator('[data-focus="menu:sets:voted"]').focus();
   for (const key of ["ArrowUp", "Enter"]) await page.keyboard.press(key); // the last entry
   await card(page, "voted").waitFor({ state: "detached" });
-  expect("the focus is on Undo", (await until(() => focused(page), (it) => it === "foot:undo")) === "foot:undo", await focused(page));
+  expect(
+    "the focus is on Undo",
+    (await until(
+      () => focused(page),
+      (it) => it === "foot:undo",
+    )) === "foot:undo",
+    await focused(page),
+  );
   if (SHOTS) await page.screenshot({ path: path.join(SHOTS, "deleted.png") });
   const seen = await axe(page, ".dspo-panel");
   expect("axe: deleted", seen.length === 0, seen);
   await page.keyboard.press("Enter");
   await card(page, "voted").waitFor();
   expect("back as it was", (await state(page, "voted")) === "voted: ready to train", await state(page, "voted"));
-  expect("and the focus on it", (await until(() => focused(page), (it) => it === "menu:sets:voted")) === "menu:sets:voted", await focused(page));
+  expect(
+    "and the focus on it",
+    (await until(
+      () => focused(page),
+      (it) => it === "menu:sets:voted",
+    )) === "menu:sets:voted",
+    await focused(page),
+  );
 }
 
 async function bin(page) {
@@ -175,7 +241,10 @@ async function bin(page) {
   await card(page, "gone").waitFor();
   await page.locator(".dspo-binned:has-text('erased') [data-focus^='erase:']").click();
   await page.locator(".dspo-narrow").waitFor();
-  expect("the cautious button has the focus", (await page.evaluate(() => document.activeElement.textContent)) === "Cancel");
+  expect(
+    "the cautious button has the focus",
+    (await page.evaluate(() => document.activeElement.textContent)) === "Cancel",
+  );
   await page.keyboard.press("Enter");
   expect("cancelled", (await page.locator(".dspo-binned").count()) === 2);
   await page.locator(".dspo-binned:has-text('erased') [data-focus^='erase:']").click();
@@ -211,7 +280,13 @@ async function kept(page) {
     card: document.activeElement === window.kept,
   }));
   expect("a refresh leaves focus and scroll", JSON.stringify(now) === JSON.stringify(was), [was, now]);
-  expect("and what is open", await page.locator(".dspo-run-card details").first().evaluate((it) => it.open));
+  expect(
+    "and what is open",
+    await page
+      .locator(".dspo-run-card details")
+      .first()
+      .evaluate((it) => it.open),
+  );
   await page.setViewportSize({ width: 1440, height: 900 });
 }
 
@@ -224,7 +299,10 @@ async function filter(page) {
   expect("by state", (await names()).join() === "voted", await names());
   if (SHOTS) await page.screenshot({ path: path.join(SHOTS, "filter.png") });
   await page.locator(".dspo-filter").fill("nothing has this name");
-  expect("nothing matches", (await names()).length === 0 && (await page.locator(".dspo-panel :text('Nothing matches.'):visible").count()) > 0);
+  expect(
+    "nothing matches",
+    (await names()).length === 0 && (await page.locator(".dspo-panel :text('Nothing matches.'):visible").count()) > 0,
+  );
   await page.locator(".dspo-filter").press("Escape");
   expect("Escape shows all", (await names()).length > 4, await names());
 }
@@ -235,13 +313,17 @@ async function many({ page, problems }) {
     const start = performance.now();
     tab.click();
     const frame = () => new Promise((done) => requestAnimationFrame(done));
-    while (document.querySelectorAll(".dspo-card .dspo-state").length < 20) await frame();
+    while (document.querySelectorAll(".dspo-card .dspo-state").length < 12) await frame();
     await frame();
     return { ms: performance.now() - start, nodes: document.querySelectorAll(".dspo-panel *").length };
   });
   found.opened = opened;
   expect("the panel has few elements", opened.nodes < 3000, opened);
-  await until(async () => (await served(page, "sets")).more, (more) => !more, 60);
+  await until(
+    async () => (await served(page, "sets")).more,
+    (more) => !more,
+    60,
+  );
   const times = await page.evaluate(async () => {
     const timed = async (act) => {
       const start = performance.now();
@@ -265,10 +347,23 @@ async function many({ page, problems }) {
   });
   found.times = times;
   expect("the filter reaches what is not drawn", times.cards === 1, times);
-  const panel = page.locator(".dspo-panel");
-  await panel.evaluate((it) => (it.scrollTop = it.scrollHeight));
-  const after = await until(() => page.locator('[data-section="sets"] .dspo-card').count(), (count) => count > 30);
-  expect("more come with scrolling", after > 30, after);
+  const cards = page.locator('[data-section="sets"] .dspo-card');
+  const more = page.locator('[data-section="sets"] .dspo-list-end');
+  expect(
+    "a dozen at first, and how many more there are",
+    (await cards.count()) === 12 && /988/.test(await more.textContent()),
+  );
+  await more.locator("button").click();
+  const asked = await until(
+    () => cards.count(),
+    (count) => count >= 42,
+  );
+  await more.scrollIntoViewIfNeeded();
+  const scrolled = await until(
+    () => cards.count(),
+    (count) => count > asked,
+  );
+  expect("more when asked, and then with scrolling", asked >= 42 && scrolled > asked, [asked, scrolled]);
   const drawn = await page.evaluate(async () => {
     const start = performance.now();
     document.querySelector(".dspo-head button").click();

@@ -86,7 +86,10 @@ export function watch(page) {
   page.on("pageerror", (error) => problems.push(String(error.stack)));
   page.on("console", (message) => {
     // The frontend asks huggingface.co for the sizes of its templates' models, which its own security policy refuses.
-    if (message.type() === "error" && !/Failed to load resource|apple-mobile-web-app|huggingface\.co/.test(message.text()))
+    if (
+      message.type() === "error" &&
+      !/Failed to load resource|apple-mobile-web-app|huggingface\.co/.test(message.text())
+    )
       problems.push(message.text());
   });
   page.on("response", (response) => {

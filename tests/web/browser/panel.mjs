@@ -13,7 +13,11 @@ const { SET, MOST = "20", SHOTS, VUE, LOCALE = "en" } = process.env;
 const checks = {};
 const expect = (name, passed, found) => (checks[name] = passed ? "ok" : `FAILED: ${JSON.stringify(found)}`);
 const dialog = ".dspo-vote";
-const asking = (page) => page.waitForSelector(".dspo-choice.left:enabled img");
+/** An answer counts 250 ms after the images are painted. */
+async function asking(page) {
+  await page.waitForSelector(".dspo-stage .dspo-choice.left:enabled img");
+  await page.waitForTimeout(330);
+}
 const shown = (page) =>
   page.evaluate(() =>
     [...document.querySelectorAll(".dspo-choice img")].map((image) => new URL(image.src).searchParams.get("image")),
@@ -197,6 +201,7 @@ async function themes(page, set) {
 }
 
 const report = await withPage({ vueNodes: Boolean(VUE), locale: LOCALE }, async ({ page, problems }) => {
+  await page.evaluate(() => localStorage.setItem("dspo-studio.view", "pairs"));
   const set = await chosenSet(page);
   if (!set) throw new Error("No collected set has enough open pairs; collect some, or name one with SET.");
   let count = await votesAndUndo(page, set);
