@@ -106,7 +106,7 @@ export class RunItem {
     const busy = this.#busy === name;
     const act = () => busy || this.#act(name);
     const label = t(busy && name === "stop" ? "stopping" : `run_${name}`);
-    return button(label, act, { kind, "aria-disabled": busy, "data-focus": `${name}:run:${this.#row.run}` });
+    return button(label, act, { kind, "aria-disabled": busy && "true", "data-focus": `${name}:run:${this.#row.run}` });
   }
 
   async #act(name) {
