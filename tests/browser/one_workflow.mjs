@@ -7,7 +7,7 @@ import path from "node:path";
 import { withPage } from "./page.mjs";
 
 const [url, pack] = process.argv.slice(2);
-const LONG = 400_000; // ms, for training on a processor
+const LONG = 500_000; // ms, for drawing and training on a busy processor
 const seen = {};
 
 const voting = (page) => page.locator("dialog.dspo[open]");
@@ -80,6 +80,10 @@ await withPage(
     seen["label after a vote"] = await label(page, "1 of");
     await vote(page, "sets", set, 23);
     await label(page, "24 votes");
+    await page.evaluate(() => {
+      const { widgets } = window.app.graph._nodes.find((each) => each.type === "DSPOTrainLora");
+      for (const [name, value] of [["steps", 4], ["preview_every", 0]]) widgets.find((each) => each.name === name).value = value;
+    }); // what is learned is for test_one_workflow.py to see
 
     const steps = (place, set) =>
       page.evaluate(

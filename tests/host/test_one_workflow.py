@@ -24,7 +24,7 @@ pytestmark = pytest.mark.comfy
 
 PLAYGROUND = EXAMPLES / "0 The loop on the playground.json"
 SCRIPT = PACK / "tests" / "browser" / "one_workflow.mjs"
-LONG = 900  # seconds
+LONG = 1200  # seconds
 SET, SECOND = "my-shapes", "my-shapes-2"
 ENOUGH = 24
 
