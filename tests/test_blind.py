@@ -188,12 +188,13 @@ def test_the_card_of_a_run_shows_its_pictures(theme, examples):
     card = run_card(examples)
     drawn = draw_run_card(card, theme)
     assert drawn.width == draw_run_card(run_card(3), theme).width == 1220
-    colours = {colour for _, colour in drawn.getcolors(1 << 24)}
+    colours = {colour for _, colour in drawn.getcolors(1 << 24) or ()}
     for _, *both in card.examples:
         assert {image.getpixel((0, 0)) for image in both} <= colours
     assert (theme.good in colours) and drawn.getpixel((2, 2)) == theme.page
 
 
 def test_a_card_without_a_test_or_facts_is_smaller():
-    whole, untested, bare = (draw_run_card(run_card(3, *more)).height for more in ((), (False,), (False, 0)))
+    cards = run_card(3), run_card(3, result=False), run_card(3, result=False, facts=0)
+    whole, untested, bare = (draw_run_card(card).height for card in cards)
     assert whole > untested > bare > 600

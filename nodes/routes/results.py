@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...dspo_train.evaluate.blind import arm_names, blind_result
@@ -43,7 +42,7 @@ def run_card(run: str, theme: Shade) -> ImageAnswer:
     folder = RunFolder(inside(places.runs(), run, "the run's name"))
     if not folder.result.is_file():
         raise DatasetError(f"the run {run!a} has no LoRA yet; the card is drawn once it is finished")
-    found = tested.best_test(places.new_lora(Path(folder.folder).name)[0])
+    found = tested.best_test(places.new_lora(folder.folder.name)[0])
     return _answer(draw_run_card(card_of(folder, None if found is None else tested.result_card(found)), _theme(theme)))
 
 

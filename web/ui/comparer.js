@@ -72,7 +72,7 @@ export class Comparer {
   /** The height at which the images fill a width, in pixels; the least there is without images. */
   heightFor(width) {
     if (this.view.hidden) return 120;
-    const above = Math.max(64, this.choices.offsetHeight + this.labels.offsetHeight + 20);
+    const above = Math.max(64, this.choices.offsetHeight + this.labels.offsetHeight + 36);
     return Math.min(1400, Math.max(260, above + (width - 38) / this.#aspect));
   }
 
@@ -82,7 +82,7 @@ export class Comparer {
 
   /** The images are as wide as the node; its height follows. */
   #fit(resized) {
-    this.view.style.setProperty("--dspo-aspect", this.#aspect);
+    this.root.style.setProperty("--dspo-aspect", this.#aspect);
     resized();
   }
 
@@ -100,7 +100,7 @@ export class Comparer {
     this.#turn("before");
     this.swap.hidden = mode !== "flicker" || !stillness();
     if (mode === "flicker" && !stillness()) this.#timer = setInterval(() => this.#swap(), SWAP_MS);
-    this.view.style.setProperty("--dspo-aspect", this.#aspect);
+    this.root.style.setProperty("--dspo-aspect", this.#aspect);
     this.#slide();
   }
 
