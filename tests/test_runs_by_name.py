@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 from collections import namedtuple
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from tiny_runs import write_pairs
@@ -41,6 +44,20 @@ def test_presets_are_ordered():
     gentle, balanced, strong = PRESETS.values()
     for name in ("objective_args.strength", "optim.lr", "lora.rank"):
         assert gentle[name] < balanced[name] < strong[name]
+
+
+def test_the_nodes_tooltip_says_what_the_presets_are():
+    """By the snapshot that tests/host holds the real schema to."""
+    schemas = Path(__file__).parent / "host" / "schemas.json"
+    train = json.loads(schemas.read_text(encoding="utf-8"))["DSPOTrainLora"]["inputs"]["required"]
+    sentences = train["preset"]["tooltip"].split(". ")
+    assert train["preset"]["options"] == ["Gentle", "Balanced", "Strong"]
+    for sentence, (name, preset) in zip(sentences, PRESETS.items(), strict=True):
+        said, _, figures = sentence.partition(": ")
+        assert said.lower() == name
+        numbers = [float(text) for text in re.findall(r"[0-9]+(?:e-[0-9]+)?", figures)]
+        assert numbers == [preset[key] for key in ("objective_args.strength", "lora.rank", "optim.lr")]
+        assert ("MLP" in figures) == (preset["lora.targets"] == "attention+mlp")
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
