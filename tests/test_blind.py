@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
 from test_preferences import png
 
 from dspo_train.drawing.result_card import ResultCard, draw_result_card
+from dspo_train.drawing.run_card import RunCard, draw_run_card
 from dspo_train.drawing.themes import DARK, LIGHT
-from dspo_train.evaluate.blind import arm_names, blind_result, claim_test
+from dspo_train.evaluate.blind import arm_names, blind_result, claim_test, facts_of, find_test, note_facts
 from dspo_train.exceptions import ConfigError
 from dspo_train.preferences import NewImage, PreferenceStore
 
@@ -142,3 +144,56 @@ def test_the_picture_keeps_its_size_whatever_it_says():
     long = draw_result_card(verdict(None, None, None, names=("b" * 500, "猫" * 500), text="word " * 500))
     assert plain.size == long.size
     assert 1100 <= plain.width <= 1300 and 600 <= plain.height <= 700
+
+
+def test_a_test_is_found_by_its_request_once_it_is_whole(tmp_path):
+    folder = claim_test(tmp_path, "taste", "images-a")
+    assert folder.name == "taste-01" and find_test(tmp_path, "taste", "asked") is None
+    note_facts(folder, {"request": "asked", "lora": "dspo/taste-01.safetensors"})
+    assert find_test(tmp_path, "taste", "asked") == folder
+    assert find_test(tmp_path, "taste", "other") is None and find_test(tmp_path, "tast", "asked") is None
+    assert claim_test(tmp_path, "taste", "images-a") == folder
+    assert claim_test(tmp_path, "taste", "images-b").name == "taste-02"
+    assert facts_of(folder) == {"images": "images-a", "request": "asked", "lora": "dspo/taste-01.safetensors"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"images": 3}'])
+def test_a_damaged_mark_is_another_test(tmp_path, text):
+    folder = claim_test(tmp_path, "taste", "images-a")
+    (folder / "test.json").write_text(text, encoding="utf-8")
+    assert facts_of(folder).get("request") is None
+    assert claim_test(tmp_path, "taste", "images-a").name == "taste-02"
+
+
+def test_a_mark_of_an_earlier_version_is_read(tmp_path):
+    (tmp_path / "taste-01").mkdir()
+    (tmp_path / "taste-01" / "test.json").write_text('{"images": "abc"}\n', encoding="utf-8")
+    assert claim_test(tmp_path, "taste", "abc").name == "taste-01"
+
+
+def run_card(examples: int, result: bool = True, facts: int = 9) -> RunCard:
+    def picture(shade):
+        return Image.new("RGB", (96, 64), (shade, 40, 90))
+
+    shown = [(f"prompt {n}", picture(60 * n), picture(60 * n + 30)) for n in range(examples)]
+    tested = ResultCard("taste-01", 0.7, 0.6, 0.8, (7, 0, 3), ("base", "mine"), "The LoRA was preferred.")
+    about = [(f"fact {n}", "value") for n in range(facts)]
+    return RunCard("mine", "A LoRA", shown, tested if result else None, about)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK])
+@pytest.mark.parametrize("examples", [0, 1, 2, 3])
+def test_the_card_of_a_run_shows_its_pictures(theme, examples):
+    """Each picture's colour is found on the card, once for the row without and once for the row with the LoRA."""
+    card = run_card(examples)
+    drawn = draw_run_card(card, theme)
+    assert drawn.width == draw_run_card(run_card(3), theme).width == 1220
+    colours = {colour for _, colour in drawn.getcolors(1 << 24)}
+    for _, *both in card.examples:
+        assert {image.getpixel((0, 0)) for image in both} <= colours
+    assert (theme.good in colours) and drawn.getpixel((2, 2)) == theme.page
+
+
+def test_a_card_without_a_test_or_facts_is_smaller():
+    whole, untested, bare = (draw_run_card(run_card(3, *more)).height for more in ((), (False,), (False, 0)))
+    assert whole > untested > bare > 600

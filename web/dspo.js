@@ -88,6 +88,8 @@ app.registerExtension({
   },
   nodeCreated(node) {
     if (!["DSPOBlindTest", "DSPOBlindTestImages"].includes(node.comfyClass)) return;
+    const control = node.widgets?.find(({ name }) => name === "control_after_generate");
+    if (control) control.value = "fixed"; // run again, it is the same test
     const widget = node.addWidget("button", "vote_blind", null, () => voteBlind(node), { serialize: false });
     widget.label = t("voteBlind");
     widget.serialize = false;

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import {
   advance,
   loopOf,
+  loraCalled,
   nextName,
   nodesOf,
   plain,
@@ -127,12 +128,7 @@ async function trainOn(set) {
 
 async function nextRoundAfter(test) {
   const { names: called } = await api.result(test);
-  const listed = await api.loras();
-  const ours = (name) => name.replaceAll("\\", "/");
-  const stem = (name) => ours(name).split("/").at(-1).replace(/\.safetensors$/, "");
-  const lora =
-    listed.find((name) => ours(name) === called.lora) ??
-    listed.find((name) => ours(name).startsWith("dspo/") && stem(name) === stem(called.lora));
+  const lora = loraCalled(called.lora, await api.loras());
   return lora ? nextRound(lora) : inform(t("noLora", { name: called.lora }));
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,14 +14,16 @@ import pytest
 import torch
 from checkpoints import cached
 from comfy_server import ComfyServer, Core, link, prepare, running
-from graphs import CHECKPOINT, Graph, with_model
+from graphs import CHECKPOINT, STRENGTH, Graph, put_pairs, train_graph, with_model
+from pages import Page
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from test_collecting import SAMPLING, drawn, refused, saved
 from test_negative_lora import write_lora
+from test_train_in_graph import texts
 
 from dspo_train.evaluate.blind import facts_of
-from dspo_train.lora.lineage import refined_from
+from dspo_train.lora.lineage import Lineage, NamedFile, file_metadata, lineage_in, refined_from
 from dspo_train.preferences import PreferenceStore
 
 pytestmark = pytest.mark.comfy
@@ -290,3 +293,75 @@ def test_loras_that_do_not_go_together_are_told(server: ComfyServer) -> None:
     assert "second, which is loaded too, contains liked already" in noted(server, graph)
     graph["first"]["inputs"]["strength"] = 0.0
     assert "contains" not in noted(server, graph)
+
+
+def trained(name: str, **settings: Any) -> Graph:
+    """Train LoRA ("2") on the checkpoint ("3")."""
+    return train_graph("tiny", name, steps=2, preview_every=2, preview_prompt="red dog", **settings)
+
+
+def test_what_lies_beside_a_trained_lora_and_what_a_test_adds(server: ComfyServer) -> None:
+    """A preview that ComfyUI itself serves, a thumbnail in the header, a description, the test's result, and a card."""
+    put_pairs(server.base)
+    graph = trained("kept")
+    test = blind("kept", strength=STRENGTH)["4"]
+    test["inputs"] |= {"model": ["3", 0], "clip": ["3", 1], "vae": ["3", 2], "lora": ["2", 0], "lora_name": "none"}
+    graph["4"] = test
+    outputs = server.run(graph, 300)
+    assert outputs["4"]["dspo_blind"] == ["kept-01"]
+    folder = server.base / "output" / "loras" / "dspo"
+    names = {f"kept-01.{suffix}" for suffix in ("safetensors", "preview.png", "json")}
+    assert {path.name for path in folder.glob("kept-01*")} == names
+    header = server.get("/view_metadata/loras?filename=dspo/kept-01.safetensors")
+    assert header["modelspec.thumbnail"].startswith("data:image/jpeg;base64,")
+    examples = server.base / "output" / "dspo" / "runs" / "kept-01" / "examples"
+    assert len(list(examples.glob("*-base.png"))) == len(list(examples.glob("*-lora.png"))) == 2
+    page = Page(server)
+    tested = folder_of(server, "kept-01")
+    assert facts_of(tested)["lora"] == "dspo/kept-01.safetensors"
+    (untested, kind) = card_of(page, "kept-01")
+    assert kind == "image/png" and untested.width == 1220
+    store = PreferenceStore(tested)
+    while questions := store.next():
+        arms_of = {picture.image: picture.arm for group in store.groups() for picture in group.images}
+        winner = next(each for each in (questions[0].left, questions[0].right) if arms_of[each] == "lora")
+        store.vote(questions[0].pair, "win", winner)
+    described = json.loads((folder / "kept-01.json").read_text(encoding="utf-8"))
+    assert "test" not in described["dspo"]
+    told = page.get("result", place="blind", set="kept-01").json
+    described = json.loads((folder / "kept-01.json").read_text(encoding="utf-8"))
+    assert described["dspo"]["test"]["win_rate"] == told["win_rate"] == 1.0
+    assert described["dspo"]["test"]["low"] == told["low"] and described["dspo"]["set"] == "tiny"
+    assert described["notes"].endswith(told["text"])
+    assert card_of(page, "kept-01")[0].height > untested.height
+    assert page.get("card", run="nothing").status == 404
+    before = (folder / "kept-01.safetensors").read_bytes()
+    server.free()
+    with server.listen() as events:
+        server.wait(server.queue(graph, events.client_id), 300)
+        assert not [text for text in texts(events) if text.startswith("Step ")], "found, and not trained again"
+    assert (folder / "kept-01.safetensors").read_bytes() == before
+
+
+def card_of(page: Page, run: str) -> tuple[Image.Image, str]:
+    answer = page.get("card", run=run, theme="dark")
+    assert answer.status == 200
+    return Image.open(io.BytesIO(answer.body)), answer.kind
+
+
+def test_a_run_names_what_it_refines_and_what_was_wired(server: ComfyServer) -> None:
+    put_pairs(server.base)
+    server.run(trained("parent"), 300)
+    graph = trained("child", refine_lora="dspo/parent-01.safetensors")
+    style = {"model": ["3", 0], "lora_name": "liked.safetensors", "strength": 0.5}
+    graph["style"] = {"class_type": "DSPOApplyLora", "inputs": style}
+    graph["2"]["inputs"]["model"] = ["style", 0]
+    server.run(graph, 300)
+    folder = server.base / "output" / "loras" / "dspo"
+    made = lineage_in(file_metadata(folder / "child-01.safetensors"))
+    parent = file_metadata(folder / "parent-01.safetensors")
+    assert made == Lineage((NamedFile("parent-01", parent["sshs_model_hash"]),), ("liked",))
+    assert lineage_in(parent) == Lineage()
+    described = json.loads((folder / "child-01.json").read_text(encoding="utf-8"))
+    assert described["dspo"]["parent"] == "parent-01"
+    assert "Refined from parent-01, which it contains. Trained on a model with liked" in described["description"]

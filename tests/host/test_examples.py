@@ -20,6 +20,8 @@ from dspo_train.evaluate.scorers import large_and_dark, look
 
 EXAMPLES = PACK / "example_workflows"
 WORKFLOWS = sorted(EXAMPLES.glob("*.json"))
+BLUEPRINTS = sorted((PACK / "subgraphs").glob("*.json"))
+BUTTONS = {"vote_now", "vote_blind"}  # widgets that the page adds
 PLAYGROUND, LOOP, TRAIN, STRENGTHS, GRID = WORKFLOWS
 CHECKPOINT = "v1-5-pruned-emaonly-fp16.safetensors"  # the one that ComfyUI's own first workflow offers to download
 NOTES = {"Note", "MarkdownNote"}  # of the page only
@@ -165,6 +167,25 @@ def test_the_template_browser_lists_and_serves_them(server: ComfyServer) -> None
         assert server.get(folder + quote(path.name)) == load(path)
         thumbnail = Image.open(io.BytesIO(server.fetch(folder + quote(path.stem) + ".jpg")))
         assert 500 <= thumbnail.width <= 800
+
+
+@pytest.mark.comfy
+def test_blueprints_are_offered_and_fit_the_nodes(server: ComfyServer) -> None:
+    entries = server.get("/global_subgraphs")
+    ours = {it["name"]: key for key, it in entries.items() if it["info"]["node_pack"] == f"custom_nodes.{PACK_NAME}"}
+    assert sorted(ours) == [path.stem for path in BLUEPRINTS] == ["DSPO Draw and collect", "DSPO Train and test"]
+    known = server.get("/object_info")
+    for path in BLUEPRINTS:
+        blueprint = load(path)
+        assert json.loads(server.get(f"/global_subgraphs/{ours[path.stem]}")["data"]) == blueprint
+        ((outer,), (inner,)) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+        widgets = {}
+        for node in inner["nodes"]:
+            info = known[node["type"]]["input"]
+            widgets[str(node["id"])] = _widgets(node, {**info.get("required", {}), **info.get("optional", {})}).keys()
+        assert outer["type"] == inner["id"]
+        for node, widget in outer["properties"]["proxyWidgets"]:
+            assert widget in widgets[node] | BUTTONS
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { deflateSync } from "node:zlib";
-import { advance, loopOf, nextName, nodesOf, setValue, sizeFor, trains, valueOf, withCheckpoint } from "../../web/core/loop.js";
+import { advance, loopOf, loraCalled, nextName, nodesOf, setValue, sizeFor, trains, valueOf, withCheckpoint } from "../../web/core/loop.js";
 import { pngText } from "../../web/core/png_text.js";
 
 const node = (type, values = {}, more = {}) => ({
@@ -100,4 +100,13 @@ test("a checkpoint of one's own replaces the template's", () => {
     { type: "CheckpointLoaderSimple", widgets_values: ["mine"], properties: { other: 1 } },
     { type: "Note", widgets_values: ["text"] },
   ]);
+});
+
+test("the LoRA of a blind test, by its name in the list, its file, or the last of its name", () => {
+  const listed = ["a.safetensors", "dspo/a-01.safetensors", "dspo/a-02.safetensors", "dspo\\b-01.safetensors"];
+  assert.equal(loraCalled("dspo/a-01.safetensors", listed), "dspo/a-01.safetensors");
+  assert.equal(loraCalled("a-01", listed), "dspo/a-01.safetensors");
+  assert.equal(loraCalled("a", listed), "dspo/a-02.safetensors");
+  assert.equal(loraCalled("b-01", listed), "dspo\\b-01.safetensors");
+  assert.equal(loraCalled("c", listed), undefined);
 });

@@ -78,3 +78,15 @@ export function withCheckpoint(workflow, checkpoint) {
   }
   return workflow;
 }
+
+/** The LoRA that a blind test's name for it means, of those ComfyUI lists: its name, its file, or the last of a name. */
+export function loraCalled(called, listed) {
+  const parts = (name) => name.replaceAll("\\", "/").split("/");
+  const stem = (name) => parts(name).at(-1).replace(/\.safetensors$/, "");
+  const ours = listed.filter((name) => parts(name)[0] === "dspo").sort();
+  return (
+    listed.find((name) => parts(name).join("/") === called) ??
+    ours.find((name) => stem(name) === stem(called)) ??
+    ours.filter((name) => stem(name).replace(/-\d+$/, "") === stem(called)).at(-1)
+  );
+}
