@@ -345,6 +345,7 @@ gather(Path(sys.argv[2]), picks, progress=lambda done, total: print(done, flush=
 """
 
 
+@pytest.mark.slow
 def test_killed_while_collecting_leaves_whole_groups_and_goes_on(tmp_path):
     """A real process, killed after 30 and 150 images; then run to its end."""
     for number in range(240):
@@ -410,6 +411,7 @@ def test_memory_holds_one_image_at_a_time(tmp_path, monkeypatch):
     assert events[-12:] == ["read", "write"] * 6
 
 
+@pytest.mark.slow
 def test_ten_thousand_names_are_looked_at_quickly(tmp_path):
     """Known files cost no reading: well under a second for ten thousand."""
     first = put(tmp_path / "in", "0.png", picture(1, prompt="a fox"))
