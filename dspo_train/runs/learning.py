@@ -46,12 +46,12 @@ def seconds_left(reports: Sequence[Mapping[str, Any]], steps: int) -> float | No
 
 
 def learned_in_words(found: Learned) -> str:
-    """One sentence; empty before the first step."""
+    """One line, short enough for a narrow node; empty before the first step."""
     if found.pairs is not None:
-        return f"The model now prefers your winners in {found.right} of {found.pairs} held-out pairs"
+        return f"Prefers your winners in {found.right} of {found.pairs} held-out pairs"
     if found.share is None:
         return ""
-    return f"The model now prefers your winners in {found.share:.0%} of the training pairs (50% is chance)"
+    return f"Prefers your winners in {found.share:.0%} of pairs (50% is chance)"
 
 
 def time_left_in_words(seconds: float) -> str:

@@ -18,6 +18,7 @@ from graphs import CHECKPOINT, put_pairs, train_graph
 from pages import Page, put_run, put_set
 from PIL import Image
 from test_panel import _node
+from test_playground import playground
 
 from dspo_train.drawing.grids import ab_grid
 
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.comfy, pytest.mark.browser]
 
 SCRIPT = PACK / "tests" / "web" / "browser" / "runs.mjs"
 LONG = 600  # seconds
-STEPS = 150
+STEPS = 100
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_what_cards_say_and_offer(own: ComfyServer) -> None:
     assert found["states"] == {
         "training-01": "Training: step 25 of 60, less than a minute left",
         "broken-01": "Crashed at step 25: Resume goes on from step 20",
-        "diverged-01": "Failed after step 25: step 26: the gradient is not finite (nan). Lower learning_rate",
+        "diverged-01": "Failed at step 26: the gradient is not finite (nan). Lower learning_rate",
         "halted-01": "Stopped at step 25 of 60",
         "my-taste-02": "Finished: my-taste-02 · 60 steps · dspo",
         "gone-01": "Finished, but its LoRA file is not in ComfyUI's list: Resume puts it back",
@@ -128,8 +129,9 @@ def kill_when_asked(server: ComfyServer, asked: Path) -> threading.Thread:
 def test_a_run_is_stopped_killed_and_resumed_from_its_card(own: ComfyServer) -> None:
     """A reload in between leaves ComfyUI's own Cancel without the prompt; the card's Stop works."""
     graph = train_graph(
-        put_pairs(own.base), "live", steps=STEPS, save_every=5, preview_every=5, preview_prompt="red dog"
+        put_pairs(own.base), "live", steps=STEPS, save_every=5, preview_every=20, preview_prompt="a red circle"
     )
+    graph["3"] = playground()["1"]  # many steps in a short time
     (own.base / "graph.json").write_text(json.dumps(graph), encoding="utf-8")
     kill_when_asked(own, own.base / "kill")
     found = played(own, "live")

@@ -33,6 +33,8 @@ test("one plain sentence for each state", () => {
 test("a failure says why, and what it says last is no double stop", () => {
   speak("en");
   assert.equal(says({ state: "failed", reason: "not enough memory" }), "Failed after step 25: not enough memory");
+  assert.equal(says({ state: "failed", reason: "step 26: it is\nnan. Lower it." }), "Failed at step 26: it is\nnan. Lower it");
+  assert.equal(says({ state: "failed", reason: null }), "Failed after step 25: ");
   assert.equal(says({ state: "failed", step: 0, reason: "Lower it. " }), "Failed: Lower it");
   speak("de");
   assert.equal(

@@ -47,7 +47,9 @@ function goingOf({ step, steps, seconds_left: left }) {
 }
 
 function failureOf({ step, reason }) {
-  const why = reason === NO_MEMORY ? said("noMemory") : (reason ?? "").replace(/[\s.]+$/, "");
+  const [, at, rest] = (reason ?? "").match(/^(?:step (\d+): )?(.*?)[\s.]*$/s);
+  const why = rest === NO_MEMORY ? said("noMemory") : rest;
+  if (at) return said("runFailedAt", { step: at, reason: why });
   return step > 0 ? said("runFailed", { step, reason: why }) : said("runFailedFirst", { reason: why });
 }
 

@@ -322,6 +322,7 @@ export const de = {
   leftHours: "noch etwa {count} Stunden",
   runStopped: "Angehalten bei Schritt {step} von {steps}",
   runNotBegun: "Angehalten vor dem ersten Schritt",
+  runFailedAt: "Gescheitert bei Schritt {step}: {reason}",
   runFailed: "Gescheitert nach Schritt {step}: {reason}",
   runFailedFirst: "Gescheitert: {reason}",
   noMemory: "nicht genug Speicher",

@@ -323,6 +323,7 @@ export const en = {
   leftHours: "about {count} hours left",
   runStopped: "Stopped at step {step} of {steps}",
   runNotBegun: "Stopped before the first step",
+  runFailedAt: "Failed at step {step}: {reason}",
   runFailed: "Failed after step {step}: {reason}",
   runFailedFirst: "Failed: {reason}",
   noMemory: "not enough memory",

@@ -318,6 +318,7 @@ export const zh = {
   leftHours: "剩余约 {count} 小时",
   runStopped: "已停止于第 {step} / {steps} 步",
   runNotBegun: "在第一步之前已停止",
+  runFailedAt: "在第 {step} 步失败：{reason}",
   runFailed: "第 {step} 步之后失败：{reason}",
   runFailedFirst: "失败：{reason}",
   noMemory: "内存或显存不足",

@@ -100,15 +100,13 @@ export class RunItem {
     });
   }
 
+  /** While its action is under way it is marked, not disabled: that would take the focus away. */
   #button(name, first) {
-    const act = () => this.#act(name);
-    const kind = first ? (name === "stop" ? "" : "primary") : "";
-    const label = this.#busy === "stop" && name === "stop" ? t("stopping") : t(`run_${name}`);
-    return button(label, act, {
-      kind,
-      disabled: this.#busy === name,
-      "data-focus": `${name}:run:${this.#row.run}`,
-    });
+    const kind = first && name !== "stop" ? "primary" : "";
+    const busy = this.#busy === name;
+    const act = () => busy || this.#act(name);
+    const label = t(busy && name === "stop" ? "stopping" : `run_${name}`);
+    return button(label, act, { kind, "aria-disabled": busy && "true", "data-focus": `${name}:run:${this.#row.run}` });
   }
 
   async #act(name) {

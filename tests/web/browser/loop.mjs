@@ -183,16 +183,18 @@ async function review(page) {
   await page.keyboard.press("Escape");
 }
 
-/** Wait until so many previews can be seen, below the curves as they are. */
+/** Unfold the run's card and wait until so many previews are there, and the one chosen by the slider is seen. */
 async function previews(page, count) {
-  const images = page.locator(".dspo-run .dspo-preview img");
-  await images.nth(count - 1).waitFor({ state: "attached", timeout: RUN_MS });
-  await page.locator(".dspo-previews").scrollIntoViewIfNeeded();
+  const fold = page.locator(".dspo-run-item > .dspo-disclosure").first();
+  await fold.waitFor();
+  if (!(await fold.evaluate(({ open }) => open))) await fold.locator("summary").first().click();
   await page.waitForFunction(
-    (wanted) =>
-      [...document.querySelectorAll(".dspo-run .dspo-preview img")].filter(({ naturalWidth }) => naturalWidth)
-        .length === wanted,
+    (wanted) => {
+      const shown = document.querySelector(".dspo-run .dspo-preview img");
+      return shown?.naturalWidth && document.querySelector(".dspo-previews input").max >= wanted - 1;
+    },
     count,
+    { timeout: RUN_MS },
   );
 }
 
@@ -201,30 +203,27 @@ async function train(page) {
   await openPanel(page);
   await page.evaluate(() => {
     const seen = (window.loopSteps = new Set());
-    new MutationObserver(() => seen.add(document.querySelector(".dspo-run-facts strong")?.textContent)).observe(
+    new MutationObserver(() => seen.add(document.querySelector(".dspo-run-item .dspo-state")?.textContent)).observe(
       document.querySelector(".dspo-panel"),
-      { subtree: true, childList: true },
+      { subtree: true, childList: true, characterData: true },
     );
   });
   await queue(page);
   await previews(page, 1);
-  const steps = await page.evaluate(() => [...window.loopSteps].filter((text) => /^Step [123] of 4$/.test(text)));
-  const running = await page.locator(".dspo-run-facts .win").count();
-  expect("steps and a preview are shown while it trains", steps.length > 0 && running === 0, [steps, running]);
+  const steps = await page.evaluate(() => [...window.loopSteps].filter((text) => /^Training: step [123] of 4/.test(text)));
+  expect("steps and a preview are shown while it trains", steps.length > 0, await page.evaluate(() => [...window.loopSteps]));
   await ready(page); // a reload in the middle
   await openPanel(page);
-  await page.locator(".dspo-item summary").first().waitFor();
-  if (!(await page.locator(".dspo-run").count())) await page.locator(".dspo-item summary").first().click();
-  await page.locator(".dspo-run-facts .win").waitFor({ timeout: RUN_MS });
+  const state = page.locator(".dspo-run-item .dspo-state").first();
+  const text = await until(() => state.textContent(), (said) => /^Finished/.test(said), RUN_MS / 1000);
+  expect("after a reload it is followed to its end", text === "Finished: loop-01 · 4 steps · dspo", text);
   await previews(page, 2);
-  const text = await page.locator(".dspo-run-facts strong").textContent();
-  expect("after a reload it is followed to its end", text === "Step 4 of 4", text);
-  const dots = await page.locator(".dspo-run .dspo-line").count();
-  expect("its curves are drawn", dots >= 3, dots);
-  const state = await page.locator(".dspo-item summary .dspo-muted").first().textContent();
-  expect("its line says that it is finished", state === "finished", state);
+  await page.locator(".dspo-run .dspo-disclosure > summary").first().click();
+  await page.locator(".dspo-run .dspo-line").first().waitFor({ state: "attached" });
+  const lines = await page.locator(".dspo-run .dspo-line").count();
+  expect("its curves are drawn", lines >= 3, lines);
   await look(page, "run", ".dspo-panel");
-  await page.locator(".dspo-item[open] .dspo-button.small").first().click();
+  await page.locator(".dspo-run-picture").first().click();
   await page.locator(".dspo-run-dialog .dspo-preview img").first().waitFor();
   await look(page, "run-large", ".dspo-run-dialog");
   await page.keyboard.press("Escape");
