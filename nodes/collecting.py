@@ -162,7 +162,7 @@ def add_group(
     """Add images of one prompt to a set; None if fewer than two of them differ.
 
     The same images with the same prompt and schedule are one group, however often they are added. Another schedule
-    makes another group of the same files, and asks again about pairs judged in the first.
+    makes another group of the same files, which asks only about pairs that the first does not.
 
     Args:
         cls: the node; its workflow is written into the files unless ComfyUI runs with --disable-metadata.

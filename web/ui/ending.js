@@ -1,5 +1,6 @@
 /** What is shown when every question is answered: a summary, the winners, and what can be done next. */
 import * as api from "../api.js";
+import * as loop from "../loop.js";
 import { counted, t } from "../texts.js";
 import { button, h } from "./dom.js";
 import { resultPanel } from "./result.js";
@@ -19,8 +20,8 @@ export function ending({ place, set, session, act, close }) {
   const shut = button(t("close"), close, { kind: "primary" });
   const row = h("div", { class: "dspo-row" }, shut);
   if (answered) row.prepend(button(t("undo"), () => act("undo"), { kind: "quiet" }));
-  const hint = h("p", { class: "dspo-muted", hidden: true }, t("doneNext"));
-  if (answered) offer(place, set, row, shut, close).then((found) => (hint.hidden = found || blind));
+  const offered = answered > 0 && offer(place, set, row, shut, close);
+  const hint = answered && !blind && !offered ? h("p", { class: "dspo-muted" }, t("doneNext")) : "";
   const body = [heading];
   if (session.find) body.push(again("showAllPrompts", () => session.search("")));
   if (blind && answered) body.push(resultPanel(set));
@@ -73,10 +74,9 @@ function winners(place, set) {
   return strip;
 }
 
-/** Put buttons for the next steps into the row; resolves to whether there are any. */
-async function offer(place, set, row, shut, close) {
-  const loop = await import("../loop.js").catch(() => null);
-  const steps = (await loop?.nextSteps?.(place, set)) ?? [];
+/** Put buttons for the next steps into the row; whether there are any. */
+function offer(place, set, row, shut, close) {
+  const steps = loop.nextSteps(place, set);
   steps.forEach(({ label, key, act }, n) => {
     const step = button(label, go, { kind: n ? "" : "primary", "data-step": key });
     async function go() {

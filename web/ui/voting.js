@@ -20,12 +20,11 @@ import { Info } from "./info.js";
 import { Stage } from "./stage.js";
 import { afterPaint } from "./still.js";
 import { troubles } from "./trouble.js";
+import { finder, rememberedView, rememberView } from "./view.js";
 
 const HELD_MS = 350; // F pressed for longer than this flickers only while held
 const SETTLE_MS = 250; // from the images' being painted until an answer counts
-const TYPING_MS = 300;
 const MANY = 8; // prompts from which on they can be searched
-const VIEW = "dspo-studio.view"; // the key of localStorage for "grid" or "pairs"
 
 /** Open the dialog on a set; `closed` is called when it closes. */
 export function openVoting(place, set, closed = () => {}) {
@@ -54,7 +53,7 @@ class Voting {
       newId: uuid,
       changed: () => this.#draw(),
       looking: () => !document.hidden,
-      grid: !this.blind && remembered() !== "pairs",
+      grid: !this.blind && rememberedView() !== "pairs",
       settle: SETTLE_MS,
       wait: (ms) => new Promise((done) => setTimeout(done, ms)),
     });
@@ -100,7 +99,7 @@ class Voting {
     this.grid.sourceOf = (name) => api.imageUrl(this.place, this.set, name);
     this.info = new Info(this.place, this.set, (side) => this.stage.nameOf(side));
     this.counter = h("div", { class: "dspo-counter" });
-    this.finder = this.#finder();
+    this.finder = finder((text) => this.session.search(text));
     const name = h("span", { class: "dspo-set-name" }, this.set);
     this.dialog.heading.after(name, h("span", { class: "dspo-spring" }), this.finder, this.counter);
     this.prompt = h("p", { class: "dspo-prompt" });
@@ -113,18 +112,6 @@ class Voting {
     this.dialog.body.append(this.table, this.prompt, this.trouble, this.controls.root, this.said, this.end);
     this.controls.fit("pair");
     this.stage.root.focus();
-  }
-
-  /** Asks only about some of many prompts. */
-  #finder() {
-    let typing = 0;
-    const label = t("findPrompt");
-    const box = h("input", { type: "search", class: "dspo-find", placeholder: label, "aria-label": label, hidden: true });
-    box.addEventListener("input", () => {
-      clearTimeout(typing);
-      typing = setTimeout(() => this.session.search(box.value.trim()), TYPING_MS);
-    });
-    return box;
   }
 
   /** What is on screen: "grid", "stacked" or "pair". */
@@ -218,7 +205,7 @@ class Voting {
 
   #turnView() {
     const grid = !this.session.grid;
-    remember(grid ? "grid" : "pairs");
+    rememberView(grid ? "grid" : "pairs");
     this.session.showGrid(grid);
   }
 
@@ -259,6 +246,7 @@ class Voting {
 
   #show(shown) {
     this.#drawn = shown;
+    this.dialog.root.removeAttribute("data-painted");
     const grid = isGrid(shown?.question);
     const choosing = this.grid.root.contains(document.activeElement) && document.activeElement.matches(":focus-visible");
     if (shown) {
@@ -276,7 +264,13 @@ class Voting {
     if (!shown) return;
     if (choosing && grid) this.grid.focus(0, 0);
     else if (!this.dialog.root.contains(document.activeElement) || choosing) this.#focus();
-    afterPaint(() => this.session.shown === shown && this.session.painted());
+    afterPaint(() => this.#painted(shown));
+  }
+
+  #painted(shown) {
+    if (this.session.shown !== shown) return;
+    this.session.painted();
+    this.dialog.root.setAttribute("data-painted", "");
   }
 
   #focus() {
@@ -323,21 +317,5 @@ class Voting {
     this.end.replaceChildren(...body);
     this.end.hidden = false;
     if (document.activeElement !== this.finder) heading.focus();
-  }
-}
-
-function remembered() {
-  try {
-    return localStorage.getItem(VIEW);
-  } catch {
-    return null;
-  }
-}
-
-function remember(view) {
-  try {
-    localStorage.setItem(VIEW, view);
-  } catch {
-    return; // forbidden: it holds for as long as the dialog is open
   }
 }

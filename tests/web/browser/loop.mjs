@@ -27,6 +27,7 @@ const expect = (name, passed, found) => (checks[name] = passed ? "ok" : `FAILED:
 /** An answer counts 250 ms after the images are painted. */
 async function asking(page) {
   await page.waitForSelector(".dspo-stage .dspo-choice.left:enabled img");
+  await page.waitForSelector(".dspo-vote[data-painted]");
   await page.waitForTimeout(330);
 }
 const query = (values) => new URLSearchParams(values).toString();

@@ -16,6 +16,7 @@ const dialog = ".dspo-vote";
 /** An answer counts 250 ms after the images are painted. */
 async function asking(page) {
   await page.waitForSelector(".dspo-stage .dspo-choice.left:enabled img");
+  await page.waitForSelector(".dspo-vote[data-painted]");
   await page.waitForTimeout(330);
 }
 const shown = (page) =>
