@@ -136,4 +136,5 @@ def put_many(base: Path) -> None:
 def test_a_thousand_sets_and_runs(own: ComfyServer) -> None:
     put_many(own.base)
     found = played(own, "many")
-    assert found["times"]["sets"] < 3000 and found["times"]["filtered"] < 500  # milliseconds, on a busy machine
+    assert found["times"]["sets"] < 10_000  # milliseconds, on a machine that may be busy: the page gives up after 20 s
+    assert found["times"]["filtered"] < 1000
