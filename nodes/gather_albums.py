@@ -11,17 +11,18 @@ from ..dspo_train.pairs.albums import Album, read_album
 from . import gather_sources
 from .gather_sources import Source, SourceFiles
 
-_PATIENCE = 1.5  # seconds of reading per request; the page asks again until all is read
+_PATIENCE = 2.0  # seconds of reading per request; the page asks again until all is read
 _KEPT = 600.0  # seconds that further pages come from one listing
 _MOST_FOLDERS = 500
 
 
 @dataclass(frozen=True)
 class Shown:
-    """An album, and the folders of its source with the number of images below each."""
+    """An album, the folders of its source with the number of images below each, and what was found there when."""
 
     album: Album
     folders: dict[str, int]
+    found: SourceFiles
     made: float
 
 
@@ -32,8 +33,8 @@ _shown: dict[tuple[Source, str], Shown] = {}
 def shown(source: Source, folder: str, *, anew: bool) -> Shown:
     """
     Args:
-        anew: look at the folder again, and read files that were not read for another moment; otherwise an earlier
-            listing is used if there is one, so that its pages fit together.
+        anew: look at the folder again, unless the last look was not read to its end: then read on for a moment.
+            Otherwise an earlier listing is used if there is one, so that its pages fit together.
 
     Raises:
         DatasetError, ConfigError: see `gather_sources.check_folder`.
@@ -42,13 +43,16 @@ def shown(source: Source, folder: str, *, anew: bool) -> Shown:
     key = (source, folder)
     with _lock:
         kept = _shown.get(key)
-        if not anew and kept is not None and time.monotonic() - kept.made < _KEPT:
+        if kept is not None and time.monotonic() - kept.made > _KEPT:
+            kept = None
+        if kept is not None and not anew:
             return kept
-        found = gather_sources.files_of(source)
-        made = Shown(_album(source, folder, found, _PATIENCE), _folders(source, found), time.monotonic())
+        reading = kept is not None and kept.album.read < kept.album.total
+        found = kept.found if kept is not None and reading else gather_sources.files_of(source)
+        made = kept.made if kept is not None and reading else time.monotonic()
         _shown.clear()
-        _shown[key] = made
-        return made
+        _shown[key] = Shown(_album(source, folder, found, _PATIENCE), _folders(source, found), found, made)
+        return _shown[key]
 
 
 def album(source: Source, folder: str) -> Album:

@@ -13,7 +13,7 @@ import pytest
 from test_pairs import fill
 from test_preferences import png
 
-from dspo_train.pairs import checks, parquet, prompts, scan_folder, scan_pairs
+from dspo_train.pairs import checks, image_metadata, parquet, scan_folder, scan_pairs
 from dspo_train.preferences import NewImage, PreferenceStore, state
 
 PAIR = {"image_0": "a.png", "image_1": "b.png", "prompt": "x", "preference": 0}
@@ -134,8 +134,10 @@ def test_equal_images_are_read_again_to_prove_it_and_the_first_of_them_once(tmp_
 def test_metadata_is_asked_once_where_there_is_no_caption(tmp_path, monkeypatch):
     fill(tmp_path, {f"a_{rank}.png": 20 * rank for rank in range(4)})
     opened = Counter()
-    load = prompts.Image.open
-    monkeypatch.setattr(prompts.Image, "open", lambda path, **more: opened.update([path.name]) or load(path, **more))
+    load = image_metadata.Image.open
+    monkeypatch.setattr(
+        image_metadata.Image, "open", lambda path, **more: opened.update([path.name]) or load(path, **more)
+    )
     assert len(scan_folder(tmp_path, allow_empty_captions=True).pairs) == 6
     assert opened == {f"a_{rank}.png": 1 for rank in range(4)}
 
