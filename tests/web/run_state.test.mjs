@@ -33,7 +33,8 @@ test("one plain sentence for each state", () => {
 test("a failure says why, and what it says last is no double stop", () => {
   speak("en");
   assert.equal(says({ state: "failed", reason: "not enough memory" }), "Failed after step 25: not enough memory");
-  assert.equal(says({ state: "failed", reason: "step 26: it is\nnan. Lower it." }), "Failed at step 26: it is\nnan. Lower it");
+  const reason = "step 26: it is\nnan. Lower it.";
+  assert.equal(says({ state: "failed", reason }), "Failed at step 26: it is\nnan. Lower it");
   assert.equal(says({ state: "failed", reason: null }), "Failed after step 25: ");
   assert.equal(says({ state: "failed", step: 0, reason: "Lower it. " }), "Failed: Lower it");
   speak("de");
@@ -101,7 +102,8 @@ test("how it goes: held-out pairs before training ones, and nothing before the f
 });
 
 test("what a run is made of; what is unknown is left out", () => {
-  const all = { set: "cats", preset: "Gentle", base: "dream", parent: "dspo/old.safetensors", lora: "dspo/a.safetensors" };
+  const files = { parent: "dspo/old.safetensors", lora: "dspo/a.safetensors" };
+  const all = { set: "cats", preset: "Gentle", base: "dream", ...files };
   assert.deepEqual(
     factsOf(all).map(({ key, name }) => [t(key), name]),
     [
@@ -116,8 +118,9 @@ test("what a run is made of; what is unknown is left out", () => {
     factsOf(all).filter(({ copy }) => copy).map(({ value }) => value),
     ["dspo/a.safetensors"],
   );
+  const two = "styles\\ink v1.safetensors, dspo/x/my taste-01.safetensors";
   assert.deepEqual(
-    factsOf({ set: "my/cats.v2", parent: "styles\\ink v1.safetensors, dspo/x/my taste-01.safetensors" }).map(({ name }) => name),
+    factsOf({ set: "my/cats.v2", parent: two }).map(({ name }) => name),
     ["my/cats.v2", "ink v1, my taste-01"],
   );
   assert.deepEqual(factsOf({ set: "cats", preset: null, base: null, parent: null, lora: null }).length, 1);

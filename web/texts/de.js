@@ -334,7 +334,8 @@ export const de = {
   runCrashedEarly: "Abgestürzt bei Schritt {step}, vor dem ersten Zwischenstand: „Fortsetzen“ beginnt von vorn",
   runCrashedFirst: "Abgestürzt vor dem ersten Schritt",
   runFinished: "Fertig: {name} · {steps} Schritte · {objective}",
-  runFinishedEarly: "Vorzeitig fertig: {name} · {step} von {steps} Schritten, da sich zurückgehaltene Paare nicht weiter verbesserten",
+  runFinishedEarly:
+    "Vorzeitig fertig: {name} · {step} von {steps} Schritten, da sich zurückgehaltene Paare nicht weiter verbesserten",
   runUndelivered: "Fertig, aber die LoRA-Datei fehlt in ComfyUIs Liste: „Fortsetzen“ legt sie wieder hinein",
   learnedHeldOut: "Das Modell zieht deine Gewinner jetzt in {right} von {pairs} zurückgehaltenen Paaren vor",
   learnedTraining: "Das Modell zieht deine Gewinner jetzt in {share} % der Trainingspaare vor (50 % wären Zufall)",

@@ -17,7 +17,8 @@ export class Chart {
     Object.assign(this, { title, range, zero, height });
     this.legend = h("p", { class: "dspo-legend" });
     this.svg = svg("svg", { class: "dspo-chart", role: "img", height });
-    this.root = h("figure", { class: "dspo-figure" }, h("figcaption", {}, title, h("small", {}, help)), this.svg, this.legend);
+    const caption = h("figcaption", {}, title, h("small", {}, help));
+    this.root = h("figure", { class: "dspo-figure" }, caption, this.svg, this.legend);
     this.observer = new ResizeObserver(() => this.#paint());
     this.observer.observe(this.root);
     this.svg.addEventListener("pointermove", (event) => this.#point(event));

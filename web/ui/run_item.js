@@ -150,7 +150,8 @@ function fact({ key, value, name, copy }, message) {
       () => put(message, t("notCopied")),
     );
   const copies = { kind: "quiet small dspo-copy", title: t("copy"), "data-focus": `copy:${value}` };
-  return h("div", {}, h("dt", {}, t(key)), h("dd", {}, copy ? button(value, copied, copies) : h("span", { title: value }, name)));
+  const shown = copy ? button(value, copied, copies) : h("span", { title: value }, name);
+  return h("div", {}, h("dt", {}, t(key)), h("dd", {}, shown));
 }
 
 function put(element, text) {

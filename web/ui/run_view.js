@@ -23,8 +23,9 @@ export class RunView {
     this.head = h("div", { class: "dspo-run-head" });
     this.previews = new Previews(run, { large });
     this.empty = h("p", { class: "dspo-muted" }, t("loading"));
+    const height = large ? 240 : 110;
     this.charts = CHARTS.map(({ title, series, ...rest }) => ({
-      chart: new Chart({ title: t(`chart_${title}`), help: t(`chart_${title}_help`), height: large ? 240 : 110, ...rest }),
+      chart: new Chart({ title: t(`chart_${title}`), help: t(`chart_${title}_help`), height, ...rest }),
       series,
     }));
     this.rate = h("p", { class: "dspo-muted" });
@@ -48,7 +49,7 @@ export class RunView {
       api.listen("run", (event) => event.run === run && this.#heard(event)),
       api.listen("preview", (event) => event.run === run && this.#preview(event.file)),
       api.listen("run_state", (event) => event.run === run && this.refresh()),
-      api.listen("lora_saved", () => this.refresh()), // the last step is reported before the file that completes the run
+      api.listen("lora_saved", () => this.refresh()), // the last step is reported before the file that completes it
     );
     this.refresh();
   }
@@ -67,7 +68,8 @@ export class RunView {
       this.#row = row;
       this.#reports = merged(this.#reports, reports);
       const now = knownUpTo(this.#reports);
-      if (now > known && now < row.step && !this.#dead) await this.refresh(); // one answer holds a limited number of steps
+      // one answer holds a limited number of steps
+      if (now > known && now < row.step && !this.#dead) await this.refresh();
       this.empty.textContent = t("noCurve");
       if (!this.#dead) this.#draw();
     } catch (error) {

@@ -63,7 +63,9 @@ const texts = (page, selector) =>
       Object.fromEntries(
         [...document.querySelectorAll(".dspo-run-card")].map((each) => [
           each.querySelector(".dspo-name").title,
-          [...each.querySelectorAll(inside)].filter(({ hidden }) => !hidden).map(({ innerText }) => innerText.replace(/\s+/g, " ").trim()),
+          [...each.querySelectorAll(inside)]
+            .filter(({ hidden }) => !hidden)
+            .map(({ innerText }) => innerText.replace(/\s+/g, " ").trim()),
         ]),
       ),
     selector,
@@ -146,7 +148,8 @@ async function acts(page, context) {
   expect("a run of another program is not stopped here", /another program/.test(refused), refused);
   await action(page, "blindTest", "my-taste-02").click();
   await page.locator(".dspo-vote").waitFor();
-  expect("the blind test of the LoRA opens", (await page.locator(".dspo-set-name").innerText()).includes("of-taste-02"));
+  const test = await page.locator(".dspo-set-name").innerText();
+  expect("the blind test of the LoRA opens", test.includes("of-taste-02"), test);
   await page.keyboard.press("Escape");
 }
 
@@ -177,6 +180,7 @@ const going = /^Training: step \d+ of 100/;
 const stepOf = (text) => Number(text.match(/\d+/)[0]);
 
 async function live(page) {
+  page.setDefaultTimeout(RUN_MS); // a busy machine takes minutes to load a model
   await openPanel(page);
   await queue(page);
   const first = await says(page, RUN, /^Training: step [1-9]/, 120);
@@ -186,7 +190,8 @@ async function live(page) {
   expect("while it trains there is Stop", await action(page, "stop", RUN).isVisible());
   await ready(page); // a reload: ComfyUI's own Cancel is grey now
   await openPanel(page);
-  expect("after a reload it is followed", going.test(await says(page, RUN, going)), await state(page, RUN).textContent());
+  const followed = await says(page, RUN, going);
+  expect("after a reload it is followed", going.test(followed), followed);
   const cancel = page.locator('[aria-label="Interrupt"], [data-testid="cancel-button"]');
   found.cancel = await cancel.evaluateAll((all) => all.map(({ disabled }) => disabled));
   if (SHOTS) await page.screenshot({ path: path.join(SHOTS, "live-running.png") });
@@ -208,7 +213,7 @@ async function live(page) {
   expect("resumed once more, it ends well", end === "Finished: live-01 · 100 steps · dspo", end);
   expect("the next step is offered", await action(page, "nextRound", RUN).isVisible());
   const learned = await card(page, RUN).locator(".dspo-run-body > .dspo-muted:not([role])").innerText();
-  expect("what it learned is said", /^The model now prefers your winners in \d+% of the training pairs/.test(learned), learned);
+  expect("what it learned is said", /^The model now prefers your winners in \d+% of the/.test(learned), learned);
   if (SHOTS) await page.screenshot({ path: path.join(SHOTS, "live-finished.png") });
   found.runs = (await served(page, "runs")).runs.map(({ run }) => run);
 }
@@ -222,7 +227,8 @@ async function crash(page) {
   await until(() => fs.existsSync(asked), (there) => !there, 180);
   const text = await says(page, RUN, /^Crashed/, 60);
   const [, step, from] = text.match(/^Crashed at step (\d+): Resume goes on from step (\d+)$/) ?? [];
-  expect("a killed run is said to have crashed, without a reload", from <= step && from % 5 === 0 && step - from < 5, text);
+  const last = from % 5 === 0 && step - from >= 0 && step - from < 5;
+  expect("a killed run is said to have crashed, without a reload", last, text);
   expect("it offers Resume", await action(page, "resume", RUN).isVisible());
   if (SHOTS) await page.screenshot({ path: path.join(SHOTS, "live-crashed.png") });
 }
@@ -235,7 +241,9 @@ await withPage({}, async ({ page, problems, context }) => {
     expect("it goes on to the end", false, String(error.stack));
     if (SHOTS) await page.screenshot({ path: path.join(SHOTS, `failure-${PART}.png`) });
   }
-  const own = problems.filter((each) => !/\/dspo\/stop|ERR_CONNECTION|WebSocket|Failed to fetch|NetworkError/.test(each));
+  // a refusal, and a killed server
+  const expected = /\/dspo\/stop|ERR_CONNECTION|WebSocket|Failed to fetch|NetworkError/;
+  const own = problems.filter((each) => !expected.test(each));
   expect("no error in the page", own.length === 0, own);
 });
 console.log(JSON.stringify({ checks, found }, null, 2));
