@@ -10,18 +10,16 @@ counted operation by operation, on a GPU the allocator's.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(Path.cwd()), str(ROOT / "tests" / "host")]
+from in_comfy import started
+
 RANK, TEXT = 16, (77, 768)
 
 
@@ -31,7 +29,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--checkpointing", action="store_true")
     given = parser.parse_args()
-    pack = _started()
+    pack = started()
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,21 +41,6 @@ def main() -> None:
         ratios = {key: found["comfyui"][key] / found["diffusers"][key] for key in ("seconds", "bytes")}
         sys.stdout.write(json.dumps({"side": side, "checkpointing": given.checkpointing, **found, "ratios": ratios}))
         sys.stdout.write("\n")
-
-
-def _started() -> Any:
-    """ComfyUI's modules and the pack, as the tests start them."""
-    arguments, sys.argv = sys.argv, ["main.py"]
-    inside = importlib.import_module("inside")
-    sys.argv = ["main.py", "--cpu"] if not importlib.import_module("torch").cuda.is_available() else ["main.py"]
-    boot = inside._module("boot", ROOT / "tests" / "host" / "boot.py")
-    boot.declare_vision_operators()
-    boot.stub_audio()
-    importlib.import_module("comfy.options").enable_args_parsing()
-    importlib.import_module("utils.extra_config")
-    inside._pack()
-    sys.argv = arguments
-    return importlib.import_module("inside_wired").Pack(inside.PACKAGE)
 
 
 def _diffusers(pack: Any, device: Any, dtype: Any) -> Any:

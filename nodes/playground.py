@@ -6,6 +6,8 @@ from comfy_api.v0_0_2 import io
 
 from .sockets import CATEGORY
 
+MODELS = ("shapes", "shapes-flow")  # the keys of `comfy.playground.MODELS`
+
 
 class Playground(io.ComfyNode):
     @classmethod
@@ -18,7 +20,16 @@ class Playground(io.ComfyNode):
             "computer, to try the whole loop without a checkpoint. Prompts are 'a COLOUR SHAPE', such as 'a red "
             "circle' or 'a orange star' (not 'an'): red, orange, yellow, green, teal, blue, purple or pink; circle, "
             "square, triangle, star, heart or cross. Draw at 64 x 64 pixels with a cfg of 2.",
-            inputs=[],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=list(MODELS),
+                    default=MODELS[0],
+                    optional=True,  # for graphs from before there was a choice
+                    tooltip="shapes: a small Stable Diffusion with v prediction. shapes-flow: the same network as a "
+                    "flow model, sampled and trained as FLUX, Z-Image or Qwen-Image are. Both draw the same shapes.",
+                ),
+            ],
             outputs=[
                 io.Model.Output("model", display_name="model", tooltip="Its UNet, for KSampler and LoRA loaders."),
                 io.Clip.Output("clip", display_name="clip", tooltip="Its text encoder, for CLIP Text Encode."),
@@ -27,7 +38,7 @@ class Playground(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls) -> io.NodeOutput:
+    def execute(cls, model: str = MODELS[0]) -> io.NodeOutput:
         from .comfy import playground  # reads core's model classes, which a server without prompts does not need
 
-        return io.NodeOutput(*playground.load())
+        return io.NodeOutput(*playground.load(model))

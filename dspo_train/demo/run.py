@@ -17,7 +17,7 @@ from PIL import Image
 
 from .. import files
 from ..config import DataSpec, LoraSpec, OptimSpec, TrainConfig
-from ..evaluate.scorers import look, make_scorer
+from ..evaluate.scorers import Scorer, look, make_scorer
 from ..evaluate.shapes import SIZE, captions
 from ..exceptions import RunError
 from ..lora.attach import LoraWeights, applied
@@ -130,16 +130,26 @@ def _sample(base: Base, prompts: Sequence[str], seeds: Sequence[int], count: Cou
 
 
 def draw_pairs(base: Base, folder: Path, candidates: int, count: Count) -> int:
-    """Draw candidates in pairs and write them as `NAME_w.png`, `NAME_l.png`, `NAME.txt`. -> number of pairs written
-
-    A pair with an unrecognisable image is not labelled, as a person would skip it.
-    """
+    """Draw candidates and write them in pairs: see `write_pairs`. -> number of pairs written"""
     prompts = [caption for caption in captions() for _ in range(candidates)]
     images = _sample(base, prompts, range(len(prompts)), count, "candidates")
+    return write_pairs(folder, prompts, images, candidates, make_scorer(TASTE))
+
+
+def write_pairs(
+    folder: Path, prompts: Sequence[str], images: Sequence[Image.Image], candidates: int, scorer: Scorer
+) -> int:
+    """Write every two of the images as `NAME_w.png`, `NAME_l.png`, `NAME.txt`. -> number of pairs written
+
+    A pair with an unrecognisable image is not labelled, as a person would skip it.
+
+    Args:
+        candidates: images of each prompt, which follow each other.
+    """
     folder.mkdir(parents=True)
-    written, scorer = 0, make_scorer(TASTE)
+    written = 0
     for first in range(0, len(images) - 1, 2):
-        pair = images[first : first + 2]
+        pair = list(images[first : first + 2])
         if any(look(image).shape is None for image in pair):
             continue
         if torch.diff(scorer.score(pair, prompts[first : first + 2])) > 0:  # the second is the better one

@@ -1,57 +1,84 @@
-"""The embedded model of shapes in ComfyUI's own classes, so that stock nodes encode, sample, decode and patch it."""
+"""The embedded model of shapes in ComfyUI's own classes, so that stock nodes encode, sample, decode and patch it.
+
+It comes as what it was trained as, with v prediction, and as a flow model.
+"""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
-import comfy.clip_model
 import comfy.diffusers_convert
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management as mm
 import comfy.model_patcher
+import comfy.model_sampling
 import comfy.sd
-import comfy.sd1_clip
 import comfy.supported_models
 import comfy.supported_models_base
 import comfy.utils
 import torch
 from comfy.ldm.models.autoencoder import AutoencoderKL
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 
-from ...dspo_train import demo
 from ...dspo_train.models.ldm_layout import original_names
-
-MODEL = Path(demo.__file__).parent / "model"
-PRECISION = torch.float32  # the model is so small that half precision would save nothing
+from .playground_files import MODEL, PRECISION, read, weights
+from .playground_text import TextEncoder, Words, clip
 
 GROUPS = 32  # of every norm in core's UNet and VAE, which have no setting for it
 BETAS = {"linear": "sqrt_linear", "scaled_linear": "linear"}  # diffusers' names -> core's
 TYPES = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
 
 
-def load() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
-    """MODEL, CLIP and VAE, as a checkpoint loader returns them."""
-    return _model(), _clip(), _vae()
+def load(name: str = "shapes") -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """MODEL, CLIP and VAE, as a checkpoint loader returns them.
 
-
-def _model() -> comfy.model_patcher.ModelPatcher:
-    config, weights = _read("unet"), _weights("unet/diffusion_pytorch_model.safetensors")
-    names = original_names(weights, config)
+    Args:
+        name: in `MODELS`.
+    """
     offload = mm.unet_offload_device()
-    settings = Shapes(config, _read("vae"), _read("scheduler"))
-    model = comfy.model_base.BaseModel(settings, model_type=settings.model_type({}), device=offload)
+    model = MODELS[name](offload)
+    patcher = comfy.model_patcher.ModelPatcher(model, load_device=mm.get_torch_device(), offload_device=offload)
+    return patcher, clip(), _vae()
+
+
+def _unet(device: torch.device) -> comfy.model_base.BaseModel:
+    settings = Shapes(read(MODEL / "unet"), read(MODEL / "vae"), read(MODEL / "scheduler"))
+    return _with_weights(comfy.model_base.BaseModel(settings, model_type=settings.model_type({}), device=device))
+
+
+def _flow(device: torch.device) -> comfy.model_base.BaseModel:
+    settings = ShapesFlow(read(MODEL / "unet"), read(MODEL / "vae"), read(MODEL / "scheduler"))
+    network = partial(FlowUNet, levels=flow_levels(read(MODEL / "scheduler")))
+    kind = comfy.model_base.ModelType.FLOW
+    return _with_weights(comfy.model_base.BaseModel(settings, model_type=kind, device=device, unet_model=network))
+
+
+# By the name that the node offers.
+MODELS: Mapping[str, Callable[[torch.device], comfy.model_base.BaseModel]] = {"shapes": _unet, "shapes-flow": _flow}
+
+
+def _with_weights(model: comfy.model_base.BaseModel) -> comfy.model_base.BaseModel:
+    config, state = read(MODEL / "unet"), weights(MODEL / "unet")
+    names = original_names(state, config)
     for module in model.diffusion_model.modules():
         if isinstance(module, nn.GroupNorm):
             module.num_groups = config["norm_num_groups"]
-    model.load_model_weights({names[key]: value for key, value in weights.items()})
-    return comfy.model_patcher.ModelPatcher(model, load_device=mm.get_torch_device(), offload_device=offload)
+    model.load_model_weights({names[key]: value for key, value in state.items()})
+    return model
 
 
 class ShapesLatent(comfy.latent_formats.LatentFormat):
     """Latents of the embedded VAE; the factors come from its config."""
+
+    def __init__(self, vae: dict[str, Any]) -> None:
+        self.latent_channels = vae["latent_channels"]
+        self.scale_factor = vae["scaling_factor"]
+        self.shift_factor = vae.get("shift_factor") or 0.0
 
     def process_in(self, latent: Tensor) -> Tensor:
         return (latent - self.shift_factor) * self.scale_factor
@@ -63,22 +90,13 @@ class ShapesLatent(comfy.latent_formats.LatentFormat):
 class Shapes(comfy.supported_models.SD15):
     """Stable Diffusion 1.x in small. Written for ComfyUI's detection, which does not know a model of this size."""
 
-    latent_format = ShapesLatent
     unet_extra_config: dict[str, Any] = {}  # noqa: RUF012 - core's own attribute; SD 1.x has eight heads here
 
     def __init__(self, unet: dict[str, Any], vae: dict[str, Any], scheduler: dict[str, Any]) -> None:
         super().__init__(_unet_config(unet))
-        self.latent_format.latent_channels = vae["latent_channels"]
-        self.latent_format.scale_factor = vae["scaling_factor"]
-        self.latent_format.shift_factor = vae.get("shift_factor") or 0.0
+        self.latent_format = ShapesLatent(vae)
         self.prediction = TYPES[scheduler["prediction_type"]]
-        self.sampling_settings = {
-            "beta_schedule": BETAS[scheduler["beta_schedule"]],
-            "linear_start": scheduler["beta_start"],
-            "linear_end": scheduler["beta_end"],
-            "timesteps": scheduler["num_train_timesteps"],
-            "zsnr": scheduler["rescale_betas_zero_snr"],
-        }
+        self.sampling_settings = _schedule(scheduler)
         self.set_inference_dtype(PRECISION, None)
 
     def model_type(self, state_dict: dict[str, Tensor], prefix: str = "") -> comfy.model_base.ModelType:
@@ -89,6 +107,61 @@ class Shapes(comfy.supported_models.SD15):
 
     def clip_target(self, state_dict: dict[str, Tensor] | None = None) -> comfy.supported_models_base.ClipTarget:
         return comfy.supported_models_base.ClipTarget(Words, TextEncoder)
+
+
+class ShapesFlow(Shapes):
+    """The same network as a flow model: see `FlowUNet`."""
+
+    def __init__(self, unet: dict[str, Any], vae: dict[str, Any], scheduler: dict[str, Any]) -> None:
+        super().__init__(unet, vae, scheduler)
+        self.sampling_settings = {"shift": 1.0, "multiplier": 1.0}  # times are noise levels, 0 to 1
+
+
+class FlowUNet(UNetModel):
+    """A UNet trained with v prediction, given and asked what a rectified flow is: the same denoiser in other words.
+
+    A flow's latents are (1 - sigma) clean + sigma noise. Divided by the root of (1 - sigma)^2 + sigma^2 they are the
+    UNet's, of the step with that ratio of noise to signal, and its prediction tells noise and clean apart.
+
+    Args:
+        levels: sigma of each of the UNet's steps, rising.
+    """
+
+    def __init__(self, *args: Any, levels: Tensor, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.levels = levels  # no buffer: core counts and moves the weights that it loaded
+
+    def _forward(self, x: Tensor, timesteps: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """-> noise - clean"""
+        sigma = timesteps.view(-1, 1, 1, 1)
+        scale = torch.hypot(1 - sigma, sigma)
+        signal, spread = (1 - sigma) / scale, sigma / scale
+        predicted = super()._forward(x / scale, self._steps(timesteps), *args, **kwargs)
+        return (spread - signal) * (x / scale) + (signal + spread) * predicted
+
+    def _steps(self, sigma: Tensor) -> Tensor:
+        """The UNet's steps, between whole ones too. (N,) -> (N,)"""
+        levels = self.levels.to(sigma)
+        above = torch.searchsorted(levels, sigma).clamp(1, len(levels) - 1)
+        low, high = levels[above - 1], levels[above]
+        return (above - 1 + (sigma - low) / (high - low)).clamp(0, len(levels) - 1)
+
+
+def flow_levels(scheduler: dict[str, Any]) -> Tensor:
+    """A schedule's ratios of noise to signal as a flow's noise levels, sigma. -> (steps,), rising"""
+    sampling = comfy.model_sampling.ModelSamplingDiscrete(SimpleNamespace(sampling_settings=_schedule(scheduler)))
+    return sampling.sigmas / (1 + sampling.sigmas)
+
+
+def _schedule(scheduler: dict[str, Any]) -> dict[str, Any]:
+    """A diffusers config in core's words."""
+    return {
+        "beta_schedule": BETAS[scheduler["beta_schedule"]],
+        "linear_start": scheduler["beta_start"],
+        "linear_end": scheduler["beta_end"],
+        "timesteps": scheduler["num_train_timesteps"],
+        "zsnr": scheduler["rescale_betas_zero_snr"],
+    }
 
 
 def _unet_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -125,74 +198,9 @@ class Multiple(float):
     __rmul__ = __mul__  # type: ignore[assignment]
 
 
-def _clip() -> comfy.sd.CLIP:
-    weights = _weights("text_encoder/model.safetensors")
-    place = "clip_l.transformer."
-    state = {f"{place}text_model.{key.removeprefix('text_model.')}": value for key, value in weights.items()}
-    state[f"{place}text_projection.weight"] = torch.eye(_read("text_encoder")["hidden_size"])  # the model has none
-    target = comfy.supported_models_base.ClipTarget(Words, TextEncoder)
-    parameters = comfy.utils.calculate_parameters(state)
-    return comfy.sd.CLIP(target, parameters=parameters, state_dict=state, model_options={"dtype": PRECISION})
-
-
-class TextEncoder(comfy.sd1_clip.SD1ClipModel):
-    """Holds the encoder under the name that LoRA files give it."""
-
-    def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None) -> None:
-        super().__init__(device=device, dtype=dtype, model_options=model_options or {}, clip_model=ShapesText)
-
-
-class ShapesText(comfy.sd1_clip.SDClipModel):
-    """The embedded text encoder, which takes 16 tokens at once."""
-
-    def __init__(self, device: Any = "cpu", dtype: Any = None, model_options: dict[str, Any] | None = None) -> None:
-        config = _read("text_encoder")
-        super().__init__(
-            device=device,
-            dtype=dtype,
-            model_options=model_options or {},
-            max_length=config["max_position_embeddings"],
-            textmodel_json_config=config,
-            model_class=SmallVocabulary,
-            special_tokens={name: config[f"{key}_token_id"] for name, key in SPECIAL.items()},
-            return_projected_pooled=False,
-        )
-
-
-SPECIAL = {"start": "bos", "end": "eos", "pad": "pad"}  # core's names -> those in the config
-
-
-class SmallVocabulary(comfy.clip_model.CLIPTextModel):
-    """Core's text model, which has CLIP's vocabulary whatever the config says."""
-
-    def __init__(self, config: dict[str, Any], dtype: Any, device: Any, operations: Any) -> None:
-        super().__init__(config, dtype, device, operations)
-        size = (config["vocab_size"], config["hidden_size"])
-        self.set_input_embeddings(operations.Embedding(*size, dtype=dtype, device=device))
-
-
-class Words(comfy.sd1_clip.SD1Tokenizer):
-    """Core's tokenizer with the embedded vocabulary; textual inversions are of other models' width."""
-
-    def __init__(self, embedding_directory: Any = None, tokenizer_data: dict[str, Any] | None = None) -> None:
-        super().__init__(tokenizer_data=tokenizer_data or {}, tokenizer=ShapesTokenizer)
-
-
-class ShapesTokenizer(comfy.sd1_clip.SDTokenizer):
-    def __init__(self, embedding_directory: Any = None, tokenizer_data: dict[str, Any] | None = None) -> None:
-        config = _read("text_encoder")
-        super().__init__(
-            str(MODEL / "tokenizer"),
-            max_length=config["max_position_embeddings"],
-            embedding_directory=embedding_directory,
-            embedding_size=config["hidden_size"],
-            tokenizer_data=tokenizer_data or {},
-        )
-
-
 def _vae() -> comfy.sd.VAE:
     """Core's VAE, built wider than the embedded one, because its 32 groups do not divide 16 channels."""
-    config = _read("vae")
+    config = read(MODEL / "vae")
     widths, channels = config["block_out_channels"], config["latent_channels"]
     layout = {
         "ch": GROUPS,
@@ -208,18 +216,18 @@ def _vae() -> comfy.sd.VAE:
     params = {"ddconfig": layout, "embed_dim": channels}
     placeholder = AutoencoderKL(**params).state_dict()  # without it, core warns of missing weights
     vae = comfy.sd.VAE(sd=placeholder, config={"params": params}, dtype=PRECISION)
-    weights = comfy.diffusers_convert.convert_vae_state_dict(_weights("vae/diffusion_pytorch_model.safetensors"))
-    _replace(vae.first_stage_model, weights, config["norm_num_groups"])
+    state = comfy.diffusers_convert.convert_vae_state_dict(weights(MODEL / "vae"))
+    _replace(vae.first_stage_model, state, config["norm_num_groups"])
     vae.latent_channels = channels
     vae.size, vae.patcher.size = None, 0  # both are measured again when asked for
     return vae
 
 
-def _replace(model: nn.Module, weights: dict[str, Tensor], groups: int) -> None:
+def _replace(model: nn.Module, state: dict[str, Tensor], groups: int) -> None:
     """Give every layer its weights, of whatever width, and every norm its number of groups."""
-    if weights.keys() != model.state_dict().keys():
-        raise ValueError(f"{sorted(weights.keys() ^ model.state_dict().keys())} are not in both models")
-    for key, value in weights.items():
+    if state.keys() != model.state_dict().keys():
+        raise ValueError(f"{sorted(state.keys() ^ model.state_dict().keys())} are not in both models")
+    for key, value in state.items():
         path, _, name = key.rpartition(".")
         layer = model.get_submodule(path)
         old = getattr(layer, name)
@@ -228,12 +236,3 @@ def _replace(model: nn.Module, weights: dict[str, Tensor], groups: int) -> None:
             layer.num_groups, layer.num_channels = groups, len(value)
         elif name == "weight" and isinstance(layer, nn.Conv2d):
             layer.out_channels, layer.in_channels = value.shape[:2]
-
-
-def _read(part: str) -> dict[str, Any]:
-    name = "scheduler_config.json" if part == "scheduler" else "config.json"
-    return json.loads((MODEL / part / name).read_text(encoding="utf-8"))
-
-
-def _weights(file: str) -> dict[str, Tensor]:
-    return {key: value.to(PRECISION) for key, value in comfy.utils.load_torch_file(str(MODEL / file)).items()}

@@ -47,10 +47,10 @@ def latents(package: str) -> dict[str, float]:
 
 
 def predictions(package: str, timesteps: Sequence[int] = (0, 1, 50, 250, 500, 750, 950, 999)) -> dict[str, float]:
-    """Largest relative differences of the noise levels, the raw predictions and the denoised latents."""
+    """Largest relative differences of the noise levels, the raw predictions and the denoised latents of both models."""
     import comfy.model_management as mm  # pyright: ignore[reportMissingImports]
 
-    patcher, base = _playground(package)[0], _base(package)
+    patcher, flow, base = _playground(package)[0], _playground(package, "shapes-flow")[0], _base(package)
     predict = importlib.import_module(f"{package}.dspo_train.models.unet").predict
     signal_squared = base.process.alphas_cumprod
     sigmas = ((1 - signal_squared) / signal_squared).sqrt()
@@ -67,12 +67,16 @@ def predictions(package: str, timesteps: Sequence[int] = (0, 1, 50, 250, 500, 75
         theirs = model.diffusion_model(inputs[0], inputs[1], context=inputs[2]).cpu().clone()
         own = model.model_sampling.sigmas.cpu()[time]
         denoised = model.apply_model((noisy / signal).to(device), own.to(device), c_crossattn=inputs[2]).cpu().clone()
+        mm.load_models_gpu([flow])
+        sigma, mixed = (spread / (signal + spread)).flatten(), noisy / (signal + spread)
+        as_flow = flow.model.apply_model(mixed.to(device), sigma.to(device), c_crossattn=inputs[2]).cpu().clone()
     clean = signal * noisy - spread * ours
     kinds = [kind.__name__ for kind in type(model.model_sampling).__mro__]
     return {
         "sigmas": ((model.model_sampling.sigmas.cpu().double() - sigmas).abs() / sigmas).max().item(),
         "raw": _difference(theirs, ours) / ours.abs().max().item(),
         "denoised": _difference(denoised, clean) / clean.abs().max().item(),
+        "as_flow": _difference(as_flow, clean) / clean.abs().max().item(),
         "v_prediction": ("V_PREDICTION" in kinds) == (base.process.prediction == "v_prediction"),
     }
 
@@ -96,6 +100,7 @@ def lora(package: str) -> dict[str, float]:
         with attach.applied(base.unet, weights):
             ours = unet.predict(base.family, base.unet, noisy, time, given)
     with torch.inference_mode():
+        flow = _playground(package, "shapes-flow")[0]
         patched = comfy.sd.load_lora_for_models(_playground(package)[0], None, tensors, 1.0, 0)[0]
         mm.load_models_gpu([patched], force_full_load=True)
         inputs = [tensor.to(patched.load_device) for tensor in (noisy, time.float(), given.tensors["context"])]
@@ -103,6 +108,7 @@ def lora(package: str) -> dict[str, float]:
     return {
         "layers": len(weights),
         "patched": len(patched.patches),
+        "patched_flow": len(comfy.sd.load_lora_for_models(flow, None, tensors, 1.0, 0)[0].patches),
         "difference": _difference(theirs, ours) / ours.abs().max().item(),
         "effect": _difference(ours, bare) / ours.abs().max().item(),
     }
@@ -160,6 +166,35 @@ def drawn(package: str, *, per_caption: int = 1, **settings: Any) -> dict[str, f
     }
 
 
+def flow(package: str) -> dict[str, Any]:
+    """How the trainer sees the flow model, and its noise levels."""
+    module, parts = importlib.import_module(f"{package}.nodes.comfy.model"), _playground(package, "shapes-flow")
+    wired = module.Wired(*parts)
+    family, process = wired.checked()
+    sigmas = parts[0].model.model_sampling.sigmas
+    return {
+        "family": [family.title, family.resolution],
+        "process": [process.prediction, process.shift],
+        "sigmas": [sigmas[0].item(), sigmas[499].item(), sigmas[-1].item()],
+        "another run": wired.fingerprint() != module.Wired(*_playground(package)).fingerprint(),
+    }
+
+
+def flow_drawn(package: str, per_caption: int = 1, cfg: float = 2.0) -> dict[str, float]:
+    """Share of images of every caption that show what was asked for."""
+    shapes, playground = (
+        importlib.import_module(f"{package}.dspo_train.evaluate.shapes"),
+        _playground(package, "shapes-flow"),
+    )
+    how = {"steps": 20, "cfg": cfg, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
+    right = [
+        shapes.read(image).fits(caption)
+        for seed, caption in enumerate(shapes.captions())
+        for image in _stock_images(playground, caption, seed, shapes.SIZE, per_caption, how)
+    ]
+    return {"images": len(right), "right": sum(right) / len(right)}
+
+
 def _stock_images(playground: Any, caption: str, seed: int, side: int, count: int, how: dict[str, Any]) -> torch.Tensor:
     """Images from core's own nodes. -> (count, 3, side, side) in [0, 1]"""
     nodes: Any = importlib.import_module("nodes")  # core's, not the pack's
@@ -172,9 +207,9 @@ def _stock_images(playground: Any, caption: str, seed: int, side: int, count: in
         return nodes.VAEDecode().decode(vae, latent)[0].movedim(-1, 1).cpu().clone()
 
 
-def _playground(package: str) -> Any:
+def _playground(package: str, name: str = "shapes") -> Any:
     with torch.inference_mode():  # as when a node runs
-        return importlib.import_module(f"{package}.nodes.comfy.playground").load()
+        return importlib.import_module(f"{package}.nodes.comfy.playground").load(name)
 
 
 def _base(package: str) -> Any:
@@ -187,4 +222,12 @@ def _difference(one: torch.Tensor, other: torch.Tensor) -> float:
     return (one - other).abs().max().item()
 
 
-CHECKS = {"text": text, "latents": latents, "predictions": predictions, "lora": lora, "drawn": drawn}
+CHECKS = {
+    "text": text,
+    "latents": latents,
+    "predictions": predictions,
+    "lora": lora,
+    "drawn": drawn,
+    "flow": flow,
+    "flow_drawn": flow_drawn,
+}

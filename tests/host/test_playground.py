@@ -52,13 +52,13 @@ def test_images_are_encoded_and_decoded_as_by_the_library(core: Core) -> None:
 
 def test_the_same_noise_is_predicted(core: Core) -> None:
     seen = inside(core, "playground_predictions")
-    assert max(seen[name] for name in ("sigmas", "raw", "denoised")) < CLOSE
+    assert max(seen[name] for name in ("sigmas", "raw", "denoised", "as_flow")) < CLOSE
     assert seen["v_prediction"]
 
 
 def test_every_layer_of_a_lora_is_patched(core: Core) -> None:
     seen = inside(core, "playground_lora")
-    assert seen["patched"] == seen["layers"] > 0
+    assert seen["patched"] == seen["patched_flow"] == seen["layers"] > 0
     assert seen["difference"] < CLOSE < 0.01 < seen["effect"]
 
 
@@ -68,36 +68,54 @@ def test_stock_nodes_draw_what_is_asked_for(core: Core) -> None:
     assert seen["stock"] >= 15 / 16
 
 
-def playground() -> Graph:
-    return {"1": {"class_type": "DSPOPlayground", "inputs": {}}}
+def test_the_flow_model_is_trained_as_one(core: Core) -> None:
+    if not core.trains_flow():
+        pytest.skip("this core has no differentiable kernels for flow models")
+    seen = inside(core, "playground_flow")
+    assert seen["family"] == ["Playground", 64]
+    assert seen["process"] == ["flow", 1.0]
+    assert seen["sigmas"] == pytest.approx([1e-3, 0.5, 1.0])
+    assert seen["another run"]
 
 
-def collected() -> Graph:
+def test_stock_nodes_draw_what_is_asked_for_with_the_flow_model(core: Core) -> None:
+    seen = inside(core, "playground_flow_drawn")
+    assert seen["images"] == 48
+    assert seen["right"] >= 46 / 48
+
+
+def playground(model: str = "") -> Graph:
+    """A graph from before there was a choice leaves the model out."""
+    return {"1": {"class_type": "DSPOPlayground", "inputs": {"model": model} if model else {}}}
+
+
+def collected(model: str = "") -> Graph:
     """Three images of each prompt, all pairs of them: 24 questions."""
     wires = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
     values = {"prompts": "\n".join(PROMPTS), "negative": "", "seeds_per_prompt": 3, "seed": 1, "batch_size": 0}
     size = {"width": 64, "height": 64}
-    gathered = {"images": ["2", 0], "candidates": ["2", 1], "set": SET, "schedule": "all"}
+    gathered = {"images": ["2", 0], "candidates": ["2", 1], "set": SET + model, "schedule": "all"}
     return {
-        **playground(),
+        **playground(model),
         "2": {"class_type": "DSPOCandidates", "inputs": {**wires, **values, **size, **SAMPLING}},
         "3": {"class_type": "DSPOCollectPairs", "inputs": gathered},
     }
 
 
-def trained_and_compared() -> Graph:
+def trained_and_compared(model: str = "") -> Graph:
     wires = {"model": ["1", 0], "clip": ["1", 1], "vae": ["1", 2]}
     compare = {
         **{"model": ["1", 0], "vae": ["1", 2], "positive": ["6", 0], "negative": ["7", 0], "latent_image": ["8", 0]},
         **{"lora": ["5", 0], "first_seed": 1000, "pictures": SEEDS, "strengths": "1.0", "denoise": 1.0, **SAMPLING},
     }
+    training = {**wires, "pairs": ["4", 0], "name": f"by-votes{model}", **TRAINING}
     return {
-        **playground(),
+        **playground(model),
         "4": {
             "class_type": "DSPOPreferenceSet",
-            "inputs": {"dataset": SET, "shown": 4, "allow_empty_captions": False},
+            "inputs": {"dataset": SET + model, "shown": 4, "allow_empty_captions": False},
         },
-        "5": {"class_type": "DSPOTrainLora", "inputs": {**wires, "pairs": ["4", 0], "name": "by-votes", **TRAINING}},
+        "5": {"class_type": "DSPOTrainLora", "inputs": training},
         "6": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": SHOWN}},
         "7": {"class_type": "CLIPTextEncode", "inputs": {"clip": ["1", 1], "text": ""}},
         "8": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
@@ -120,11 +138,14 @@ def votes(page: Page, place: Place) -> Iterator[int]:
         yield answer.json["progress"]["open"]
 
 
-def test_a_taste_shown_by_votes_is_learned(server: ComfyServer) -> None:
+@pytest.mark.parametrize("model", ["", "shapes-flow"])
+def test_a_taste_shown_by_votes_is_learned(server: ComfyServer, core: Core, model: str) -> None:
     """From candidates to the comparison, over HTTP alone; the comparison's prompt and seeds are new."""
-    server.run(collected(), LONG)
-    assert list(votes(Page(server), {"place": "sets", "set": SET})) == list(range(23, -1, -1))
-    outputs: dict[str, Any] = server.run(trained_and_compared(), LONG)
+    if model == "shapes-flow" and not core.trains_flow():
+        pytest.skip("this core has no differentiable kernels for flow models")
+    server.run(collected(model), LONG)
+    assert list(votes(Page(server), {"place": "sets", "set": SET + model})) == list(range(23, -1, -1))
+    outputs: dict[str, Any] = server.run(trained_and_compared(model), LONG)
     base, aligned = (
         [look(opened(server.view(**picture))) for picture in outputs["9"][key]] for key in ("a_images", "b_images")
     )
