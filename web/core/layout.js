@@ -7,16 +7,16 @@ export function stacks(box, image, gap) {
   return fit(box.width, (box.height - gap) / 2, image) > fit((box.width - gap) / 2, box.height, image);
 }
 
-/** The number of columns in which `count` images are largest; of equals, the fewest. */
-export function columnsFor(box, image, count, gap) {
-  let best = { columns: 1, size: 0 };
+/** The grid in which `count` images are largest: {columns, width, height} of each; of equals, the fewest columns. */
+export function tiling(box, image, count, gap) {
+  let best = { columns: 1, scale: 0 };
   for (let columns = 1; columns <= count; columns++) {
     const rows = Math.ceil(count / columns);
     const width = (box.width - gap * (columns - 1)) / columns;
-    const size = fit(width, (box.height - gap * (rows - 1)) / rows, image);
-    if (size > best.size * 1.001) best = { columns, size };
+    const scale = fit(width, (box.height - gap * (rows - 1)) / rows, image);
+    if (scale > best.scale * 1.001) best = { columns, scale };
   }
-  return best.columns;
+  return { columns: best.columns, width: image.width * best.scale, height: image.height * best.scale };
 }
 
 /** Where an image lies that is as large as fits in the middle of a box: {left, width}. */

@@ -1,5 +1,5 @@
 /** All images of a prompt: click the best, rank several, or mark the bad ones. */
-import { columnsFor } from "../core/layout.js";
+import { tiling } from "../core/layout.js";
 import { Marks } from "../core/marks.js";
 import { t } from "../texts.js";
 import { button, h, icon } from "./dom.js";
@@ -80,10 +80,11 @@ export class Grid {
     const { width, height } = this.root.getBoundingClientRect();
     if (!image?.naturalWidth || !width) return;
     const shape = { width: image.naturalWidth, height: image.naturalHeight };
-    const columns = columnsFor({ width, height }, shape, this.#cells.length, GAP_PX);
-    this.columns = columns;
-    this.cells.style.setProperty("--dspo-columns", columns);
-    this.cells.style.setProperty("--dspo-rows", Math.ceil(this.#cells.length / columns));
+    const tile = tiling({ width, height }, shape, this.#cells.length, GAP_PX);
+    this.columns = tile.columns;
+    this.cells.style.setProperty("--dspo-columns", tile.columns);
+    this.cells.style.setProperty("--dspo-width", `${Math.floor(tile.width)}px`);
+    this.cells.style.setProperty("--dspo-height", `${Math.floor(tile.height)}px`);
   }
 
   /** What a click on image number `n` means with the tool in hand. */
