@@ -29,6 +29,7 @@ from ...dspo_train.models.ldm_layout import original_names
 from .playground_files import MODEL, PRECISION, read, weights
 from .playground_text import TextEncoder, Words, clip
 
+SHIFT = 3.0  # of the flow's noise levels: half are above 0.75 then, as half of the UNet's steps are above 0.77
 GROUPS = 32  # of every norm in core's UNet and VAE, which have no setting for it
 BETAS = {"linear": "sqrt_linear", "scaled_linear": "linear"}  # diffusers' names -> core's
 TYPES = {"epsilon": comfy.model_base.ModelType.EPS, "v_prediction": comfy.model_base.ModelType.V_PREDICTION}
@@ -114,7 +115,7 @@ class ShapesFlow(Shapes):
 
     def __init__(self, unet: dict[str, Any], vae: dict[str, Any], scheduler: dict[str, Any]) -> None:
         super().__init__(unet, vae, scheduler)
-        self.sampling_settings = {"shift": 1.0, "multiplier": 1.0}  # times are noise levels, 0 to 1
+        self.sampling_settings = {"shift": SHIFT, "multiplier": 1.0}  # times are noise levels, 0 to 1
 
 
 class FlowUNet(UNetModel):
