@@ -117,7 +117,7 @@ def train(order: Order) -> Done:
             progress.note(note)
         with in_panel(folder, order, steps):
             _run(plan, folder, progress)
-    return _done(folder)
+            return _done(folder)
 
 
 def _config(order: Order) -> TrainConfig:

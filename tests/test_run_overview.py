@@ -76,7 +76,10 @@ def test_the_files_say_that_a_run_is_finished(tmp_path):
     folder = put(tmp_path, done=60)
     folder.status.write_text('{"state": "running", "process": "gone"}', encoding="utf-8")
     assert overview(folder).status.state == "crashed"
-    folder.result.write_bytes(b"x")
+    with recorded(folder, 60):
+        folder.result.write_bytes(b"x")
+        assert overview(folder).status.state == "running", "its result is not where ComfyUI lists it yet"
+    folder.status.write_text('{"state": "running", "process": "gone"}', encoding="utf-8")
     assert overview(folder).status.state == "finished"
     folder.status.write_text('{"state": "finished", "process": "gone"}', encoding="utf-8")
     folder.result.unlink()

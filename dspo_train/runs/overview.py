@@ -111,6 +111,8 @@ def overview(folder: RunFolder) -> Overview:
 def _status(folder: RunFolder, facts: _Facts, *, finished: bool) -> RunStatus:
     """As recorded, but for what the files themselves show."""
     said = status_of(folder)
+    if said is not None and said.state == "running":  # to the very end, when the LoRA is where it belongs
+        return said
     if finished:
         return RunStatus("finished", since=said.since if said is not None else "")
     if said is not None and said.state != "finished":
