@@ -21,7 +21,7 @@ from dspo_train.exceptions import RunError
 from dspo_train.lora.header import tensor_hash
 from dspo_train.runs.examples import chosen, draw_examples, examples_of
 from dspo_train.runs.folder import RunFolder
-from dspo_train.runs.keepsake import deliver, note_test, run_facts
+from dspo_train.runs.keepsake import card_of, deliver, note_test, run_facts
 from dspo_train.runs.names import undelivered
 from dspo_train.runs.session import open_session
 
@@ -97,6 +97,14 @@ def test_delivered_with_a_picture_and_a_description(run: RunFolder, path: Path) 
     assert (facts["lora"], facts["set"], facts["base"], facts["steps"]) == ("taste-01", "my-taste", "base", 4)
     assert card["dspo"].items() >= facts.items()
     assert str(path.parent.parent) not in path.with_suffix(".json").read_text(encoding="utf-8")
+
+
+def test_the_card_names_the_objectives_own_number(run: RunFolder) -> None:
+    card = card_of(run, None)
+    assert (card.title, len(card.examples), card.result) == ("taste-01", 2, None)
+    known = dict(card.facts)
+    assert (known["set"], known["pairs"], known["steps"], known["rank"]) == ("my-taste", "6", "4", "2")
+    assert "strength" in known and "loser_drift" not in known
 
 
 def test_delivering_again_changes_nothing(run: RunFolder, path: Path) -> None:

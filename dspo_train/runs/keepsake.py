@@ -25,6 +25,7 @@ from ..drawing.grids import ab_grid
 from ..exceptions import DspoError
 from ..lora.header import tensors_in, with_metadata
 from ..lora.lineage import HASH, file_metadata
+from ..objectives import OBJECTIVES
 from .examples import Example, examples_of
 from .folder import RunFolder
 
@@ -159,13 +160,14 @@ def card_of(folder: RunFolder, result: ResultCard | None) -> RunCard:
     from ..drawing.run_card import RunCard
 
     facts = run_facts(folder)
-    arguments = facts.get("objective_args", {})
+    arguments, objective = facts.get("objective_args", {}), OBJECTIVES.get(facts.get("objective", ""))
+    own = None if objective is None else objective.own_number
     shown = [
         ("set", facts.get("set")),
         ("pairs", f"{facts['pairs']:,}" if "pairs" in facts else None),
         ("base", facts.get("base")),
         ("steps", f"{facts['steps']:,}" if "steps" in facts else None),
-        *((name.replace("_", " "), f"{value:g}") for name, value in list(arguments.items())[:1]),
+        (str(own), arguments.get(own)),
         ("rank", facts.get("rank")),
         ("learning rate", facts.get("learning_rate")),
         ("refined from", facts.get("parent")),
