@@ -77,7 +77,9 @@ def refuse_unlike_graphs(graph: Any, node: str, base: str = "base", aligned: str
     Raises:
         ConfigError: the LoRA stands behind `base` alone, or seeds, settings or prompts differ.
     """
-    nodes: _Graph = {str(key): each for key, each in graph.items() if _is_node(each)} if _is_map(graph) else {}
+    nodes: _Graph = (
+        {str(key): each for key, each in graph.items() if _is_node(each)} if isinstance(graph, Mapping) else {}
+    )
     inputs = nodes.get(str(node), {}).get("inputs", {})
     first, second = (_link(nodes, inputs.get(socket)) for socket in (base, aligned))
     if first is None or second is None:
@@ -191,17 +193,17 @@ def _link(nodes: _Graph, value: Any) -> tuple[str, int] | None:
 
 
 def _is_node(node: Any) -> bool:
-    return _is_map(node) and _is_map(node.get("inputs")) and isinstance(node.get("class_type"), str)
-
-
-def _is_map(value: Any) -> bool:
-    return isinstance(value, Mapping)
+    return (
+        isinstance(node, Mapping)
+        and isinstance(node.get("inputs"), Mapping)
+        and isinstance(node.get("class_type"), str)
+    )
 
 
 def _title(nodes: _Graph, key: str) -> str:
     """As the page shows it: its title and its number."""
     meta = nodes[key].get("_meta")
-    title = meta.get("title") if _is_map(meta) else None
+    title = meta.get("title") if isinstance(meta, Mapping) else None
     return f"{(title if isinstance(title, str) else nodes[key]['class_type'])[:40]} #{key}"
 
 

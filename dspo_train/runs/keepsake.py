@@ -129,7 +129,8 @@ def run_facts(folder: RunFolder) -> dict[str, Any]:
     """What a run's own files say of it: plain values, those that are known."""
     identity, request = _read_json(folder.identity), _read_json(folder.request)
     metadata = file_metadata(folder.result)
-    config = identity.get("config") if isinstance(identity.get("config"), dict) else {}
+    known = identity.get("config")
+    config = known if isinstance(known, dict) else {}
     pairs = request.get("pairs")
     refine = identity.get("refine")
     found = {

@@ -35,7 +35,6 @@ def walked(server: ComfyServer, **settings: str) -> dict[str, Any]:
 @pytest.mark.parametrize("nodes", ["classic", "vue"])
 def test_the_loop_takes_few_actions(nodes: str, fresh_server: Callable[..., ComfyServer]) -> None:
     found = walked(fresh_server(), START="playground", VUE="1" if nodes == "vue" else "")
-    print(json.dumps(found["actions"], indent=1))
     assert found["problems"] == []
     assert {stage: found["actions"][stage] for stage in MOST} == MOST
     assert found["actions"]["votes"] == found["questions"]["votes"]  # one for each prompt

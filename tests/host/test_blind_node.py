@@ -57,7 +57,7 @@ def server(core: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Com
         yield started
 
 
-def blind(name: str, /, lora: str = "liked", **changes: Any) -> Graph:
+def blind(name: str, /, lora: Any = "liked", **changes: Any) -> Graph:
     """Checkpoint ("1") -> Blind Test ("4"), its images saved by "base" and "with"."""
     values = {
         "prompts": PROMPTS,

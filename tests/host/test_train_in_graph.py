@@ -70,7 +70,7 @@ def test_the_whole_workflow(server: ComfyServer) -> None:
     assert "Traceback" not in log
     # What the page was told while it ran
     told = [text for text in texts(events) if text.startswith("Step ")]
-    assert [re.match(r"Step \d+ of \d+", text)[0] for text in told] == [f"Step {n} of 4" for n in range(1, 5)]
+    assert [text.splitlines()[0] for text in told] == [f"Step {n} of 4" for n in range(1, 5)]
     assert re.match(r"Step 4 of 4\nPrefers your winners in \d+% of pairs \(50% is chance\)", told[-1])
     assert not any(word in text for text in told for word in ("margin", "accuracy", "e-0"))
     assert any("few" in text for text in texts(events)), "four pairs are few, and it is said"

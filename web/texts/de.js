@@ -399,6 +399,7 @@ export const de = {
   swap: "Umschalten",
   enlarge: "Vergrößern",
   compareTitle: "Ohne und mit LoRA",
+  shareCard: "Karte zum Teilen",
   cardTitle: "Karte von {run}",
   cardImage: "Was {run} bewirkt, als Bild",
   voteBlind: "Blind bewerten",

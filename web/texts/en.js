@@ -398,6 +398,7 @@ export const en = {
   swap: "Swap",
   enlarge: "Enlarge",
   compareTitle: "Without and with the LoRA",
+  shareCard: "Card to share",
   cardTitle: "Card of {run}",
   cardImage: "What {run} does, as an image",
   voteBlind: "Vote blind",

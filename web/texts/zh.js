@@ -391,6 +391,7 @@ export const zh = {
   swap: "切换",
   enlarge: "放大",
   compareTitle: "不使用与使用 LoRA",
+  shareCard: "分享卡片",
   cardTitle: "{run} 的卡片",
   cardImage: "{run} 的效果图",
   voteBlind: "盲测评选",

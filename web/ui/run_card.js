@@ -1,5 +1,6 @@
 /** A run in the panel: what it says of itself, with a menu to rename and delete it. */
 import { t } from "../texts.js";
+import { openCard } from "./card.js";
 import { h } from "./dom.js";
 import { RunItem } from "./run_item.js";
 import { keeping, menu } from "./set_card.js";
@@ -17,7 +18,8 @@ export function runCard(row, panel) {
     },
     destroy: () => item.destroy(),
   };
-  root.append(menu("runs", row, () => keeping("runs", now, panel, card)));
+  const shared = () => now.state === "finished" && { label: t("shareCard"), act: () => openCard(now.run), name: "card" };
+  root.append(menu("runs", row, () => [shared(), ...keeping("runs", now, panel, card)]));
   return card;
 }
 
