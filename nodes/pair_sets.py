@@ -16,18 +16,22 @@ if TYPE_CHECKING:
     from ..dspo_train.preferences import PreferenceStore
 
 
-def pair_set(name: str, folder: Path, *, allow_empty_captions: bool = False) -> PairSet:
+def pair_set(name: str, folder: Path, *, opinions: bool = False, allow_empty_captions: bool = False) -> PairSet:
     """What is in the folder to train on; `Scan.usable` says whether it is enough.
 
+    Args:
+        opinions: read a collected set as liked and disliked images.
+
     Raises:
-        DatasetError: it is a collected set, and nobody has voted on it yet.
+        DatasetError: it is a collected set, and nobody has voted on it yet; or it holds no opinions.
     """
-    from ..dspo_train.pairs import scan_folder
+    from ..dspo_train.pairs import scan_folder, scan_opinions
 
     if is_collected(folder):
         _refuse_unvoted(name, collecting.stores.get(folder))
     before = stamp(folder)
-    return PairSet(name, scan_folder(folder, allow_empty_captions=allow_empty_captions), before)
+    scan = scan_opinions if opinions else scan_folder
+    return PairSet(name, scan(folder, allow_empty_captions=allow_empty_captions), before)
 
 
 def votes_stamp(folder: Path) -> str:
@@ -40,7 +44,7 @@ def votes_stamp(folder: Path) -> str:
 
 def _refuse_unvoted(name: str, store: PreferenceStore) -> None:
     progress = store.progress()
-    if progress.wins or progress.ties:
+    if progress.answered > progress.skips:
         return
     waiting = f"; {progress.open} pairs wait for your vote there" if progress.open else ""
     raise DatasetError(

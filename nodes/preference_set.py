@@ -8,7 +8,10 @@ from ..dspo_train.pairs.discover import stamp
 from . import places
 from .images import to_tensor
 from .pair_sets import pair_set
+from .setting_inputs import FOLDED
 from .sockets import CATEGORY, Pairs
+
+PAIRS, OPINIONS = "pairs", "opinions"
 
 
 class PreferenceSet(io.ComfyNode):
@@ -40,6 +43,16 @@ class PreferenceSet(io.ComfyNode):
                     default=False,
                     tooltip="Train pairs and images without a prompt on an empty one. Off: they are left out.",
                 ),
+                io.Combo.Input(
+                    "read_as",
+                    options=[PAIRS, OPINIONS],
+                    default=PAIRS,
+                    optional=True,
+                    tooltip="What of a set collected here is trained on. pairs: which image won. opinions: the images "
+                    "that you marked as bad, and those that won over them, each by itself, for the objectives "
+                    "diffusion_kto and sft.",
+                    extra_dict=FOLDED,
+                ),
             ],
             outputs=[
                 Pairs.Output("pairs", display_name="pairs", tooltip="The pairs, for DSPO Train LoRA."),
@@ -55,12 +68,13 @@ class PreferenceSet(io.ComfyNode):
         return stamp(places.dataset(dataset))
 
     @classmethod
-    def execute(cls, dataset: str, shown: int, allow_empty_captions: bool) -> io.NodeOutput:
+    def execute(cls, dataset: str, shown: int, allow_empty_captions: bool, read_as: str = PAIRS) -> io.NodeOutput:
         from ..dspo_train.models.tokenizers import prompt_remarks
         from ..dspo_train.pairs import format_report
         from ..dspo_train.sheets.contact_sheet import scan_sheet
 
-        found = pair_set(dataset, places.dataset(dataset), allow_empty_captions=allow_empty_captions)
+        folder, opinions = places.dataset(dataset), read_as == OPINIONS
+        found = pair_set(dataset, folder, opinions=opinions, allow_empty_captions=allow_empty_captions)
         scan = found.scan
         scan.usable()
         sheet = scan_sheet(scan, shown, title=dataset)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import pytest
 from test_preferences import lines, pictures, png
 
 from dspo_train.exceptions import DatasetError, RunError
-from dspo_train.pairs import scan_folder, scan_pairs
+from dspo_train.pairs import scan_folder, scan_opinions, scan_pairs
 from dspo_train.pairs.export import export
 from dspo_train.pairs.importing import import_folder
 from dspo_train.preferences import NewImage, PreferenceStore
@@ -233,3 +234,27 @@ def test_opinions_are_exported_as_liked_and_disliked(tmp_path):
     assert liked == {(store.folder / name).read_bytes() for name in a.names[:3]}
     tables = export(store, tmp_path / "table", "jsonl")
     assert (tables.pairs, tables.ties) == (3, 0), "three beat the bad one; both bad is no tie"
+
+
+def test_opinions_are_read_from_the_set_itself(tmp_path):
+    """As the export has them; a set without bad images has none, and another folder is none of ours."""
+    store = PreferenceStore(tmp_path / "set")
+    store.add_group("a\ncat", pictures(1, 2, 3, 4), id="a")
+    store.add_group("a dog", pictures(5, 6, 7), id="b")
+    a, b = store.groups()
+    store.judge("b", best=b.names[:1])
+    with pytest.raises(DatasetError, match="no image was called bad"):
+        scan_opinions(store.folder)
+    store.judge("a", bad=a.names[3:])
+    scan = scan_opinions(store.folder)
+    assert (scan.layout, scan.unpaired, scan.defects) == ("opinions", True, ())
+    assert {(it.image.name, it.prompt) for it in scan.liked} == {(Path(name).name, "a cat") for name in a.names[:3]}
+    assert [it.image.name for it in scan.disliked] == [Path(a.names[3]).name]
+    assert len(scan_folder(store.folder).pairs) == 2 + 3, "as pairs: the best dog, and three cats over the bad one"
+    (store.folder / a.names[3]).unlink()
+    missing = scan_opinions(store.folder)
+    assert [it.kind for it in missing.defects if it.fatal] == ["partner_missing", "missing_file"]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "x_w.png").write_bytes(png(1))
+    with pytest.raises(DatasetError, match="is not a set collected here"):
+        scan_opinions(tmp_path / "other")

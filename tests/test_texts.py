@@ -169,7 +169,7 @@ def names(node: Node, language: str) -> list[str]:
 def test_the_source_was_understood():
     """Counted by hand, once: a node that is added or an input that is written in a new way is to be noticed here."""
     assert sorted(NODES) == sorted(NODE_IDS)
-    assert list(NODES["DSPOPreferenceSet"].inputs) == ["dataset", "shown", "allow_empty_captions"]
+    assert list(NODES["DSPOPreferenceSet"].inputs) == ["dataset", "shown", "allow_empty_captions", "read_as"]
     assert NODES["DSPOPreferenceSet"].output_names == ["pairs", "report", "sheet"]
     trainer = list(NODES["DSPOTrainLora"].inputs)
     assert trainer[:5] == ["model", "clip", "vae", "pairs", "name"]

@@ -4,7 +4,7 @@ from .decoding import decodable
 from .fit import crop_note
 from .image_metadata import prompt_from_image
 from .report import format_report
-from .scan import scan_folder, scan_pairs
+from .scan import scan_folder, scan_opinions, scan_pairs
 from .types import Defect, DefectKind, Layout, PreferencePair, RatedImage, Scan
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "format_report",
     "prompt_from_image",
     "scan_folder",
+    "scan_opinions",
     "scan_pairs",
 ]

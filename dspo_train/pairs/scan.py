@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 from ..exceptions import DatasetError
+from ..preferences.log import LOG_NAME
 from . import paired, unpaired
 from .captions import CaptionFinder
 from .checks import CheckedImages
+from .collected import read_opinions
 from .leftovers import leftovers
 from .listing import Listing, list_folder, refuse_without_images
 from .parquet import read_parquet
@@ -47,6 +49,24 @@ def scan_folder(folder: str | os.PathLike[str], *, deep: bool = False, allow_emp
         refuse_without_images(readers.listing)
     reading = _read_pairs(readers) if layout is None else read_unpaired(readers, layout)
     return _scan(readers.listing, reading, deep, allow_empty_captions)
+
+
+def scan_opinions(folder: str | os.PathLike[str], *, allow_empty_captions: bool = False) -> Scan:
+    """Read a collected set as liked and disliked images, where some were called bad; see `preferences.Opinion`.
+
+    Raises:
+        DatasetError: the folder is no collected set, or nothing in it was called bad.
+    """
+    listing = list_folder(Path(folder))
+    reading = read_opinions(listing) if LOG_NAME in listing.tables else None
+    if reading is None:
+        raise DatasetError(f"{listing.root}: is not a set collected here; only those are read as opinions")
+    if not (reading.images or reading.defects):
+        raise DatasetError(
+            f"{listing.root}: no image was called bad, so there are no opinions on single images; mark the bad ones "
+            "while you vote, or read the set as pairs"
+        )
+    return _scan(listing, reading, deep=False, allow_empty=allow_empty_captions)
 
 
 def scan_pairs(folder: str | os.PathLike[str], *, deep: bool = False, allow_empty_captions: bool = False) -> Scan:

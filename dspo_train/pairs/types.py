@@ -10,10 +10,10 @@ from typing import Literal
 from ..exceptions import DatasetError
 from ..files.words import shortened
 
-Layout = Literal["collected", "metadata", "subfolders", "suffixes", "ranked", "table", "folders"]
-"""The last two are unpaired: a table or two folders of liked and disliked images."""
+Layout = Literal["collected", "metadata", "subfolders", "suffixes", "ranked", "table", "folders", "opinions"]
+"""The last three are unpaired: a table or two folders of liked and disliked images, or a collected set's opinions."""
 
-UNPAIRED: frozenset[Layout] = frozenset(("table", "folders"))
+UNPAIRED: frozenset[Layout] = frozenset(("table", "folders", "opinions"))
 
 DefectKind = Literal[
     "partner_missing",

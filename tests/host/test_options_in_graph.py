@@ -10,7 +10,7 @@ import pytest
 from comfy_events import PROGRESS_TEXT, Events
 from comfy_server import ComfyServer
 from graphs import put_opinions, put_pairs, train_graph, with_options
-from pages import Page
+from pages import Page, put_set
 from safetensors import safe_open
 
 pytestmark = pytest.mark.comfy
@@ -151,3 +151,17 @@ def test_liked_and_disliked_pictures_with_an_objective_for_pairs(server: ComfySe
     error = failure(server, with_options(graph, held_out_share=0.2))
     assert "held_out_share needs pairs" in error["exception_message"]
     assert not run_folder(server, "unpaired-01").exists()
+
+
+def test_a_collected_set_is_read_as_opinions(server: ComfyServer) -> None:
+    """Of three candidates the last is marked bad: two are liked, one is not, and diffusion_kto trains on them."""
+    store = put_set(server.base / "input" / "voted", groups=1, pictures=3)
+    (group,) = store.groups()
+    store.judge(group.id, bad=group.names[2:])
+    graph = train_graph("voted", "opinions", steps=1, objective="diffusion_kto")
+    graph["1"]["inputs"]["read_as"] = "opinions"
+    graph["report"] = {"class_type": "PreviewAny", "inputs": {"source": ["1", 1]}}
+    report = "".join(server.run(graph, LONG)["report"]["text"])
+    assert "2 liked" in report and "1 disliked" in report, report
+    graph["1"]["inputs"]["dataset"] = put_pairs(server.base)
+    assert "is not a set collected here" in failure(server, graph)["exception_message"]
