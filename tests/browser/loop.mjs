@@ -22,6 +22,7 @@ async function taken(page, stage) {
   actions[stage] = await page.evaluate(() => window.actions.splice(0).length);
 }
 
+/** Keep a picture of the page, to be shown for so long in the film. */
 async function shot(page, name, seconds = 1) {
   if (!SHOTS) return;
   const file = path.join(SHOTS, `${String(frames.length).padStart(2, "0")}-${name}.png`);
@@ -68,9 +69,8 @@ async function vote(page, name) {
     if (await end.isVisible()) return asked;
     await page.waitForTimeout(PAINTED);
     const before = await sources(page);
-    if (asked === 0) await shot(page, name, 2);
+    if (asked < 4) await shot(page, name, asked ? 2 : 4);
     await shown(page).nth(await darkest(page)).click();
-    if (asked < 3) await shot(page, name, 0.5);
     await page.waitForFunction(
       ([old]) => {
         const open = document.querySelector("dialog.dspo-vote[open]");
@@ -84,6 +84,12 @@ async function vote(page, name) {
   }
 }
 
+/** The newest run's card, as it is shared. */
+async function card(page) {
+  const { runs } = await (await page.request.get(`${url}/api/dspo/runs`)).json();
+  return (await page.request.get(`${url}/api/dspo/card?run=${runs[0].run}&theme=light`)).body();
+}
+
 const press = (page, name, where = page) => where.getByRole("button", { name, exact: false }).first().click();
 
 async function start(page) {
@@ -91,7 +97,7 @@ async function start(page) {
   const panel = page.locator(".dspo-panel");
   await panel.getByRole("button", { name: "Playground" }).waitFor();
   await page.waitForTimeout(500);
-  await shot(page, "start", 2);
+  await shot(page, "start", 4);
   if (START === "playground") return press(page, "Playground", panel);
   await panel.getByRole("combobox").first().selectOption(START);
   await page.evaluate(() => window.actions.push("open a native list", "choose from it"));
@@ -114,25 +120,28 @@ await withPage(
     if (STAGES === "all") {
       questions.votes = await vote(page, "vote");
       await taken(page, "votes");
-      await shot(page, "voted", 2);
+      await shot(page, "voted", 4);
       await press(page, "Train", dialog(page));
-      await page.waitForTimeout(4000);
-      await shot(page, "training", 2);
+      for (const wait of SHOTS ? [3000, 15_000, 25_000] : []) {
+        await page.waitForTimeout(wait);
+        await shot(page, "training", 3);
+      }
       const ready = page.locator(".dspo-notice").getByRole("button", { name: "Vote now" });
       await ready.waitFor({ timeout: LONG });
       await taken(page, "LoRA");
-      await shot(page, "trained", 2);
+      await shot(page, "trained", 5);
       await ready.click();
       await shown(page).nth(1).waitFor({ timeout: LONG });
       await taken(page, "first blind vote");
       questions.blind = await vote(page, "blind");
       await taken(page, "blind votes");
       await page.waitForTimeout(1500);
-      await shot(page, "result", 3);
+      await shot(page, "result", 5);
+      if (SHOTS) fs.writeFileSync(path.join(SHOTS, "card.png"), await card(page));
       await press(page, "Next round", dialog(page));
       await shown(page).nth(1).waitFor({ timeout: LONG });
       await taken(page, "first vote of the second round");
-      await shot(page, "second-round", 2);
+      await shot(page, "second-round", 5);
     }
     console.log(JSON.stringify({ actions, questions, frames, problems }));
   },
