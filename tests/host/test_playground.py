@@ -73,7 +73,7 @@ def test_the_flow_model_is_trained_as_one(core: Core) -> None:
     seen = inside(core, "playground_flow")
     assert seen["family"] == ["Playground", 64]
     assert seen["process"] == ["flow", 3.0]
-    assert seen["sigmas"] == pytest.approx([0.0029940, 0.75, 1.0])
+    assert seen["sigmas"] == pytest.approx([3 / 1002, 0.75, 1.0])
     assert seen["another run"]
 
 
