@@ -1,6 +1,6 @@
 """Which objective teaches the flow model of the playground a known taste.
 
-    cd ComfyUI && python PACK/benchmarks/flow.py [--steps 60] [--objectives dspo diffusion_dpo:sharpness=3 ...]
+    cd ComfyUI && python PACK/benchmarks/flow.py [--steps 150] [--objectives dspo diffusion_dpo:sharpness=3 ...]
 
 Everything goes through ComfyUI's own classes, as in the graph: candidates, training, and test images from prompts and
 seeds that no pair has. Pairs, batches and noise are the same for every objective.
@@ -20,12 +20,19 @@ from in_comfy import started
 
 CANDIDATES, TESTS = 4, 2  # for each of the 48 captions
 SAMPLING = {"steps": 16, "cfg": 2.0, "sampler_name": "euler", "scheduler": "simple", "denoise": 1.0}
-OBJECTIVES = ("dspo", "diffusion_dpo:sharpness=3", "sft", "dspo_paper:beta=1")
+OBJECTIVES = (
+    "dspo",
+    "diffusion_dpo:sharpness=3",
+    "ipo:tau=2",
+    "diffusion_kto:sharpness=10",
+    "dspo_paper:beta=1",
+    "sft",
+)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--objectives", nargs="+", default=OBJECTIVES, metavar="NAME[:ARGUMENT=VALUE]")
     parser.add_argument("--taste", default="large_and_dark")
     parser.add_argument("--seed", type=int, default=0)
