@@ -23,6 +23,11 @@ from safetensors.torch import load_file, save_file
 
 pytestmark = pytest.mark.comfy
 LONG = 200  # seconds
+REFUSED = {  # how each of these is refused by the nodes that apply a LoRA
+    "wider": "fits no layer of the model",
+    "sdxl": "fits no layer of the model",
+    "text": "changes only the text encoder, and this node changes only the model",
+}
 DECODED = {"class_type": "VAEDecode", "inputs": {"samples": ["sample", 0], "vae": ["3", 2]}}
 SEEN = {"class_type": "PreviewImage", "inputs": {"images": ["decode", 0]}}
 PROBE = '''
@@ -268,7 +273,7 @@ def test_a_lora_that_fits_nothing_is_refused(server: ComfyServer, name: str) -> 
     before = drawn(server, workflow())
     error = failure(server, negated(workflow(), name))
     assert error["node_type"] == "KSampler"
-    assert f"DSPO Negative LoRA: the LoRA '{name}.safetensors' fits no layer" in error["exception_message"]
+    assert f"DSPO Negative LoRA: the LoRA '{name}.safetensors' {REFUSED[name]}" in error["exception_message"]
     drawn(server, negated(workflow()))
     assert torch.equal(drawn(server, workflow()), before)
 
@@ -284,7 +289,7 @@ def test_the_nodes_that_apply_a_lora_refuse_one_that_fits_nothing(server: ComfyS
     error = failure(server, graph)
     assert error["node_type"] == node
     title = {"DSPOApplyLora": "DSPO Apply LoRA", "DSPOCompareSampler": "DSPO Compare Sampler"}[node]
-    assert f"{title}: the LoRA '{name}.safetensors' fits no layer of the model" in error["exception_message"]
+    assert f"{title}: the LoRA '{name}.safetensors' {REFUSED[name]}" in error["exception_message"]
 
 
 def test_a_lora_that_fits_in_part_is_used_in_part(server: ComfyServer) -> None:
@@ -296,13 +301,17 @@ def test_a_lora_that_fits_in_part_is_used_in_part(server: ComfyServer) -> None:
     assert "do not fit" not in server.log()[before:]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"), [("gone", "ComfyUI lists no LoRA"), ("../liked", "the LoRA's name"), (None, "no LoRA is given")]
-)
-def test_a_lora_that_is_not_there(server: ComfyServer, name: str | None, words: str) -> None:
-    error = failure(server, negated(workflow(), name))
+@pytest.mark.parametrize("name", ["gone", "../liked"])
+def test_a_lora_that_is_not_listed_is_not_queued(server: ComfyServer, name: str) -> None:
+    with pytest.raises(AssertionError, match="value_not_in_list") as refused:
+        server.queue(negated(workflow(), name))
+    assert "lora_name" in str(refused.value)
+
+
+def test_no_lora_at_all(server: ComfyServer) -> None:
+    error = failure(server, negated(workflow(), None))
     assert error["node_type"] == "DSPONegativeLora"
-    assert words in error["exception_message"]
+    assert "no LoRA is given; wire one into `lora`, or choose one in `lora_name`" in error["exception_message"]
 
 
 @pytest.mark.parametrize(

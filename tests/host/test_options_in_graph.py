@@ -55,7 +55,7 @@ def test_held_out_pairs_the_best_step_and_an_average(server: ComfyServer) -> Non
     assert list(run_folder(server, "options-01").glob("best-*.safetensors"))
     heard = {event["step"]: event for event in events.of("dspo.run")}
     assert [step for step, event in heard.items() if "held_out_accuracy" in event] == [2, 4]
-    assert ["held-out accuracy" in text for text in told(events) if text.startswith("Step ")] == [False] + [True] * 3
+    assert ["held-out pairs" in text for text in told(events) if text.startswith("Step ")] == [False] + [True] * 3
     with safe_open(server.base / "output" / "loras" / "dspo" / "options-01.safetensors", framework="pt") as file:
         assert file.metadata()["dspo.labels"] == "swapped"
 
@@ -71,7 +71,7 @@ def test_an_early_stop_is_an_end(server: ComfyServer) -> None:
     assert (last["step"], last["stopped"]) == (3, True)
     assert any("Stopped early" in text for text in told(events))
     (listed,) = [run for run in Page(server).get("runs").json["runs"] if run["run"] == "stopped-01"]
-    assert (listed["finished"], listed["stopped"], listed["step"]) == (True, True, 3)
+    assert (listed["state"], listed["early"], listed["step"]) == ("finished", True, 3)
     graph["1"]["inputs"]["shown"] = 3  # so that the core's own cache does not answer
     with server.listen() as events:
         server.wait(server.queue(graph, events.client_id), LONG)

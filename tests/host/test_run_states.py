@@ -98,17 +98,17 @@ def test_a_run_that_fails_says_why_in_the_graphs_words(server: ComfyServer, page
 
 def test_a_run_that_finishes(server: ComfyServer, page: Page) -> None:
     dataset = put_pairs(server.base)
-    server.run(train_graph(dataset, "done", steps=2, preview_every=1, preview_prompt="red dog"), LONG)
-    found = row(page, "done-01")
+    server.run(train_graph(dataset, "ends", steps=2, preview_every=1, preview_prompt="red dog"), LONG)
+    found = row(page, "ends-01")
     assert (found["state"], found["finished"], found["early"]) == ("finished", True, False)
-    assert (found["lora"], found["step"], found["steps"]) == ("dspo/done-01.safetensors", 2, 2)
+    assert (found["lora"], found["step"], found["steps"]) == ("dspo/ends-01.safetensors", 2, 2)
     assert found["previews"] == ["step-000001.png", "step-000002.png"]
     assert 0 <= found["learned"]["share"] <= 1
     assert (
-        json.loads((run_folder(server, "done-01") / "status.json").read_text(encoding="utf-8"))["state"] == "finished"
+        json.loads((run_folder(server, "ends-01") / "status.json").read_text(encoding="utf-8"))["state"] == "finished"
     )
     (server.base / "output" / "loras" / found["lora"]).unlink()
-    assert row(page, "done-01")["lora"] is None
+    assert row(page, "ends-01")["lora"] is None
 
 
 def test_where_a_lora_comes_from(server: ComfyServer, page: Page) -> None:
