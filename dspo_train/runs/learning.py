@@ -51,7 +51,7 @@ def learned_in_words(found: Learned) -> str:
         return f"Prefers your winners in {found.right} of {found.pairs} held-out pairs"
     if found.share is None:
         return ""
-    return f"Prefers your winners in {found.share:.0%} of pairs (50% is chance)"
+    return f"Prefers your winners: {found.share:.0%} (chance: 50%)"
 
 
 def time_left_in_words(seconds: float) -> str:
