@@ -102,7 +102,7 @@ def test_one_workflow_is_the_loop(fresh_server: Callable[..., ComfyServer]) -> N
     assert "24 votes: enough to train." in outputs["DSPOCollectPairs"]["text"][0]
     assert [path.name for path in loras.glob("*.safetensors")] == ["my-shapes-01.safetensors"]
     (test,) = outputs["DSPOBlindTest"]["dspo_blind"]
-    assert PreferenceStore(server.base / "output" / "dspo" / "blind" / test).progress().open == 8
+    assert PreferenceStore(server.base / "output" / "dspo" / "blind" / test).progress().open == 16
 
     lora = "dspo/my-shapes-01.safetensors"
     next_round = {"Candidates_round": 2, "Candidates_lora_name": lora, "CollectPairs_set": SECOND}
