@@ -77,31 +77,27 @@ def stamp(name: str | None) -> str:
         return ""
 
 
-def make(cls: Any, name: str, compared: Compared) -> io.NodeOutput:
+def make(cls: Any, stem: str, compared: Compared) -> io.NodeOutput:
     """Make the test, or find the one of that name with the same images.
 
     Raises:
-        ConfigError: the name is none, or all images are alike on both sides.
+        ConfigError: all images are alike on both sides.
     """
-    pairs = [(Shot(a, arm=BASE), Shot(b, arm=LORA)) for a, b in zip(compared.base, compared.aligned, strict=True)]
-    texts, seeds = compared.prompts, compared.seeds or [None] * len(pairs)
-    every = [
-        (text, tuple(Shot(shot.image, seed, shot.arm) for shot in pair))
-        for text, seed, pair in zip(texts, seeds, pairs, strict=True)
-        if pair[0].digest() != pair[1].digest()
-    ]
-    if not every:
+    seeds = compared.seeds or [None] * len(compared.base)
+    sides = zip(compared.prompts, seeds, compared.base, compared.aligned, strict=True)
+    every = [(text, (Shot(base, seed, BASE), Shot(lora, seed, LORA))) for text, seed, base, lora in sides]
+    unlike = [(text, pair) for text, pair in every if pair[0].digest != pair[1].digest]
+    if not unlike:
         raise ConfigError(
             "the images with the LoRA are identical to those without it; check its strength and the wiring"
         )
-    stem = file_name(name, WHAT)
-    marks = [digest(text, *(shot.digest() for shot in pair)) for text, pair in every]
+    marks = [digest(text, *(shot.digest for shot in pair)) for text, pair in unlike]
     folder = claim_test(places.blind_tests(), stem, digest(compared.called, *marks)).resolve()
     settings = {**compared.settings, "names": {BASE: BASE, LORA: compared.called}}
-    for text, pair in every:
+    for text, pair in unlike:
         collecting.add_group(folder, text, pair, "all", cls, settings)
-    note_facts(folder, {**compared.facts, "alike": len(pairs) - len(every)})
-    return told(cls, stem, folder, len(pairs) - len(every))
+    note_facts(folder, {**compared.facts, "alike": len(every) - len(unlike)})
+    return told(cls, stem, folder, len(every) - len(unlike))
 
 
 def told(cls: Any, stem: str, folder: Path, alike: int) -> io.NodeOutput:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 import torch
@@ -14,16 +13,18 @@ from ..dspo_train.evaluate.blind import facts_of, find_test
 from ..dspo_train.exceptions import ConfigError
 from ..dspo_train.files import digest
 from ..dspo_train.files.names import file_name
+from ..dspo_train.sheets.rounds import seeds_from
 from ..dspo_train.sheets.text_inputs import read_prompts
 from . import blind_making, places
 from .blind_making import WHAT, Compared, blind_outputs
 from .comfy.fingerprint import digest_of
 from .comfy.latents import latent_size
-from .drawing import Drawing, decoded_all, encoded_text
+from .drawing import Drawing, decoded_all, encoded_texts
 from .images import to_pil
+from .loaded_name import stem_of
 from .lora_choice import chosen, listed_name, lora_inputs, lora_stamp, name_of
 from .lora_fit import patched
-from .sampling_inputs import sampling_inputs
+from .sampling_inputs import sampling_inputs, size_inputs
 from .sockets import CATEGORY
 
 FIRST_SEED = 1000  # candidates count up from 0, so that a test asks about images that were not trained on
@@ -68,14 +69,14 @@ class BlindTest(io.ComfyNode):
     ) -> io.NodeOutput:
         stem = file_name(name, WHAT)
         texts = list(dict.fromkeys(read_prompts(prompts)))  # a repeated prompt would ask the same again
-        seeds = [(seed + n) % 2**64 for n in range(images_per_prompt)]
+        seeds = seeds_from(seed, images_per_prompt)
         tensors = chosen(lora, lora_name)
         if strength == 0:
             raise ConfigError("a LoRA of strength 0 changes nothing; set `strength` to 1")
         (with_lora,) = patched("DSPO Blind Test", name_of(lora, lora_name), tensors, model, [strength])
         settings = {"negative": negative, "width": width, "height": height, "strength": strength, **sampling}
         listed = listed_name(lora, lora_name)
-        called = PurePosixPath(listed.replace("\\", "/")).stem or stem
+        called = stem_of(listed) or stem
         request = digest(called, *texts, *seeds, settings, *map(digest_of, (model, with_lora)), *_readers(clip, vae))
         if (folder := find_test(places.blind_tests(), stem, request)) is not None:
             return blind_making.told(cls, stem, folder.resolve(), int(facts_of(folder).get("alike", 0)))
@@ -99,12 +100,12 @@ class _Sides:
 
     def drawn(self, models: Sequence[Any], texts: Sequence[str], seeds: Sequence[int]) -> list[torch.Tensor]:
         """(N, H, W, 3) for each model: all images of the first prompt, then of the next."""
-        encoded = {text: encoded_text(self.clip, text) for text in dict.fromkeys([*texts, self.negative])}
+        encoded = encoded_texts(self.clip, [*texts, self.negative])
         of_one = len(texts) * len(seeds)
         latents = []
         for n, model in enumerate(models):
             drawing = Drawing(model, self.size, 0, dict(self.sampling), of_one * len(models), of_one * n)
-            latents.append([drawing.draw(encoded[text], encoded[self.negative], seeds) for text in texts])
+            latents.append(drawing.draw_each(texts, self.negative, encoded, seeds))
         return [decoded_all(self.vae, some) for some in latents]
 
 
@@ -130,9 +131,6 @@ def _model_inputs() -> list[io.Input]:
 
 
 def _number_inputs() -> list[io.Input]:
-    def size(name: str, tooltip: str) -> io.Input:
-        return io.Int.Input(name, default=512, min=16, max=16384, step=8, tooltip=tooltip)
-
     return [
         io.Int.Input(
             "images_per_prompt",
@@ -149,8 +147,7 @@ def _number_inputs() -> list[io.Input]:
             tooltip="Seed of each prompt's first image, without and with the LoRA; the others count up from it. The "
             "default is far from the seeds of DSPO Candidates, so that the test shows images that were not trained on.",
         ),
-        size("width", "Width of the images, in pixels."),
-        size("height", "Height of the images, in pixels."),
+        *size_inputs(),
     ]
 
 

@@ -12,10 +12,10 @@ from ..dspo_train.sheets.text_inputs import load_prompts, read_prompts
 from . import places
 from .collecting import CandidateInfo, Candidates
 from .comfy.latents import latent_size
-from .drawing import Drawing, decoded_all, encoded_text
+from .drawing import Drawing, decoded_all, encoded_texts
 from .lora_choice import chosen, is_named, listed_name, lora_inputs, lora_stamp, name_of
 from .lora_fit import patched
-from .sampling_inputs import sampling_inputs
+from .sampling_inputs import sampling_inputs, size_inputs
 from .sockets import CATEGORY
 
 NO_FILE = "none"
@@ -76,11 +76,10 @@ class DrawCandidates(io.ComfyNode):
         texts = prompts_of_round(unlike, prompts_per_round, round)
         seeds = seeds_of_round(seed, seeds_per_prompt, round)
         model, settings = _with_lora(model, lora, lora_name)
-        encoded = {text: encoded_text(clip, text) for text in dict.fromkeys([*texts, negative])}
+        encoded = encoded_texts(clip, [*texts, negative])
         size = latent_size(model, width, height)
         drawing = Drawing(model, size, batch_size, sampling, len(texts) * len(seeds))
-        latents = [drawing.draw(encoded[text], encoded[negative], seeds) for text in texts]
-        images = decoded_all(vae, latents)
+        images = decoded_all(vae, drawing.draw_each(texts, negative, encoded, seeds))
         settings |= {"negative": negative, "width": width, "height": height, **sampling}
         info = CandidateInfo(tuple(t for t in texts for _ in seeds), tuple(seeds) * len(texts), settings)
         return io.NodeOutput(images, info, "\n".join(texts))
@@ -111,9 +110,6 @@ def _model_inputs() -> list[io.Input]:
 
 
 def _number_inputs() -> list[io.Input]:
-    def size(name: str, tooltip: str) -> io.Input:
-        return io.Int.Input(name, default=512, min=16, max=16384, step=8, tooltip=tooltip)
-
     return [
         io.Int.Input("seeds_per_prompt", default=4, min=1, max=MAX_IMAGES, tooltip="Images per prompt."),
         io.Int.Input(
@@ -124,8 +120,7 @@ def _number_inputs() -> list[io.Input]:
             control_after_generate=True,
             tooltip="Seed of each prompt's first image; the others count up from it. Every prompt gets the same seeds.",
         ),
-        size("width", "Width of the images, in pixels."),
-        size("height", "Height of the images, in pixels."),
+        *size_inputs(),
         io.Int.Input(
             "batch_size",
             default=0,

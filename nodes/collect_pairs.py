@@ -13,6 +13,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..dspo_train.exceptions import ConfigError, DspoError
 from ..dspo_train.files import digest
+from ..dspo_train.files.words import many
 from ..dspo_train.pairs.upstream import is_linked_to, upstream_digest
 from ..dspo_train.preferences import PreferenceStore, QuestionSchedule, StoredImage
 from ..dspo_train.preferences.drawn import DrawnPart, find_drawn, note_drawn
@@ -224,7 +225,7 @@ def _by_prompt(batch: list[Any], info: CandidateInfo) -> dict[str, list[Shot]]:
     most = max(map(len, found.values()))
     if most > MAX_IMAGES:
         raise ConfigError(f"{most} images of one prompt came in; at most {MAX_IMAGES} can be compared")
-    if all(len({shot.digest() for shot in shots}) < 2 for shots in found.values()):
+    if all(len({shot.digest for shot in shots}) < 2 for shots in found.values()):
         kind = "a single image" if len(batch) == 1 else "identical images"
         raise ConfigError(f"{kind} cannot be compared; draw two or more of each prompt, with different seeds")
     return found
@@ -236,18 +237,14 @@ def _total(folder: Path) -> int:
 
 def _summary(name: str, added: int, waiting: int, dropped: int) -> str:
     note = f"\n{dropped} omitted: duplicates, or the only image of a prompt." if dropped else ""
-    return f"{_count(added, 'new pair')} in {name}; {waiting} waiting for your vote.{note}"
+    return f"{many(added, 'new pair')} in {name}; {waiting} waiting for your vote.{note}"
 
 
 def _votes(votes: int, train_after: int, enough: bool) -> str:
     if enough:
-        return f"{_count(votes, 'vote')}: enough to train."
+        return f"{many(votes, 'vote')}: enough to train."
     wanted = f"{votes} of about {train_after} votes" if train_after else "No vote yet"
     return f"{wanted}: press Vote now, then run again to train."
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _shown(folder: Path, store: PreferenceStore, drawn: DrawnPart, images: torch.Tensor | None, cls: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,6 +55,7 @@ class Shot:
     seed: int | None = None
     arm: str | None = None
 
+    @cached_property
     def digest(self) -> str:
         """Of the pixels alone: the file also holds the workflow, which changes whenever a node is moved."""
         return pixel_hash(self.image).hex()
@@ -170,7 +172,7 @@ def add_group(
     Raises:
         DatasetError, RunError: see `PreferenceStore.add_group`.
     """
-    different = {shot.digest(): shot for shot in shots}
+    different = {shot.digest: shot for shot in shots}
     if len(different) < 2:
         return None
     store = stores.get(folder)

@@ -9,6 +9,7 @@ from comfy_api.v0_0_2 import io, ui
 
 from nodes import common_ksampler  # ComfyUI's own nodes.py
 
+from ..dspo_train.sheets.rounds import seeds_from
 from ..dspo_train.sheets.text_inputs import read_strengths
 from . import places
 from .comfy.latents import decoded, first_of
@@ -89,7 +90,7 @@ class CompareSampler(io.ComfyNode):
         **sampling: Any,
     ) -> io.NodeOutput:
         tensors, wanted = chosen(lora, lora_name), read_strengths(strengths)
-        seeds = [(first_seed + n) % 2**64 for n in range(pictures)]
+        seeds = seeds_from(first_seed, pictures)
         latent = first_of(latent_image)
 
         def draw(drawing: Any) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,12 @@ class Drawing:
         if self.sampling["sampler_name"] not in INDEPENDENT:
             self.batch = 1
 
+    def draw_each(
+        self, prompts: Sequence[str], negative: str, encoded: Mapping[str, Any], seeds: Sequence[int]
+    ) -> list[torch.Tensor]:
+        """Latents of each prompt, one per seed; `encoded`: by `encoded_texts`."""
+        return [self.draw(encoded[prompt], encoded[negative], seeds) for prompt in prompts]
+
     def draw(self, positive: Any, negative: Any, seeds: Sequence[int]) -> torch.Tensor:
         """Latents of one prompt, one per seed."""
 
@@ -110,7 +116,12 @@ class Drawing:
         return show
 
 
-def encoded_text(clip: Any, text: str) -> Any:
+def encoded_texts(clip: Any, texts: Iterable[str]) -> dict[str, Any]:
+    """Each different text's conditioning."""
+    return {text: _encoded(clip, text) for text in dict.fromkeys(texts)}
+
+
+def _encoded(clip: Any, text: str) -> Any:
     mm.throw_exception_if_processing_interrupted()
     return clip.encode_from_tokens_scheduled(clip.tokenize(text))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import threading
 import time
@@ -14,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from ..dspo_train import files
 from ..dspo_train.exceptions import DspoError
 from ..dspo_train.pairs.albums import NO_PROMPT, Album, AlbumGroup
 from ..dspo_train.pairs.gathering import CancelledError, GatherReport, GatherSchedule, Pick, gather
@@ -24,7 +24,6 @@ log = logging.getLogger("dspo")
 
 State = Literal["running", "done", "cancelled", "failed"]
 _OFTEN = 0.25  # seconds between two events
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @dataclass(frozen=True)
@@ -197,4 +196,4 @@ def _reason(error: DspoError) -> str:
     cause = error.__cause__
     if not isinstance(cause, OSError):
         return "failed"
-    return "full" if cause.errno in _FULL else "locked"
+    return "full" if files.is_full(cause) else "locked"

@@ -19,15 +19,9 @@ def loaded_name(prompt: Mapping[str, Any], node_id: str, socket: str) -> str:
     Args:
         prompt: nodes by their ids, as queued.
     """
-    node = prompt.get(str(node_id), {})
-    for _ in range(len(prompt)):
-        wire = _wire(node, (socket,) if socket else _ON)
-        if wire is None:
-            return ""
-        node, socket = prompt.get(str(wire[0]), {}), ""
-        files = (node.get("inputs", {}).get(name) for name in _FILES)
-        if found := next((name for name in files if isinstance(name, str)), ""):
-            return PurePath(found.replace("\\", "/")).stem
+    for inputs in _along(prompt, node_id, socket):
+        if found := next((inputs[name] for name in _FILES if isinstance(inputs.get(name), str)), ""):
+            return stem_of(found)
     return ""
 
 
@@ -36,15 +30,29 @@ def loaded_loras(prompt: Mapping[str, Any], node_id: str, socket: str) -> list[s
 
     LoRAs that come in over a wire have no name in the graph.
     """
-    node, found = prompt.get(str(node_id), {}), []
-    wire = _wire(node, (socket,))
+    return list(dict.fromkeys(name for inputs in _along(prompt, node_id, socket) for name in _loras(inputs)))
+
+
+def loras_on(prompt: Mapping[str, Any], node_id: str, socket: str) -> list[str]:
+    """The LoRAs that loaders along the socket's wire apply, by their names in ComfyUI's list; the first one first."""
+    named = [inputs.get("lora_name") for inputs in _along(prompt, node_id, socket)]
+    return [name for name in reversed(named) if isinstance(name, str) and name not in ("", "none")]
+
+
+def stem_of(name: str) -> str:
+    """A file's name in one of ComfyUI's lists, without folder and suffix."""
+    return PurePath(name.replace("\\", "/")).stem
+
+
+def _along(prompt: Mapping[str, Any], node_id: str, socket: str) -> Iterator[Mapping[str, Any]]:
+    """The inputs of each node that the socket's wire leads back through, the nearest first; a circle ends."""
+    node, names = prompt.get(str(node_id), {}), (socket,)
     for _ in range(len(prompt)):
+        wire = _wire(node, names)
         if wire is None:
-            break
-        node = prompt.get(str(wire[0]), {})
-        found += _loras(node.get("inputs", {}))
-        wire = _wire(node, _ON)
-    return list(dict.fromkeys(found))
+            return
+        node, names = prompt.get(str(wire[0]), {}), _ON
+        yield node.get("inputs", {})
 
 
 def _loras(inputs: Mapping[str, Any]) -> Iterator[str]:
@@ -64,18 +72,3 @@ def _loras(inputs: Mapping[str, Any]) -> Iterator[str]:
 def _wire(node: Mapping[str, Any], names: tuple[str, ...]) -> list[Any] | None:
     wires = (node.get("inputs", {}).get(name) for name in names)
     return next((wire for wire in wires if isinstance(wire, list) and len(wire) == 2), None)
-
-
-def loras_on(prompt: Mapping[str, Any], node_id: str, socket: str) -> list[str]:
-    """The LoRAs that loaders along the socket's wire apply, by their names in ComfyUI's list; the first one first."""
-    found: list[str] = []
-    node = prompt.get(str(node_id), {})
-    for _ in range(len(prompt)):
-        wire = _wire(node, (socket,) if socket else _ON)
-        if wire is None:
-            break
-        node, socket = prompt.get(str(wire[0]), {}), ""
-        name = node.get("inputs", {}).get("lora_name")
-        if isinstance(name, str) and name not in ("", "none"):
-            found.insert(0, name)
-    return found

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import PurePath
 from typing import Any
 
 from ..dspo_train.exceptions import DspoError
 from ..dspo_train.lora.lineage import HASH, Lineage, NamedFile, conflicts, file_metadata, lineage_in
 from . import places
-from .loaded_name import loaded_loras
+from .loaded_name import loaded_loras, stem_of
 
 CARRIED = "dspo_loras"  # an attachment of core's ModelPatcher: names of the LoRAs that our nodes put on it
 
@@ -29,7 +28,7 @@ def carrying(model: Any, before: Any, name: str) -> Any:
 
 def stems(names: Iterable[str]) -> tuple[str, ...]:
     """Names of LoRAs without folder and suffix."""
-    return tuple(_stem(name) for name in names)
+    return tuple(map(stem_of, names))
 
 
 def warnings(name: str, loaded: Iterable[str]) -> list[str]:
@@ -45,8 +44,4 @@ def _read(name: str) -> tuple[NamedFile, Lineage]:
         metadata = file_metadata(places.lora(name))
     except DspoError:  # gone meanwhile, or of another machine
         metadata = {}
-    return NamedFile(_stem(name), metadata.get(HASH, "")), lineage_in(metadata)
-
-
-def _stem(name: str) -> str:
-    return PurePath(name.replace("\\", "/")).stem
+    return NamedFile(stem_of(name), metadata.get(HASH, "")), lineage_in(metadata)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import comfy.model_management as mm
 from server import PromptServer
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def in_panel(folder: RunFolder, order: Order, steps: int) -> Iterator[None]:
     """Inside, the panel shows the run as running; afterwards, how it ended."""
-    name, queued = folder.folder.name, _queued()
+    name = folder.folder.name
     with contextlib.suppress(DspoError):  # a full disk ends the run soon enough, and says so better
-        write_about(folder, _about(order, queued.get("prompt") or {}))
-        if workflow := queued.get("workflow"):
-            files.write_json(folder.workflow, workflow)
+        write_about(folder, _about(order))
+        if order.workflow:
+            files.write_json(folder.workflow, order.workflow)
     try:
         with recorded(folder, steps, cancelled=(mm.InterruptProcessingException,), words=in_graph):
             _tell(name)
@@ -42,18 +42,9 @@ def _tell(run: str) -> None:
     PromptServer.instance.send_sync("dspo.run_state", {"run": run})
 
 
-def _queued() -> Mapping[str, Any]:
-    """{"prompt", "workflow"} of what is executed now; both are the page's, and may be missing."""
-    running, _ = PromptServer.instance.prompt_queue.get_current_queue()
-    if not running:
-        return {}
-    _, _, prompt, extra, *_ = running[0]
-    return {"prompt": prompt, "workflow": (extra.get("extra_pnginfo") or {}).get("workflow")}
-
-
-def _about(order: Order, prompt: Mapping[str, Any]) -> About:
+def _about(order: Order) -> About:
     refined = order.settings.get("refine_lora", places.NO_LORA)
-    wired = loras_on(prompt, order.node_id, "model")
+    wired = loras_on(order.graph, order.node_id, "model")
     return About(
         set=order.pairs.name,
         preset=str(order.settings.get("preset", "")),

@@ -1,4 +1,4 @@
-"""The sampling settings that DSPO nodes share with KSampler."""
+"""The settings that DSPO nodes share with KSampler, and the size of what they draw."""
 
 from __future__ import annotations
 
@@ -30,4 +30,12 @@ def sampling_inputs() -> list[io.Input]:
             default="karras",
             tooltip="The spacing of the noise levels, as in KSampler.",
         ),
+    ]
+
+
+def size_inputs() -> list[io.Input]:
+    limits = {"default": 512, "min": 16, "max": 16384, "step": 8}
+    return [
+        io.Int.Input("width", **limits, tooltip="Width of the images, in pixels."),
+        io.Int.Input("height", **limits, tooltip="Height of the images, in pixels."),
     ]

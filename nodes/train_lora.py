@@ -50,9 +50,10 @@ class TrainLora(io.ComfyNode):
         from .comfy.model import Wired
         from .training import Order, train
 
-        name_of_model = loaded_name(cls.hidden.prompt or {}, cls.hidden.unique_id, "model")
-        wired = Wired(model, clip, vae, name_of_model, stems(carried(cls, model)))
-        order = Order(wired, pairs, name, settings, node_id=cls.hidden.unique_id)
+        graph, node = cls.hidden.prompt or {}, cls.hidden.unique_id
+        wired = Wired(model, clip, vae, loaded_name(graph, node, "model"), stems(carried(cls, model)))
+        workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
+        order = Order(wired, pairs, name, settings, node, graph, workflow)
         with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
             done = train(order)
         curve = to_tensor([done.curve])

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,13 +53,21 @@ log = logging.getLogger("dspo")
 
 @dataclass(frozen=True)
 class Order:
-    """The node's inputs; `settings` are its other widgets and sockets by name."""
+    """The node's inputs.
+
+    Attributes:
+        settings: its other widgets and sockets by name.
+        graph: the nodes that were queued, by their ids.
+        workflow: as the page saves it; None if it was queued without one.
+    """
 
     wired: Wired
     pairs: PairSet
     name: str
     settings: Mapping[str, Any]
     node_id: str
+    graph: Mapping[str, Any] = field(default_factory=dict)
+    workflow: Any = None
 
 
 @dataclass(frozen=True)

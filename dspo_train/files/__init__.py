@@ -3,6 +3,7 @@
 from .writing import (
     cannot_write,
     digest,
+    is_full,
     read_json_lines,
     sha256_of,
     write_bytes,
@@ -15,6 +16,7 @@ from .writing import (
 __all__ = [
     "cannot_write",
     "digest",
+    "is_full",
     "read_json_lines",
     "sha256_of",
     "write_bytes",

@@ -67,12 +67,17 @@ def write_json(path: Path, value: Any) -> None:
 
 def cannot_write(path: Path, error: OSError) -> DspoError:
     """The one message for a file that could not be written."""
-    if error.errno in _FULL:
+    if is_full(error):
         return RunError(
             f"the disk is full: could not write {path.name} in {path.parent}. Free some space and start the "
             "same run again; everything finished so far is kept"
         )
     return RunError(f"could not write {path}: {error.strerror or error}. Check that the folder is writable")
+
+
+def is_full(error: OSError) -> bool:
+    """Is the disk, or the user's share of it, full?"""
+    return error.errno in _FULL
 
 
 def sha256_of(path: Path) -> str:

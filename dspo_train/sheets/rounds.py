@@ -9,8 +9,12 @@ SEEDS = 2**64
 
 def seeds_of_round(first: int, count: int, round: int) -> list[int]:
     """The seeds of a round, from 1 up: `count` of them, beginning where the round before ended."""
-    start = first + (round - 1) * count
-    return [(start + n) % SEEDS for n in range(count)]
+    return seeds_from(first + (round - 1) * count, count)
+
+
+def seeds_from(first: int, count: int) -> list[int]:
+    """`count` seeds counted up from the first; after the largest comes 0."""
+    return [(first + n) % SEEDS for n in range(count)]
 
 
 def prompts_of_round(prompts: Sequence[str], count: int, round: int) -> list[str]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, get_args
 
 from ...dspo_train.exceptions import ConfigError, DatasetError, DspoError
@@ -16,6 +14,7 @@ from .. import collecting, gather_albums, gather_sources, places
 from ..gather_job import Choice, Order, jobs
 from ..gather_sources import Source
 from . import fields
+from .images import reduced
 from .refusals import RefusedError
 from .serve import ImageAnswer
 
@@ -24,7 +23,6 @@ Json = dict[str, Any]
 LARGEST_ORDER = 1024 * 1024  # bytes: the names of some 20,000 images chosen one by one
 SCHEDULES = get_args(GatherSchedule)
 _FIRST = 18  # images of each group on a page; more are asked for by the group's key
-_CACHED = 1000  # thumbnails
 
 
 def listed(source: Source, folder: str, set: str, group: str | None, offset: int, limit: int) -> Json:
@@ -88,18 +86,7 @@ def _images(group: AlbumGroup, kept: frozenset[str], offset: int, limit: int) ->
 def image(source: Source, image: str, size: int, stamp: str) -> ImageAnswer:
     """A thumbnail as WebP of at most `size` pixels per side; the stamp makes its address unique."""
     path = gather_sources.path_of(source, image)
-    return ImageAnswer(_thumbnail(str(path), size, stamp), "webp", keep=True)
-
-
-@lru_cache(maxsize=_CACHED)
-def _thumbnail(path: str, size: int, stamp: str) -> bytes:
-    from ...dspo_train.images.decode import load_rgb
-
-    made = load_rgb(path)
-    made.thumbnail((size, size))
-    buffer = io.BytesIO()
-    made.save(buffer, format="WEBP", quality=80, method=2)
-    return buffer.getvalue()
+    return ImageAnswer(reduced(path, size, stamp), "webp", keep=True)
 
 
 def collect(

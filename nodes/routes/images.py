@@ -18,7 +18,7 @@ from .serve import ImageAnswer
 
 _Kind = Literal["png", "jpeg", "webp"]
 _KINDS: dict[str, _Kind] = {".png": "png", ".jpg": "jpeg", ".webp": "webp"}
-_CACHED = 1000  # thumbnails; about 30 KB each at 512 pixels
+_CACHED = 2500  # reduced images; about 30 KB each at 512 pixels
 
 
 def image(place: Place, set: str, image: str, size: int | None) -> ImageAnswer:
@@ -28,7 +28,7 @@ def image(place: Place, set: str, image: str, size: int | None) -> ImageAnswer:
         raise RefusedError(409, "This set was not collected here; import it into a collected set.")
     path = inside(folder, image, "the image's name")
     if size is not None:
-        return ImageAnswer(_thumbnail(path, size), "webp", keep=True)
+        return ImageAnswer(reduced(path, size), "webp", keep=True)
     return ImageAnswer(read(path), _KINDS[path.suffix], keep=True)
 
 
@@ -43,7 +43,7 @@ def thumbnail(set: str, index: int, size: int) -> ImageAnswer:
     shown = glimpse(collecting.folder_of("sets", set)).shown
     if index >= len(shown):
         raise RefusedError(404, "There is no such image.")
-    return ImageAnswer(_thumbnail(shown[index], size, shown[index].stat().st_mtime_ns), "webp")
+    return ImageAnswer(reduced(shown[index], size, shown[index].stat().st_mtime_ns), "webp")
 
 
 def read(path: Path) -> bytes:
@@ -58,8 +58,12 @@ def read(path: Path) -> bytes:
 
 
 @lru_cache(maxsize=_CACHED)
-def _thumbnail(path: Path, size: int, written: int = 0) -> bytes:
-    """`written`: when, of a file whose content may change."""
+def reduced(path: Path, size: int, version: object = None) -> bytes:
+    """An image as WebP of at most `size` pixels per side.
+
+    Args:
+        version: of a file whose content may change: such as the time it was written.
+    """
     from ...dspo_train.images.decode import load_rgb
 
     image = load_rgb(path)

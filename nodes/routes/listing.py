@@ -81,7 +81,7 @@ def _stamped(place: Place, name: str, folder: Path) -> _Found:
 
 
 def _about(it: _Found) -> Row:
-    about: Row = {"place": it.place, "set": it.name, "updated": _iso(it.updated)}
+    about: Row = {"place": it.place, "set": it.name, "updated": iso_time(it.updated)}
     if it.place == "blind":
         about["title"] = title_of(it.folder)
     else:
@@ -144,13 +144,6 @@ def _thumbnails(store: PreferenceStore) -> list[str]:
     return list(dict.fromkeys(turns))[:_THUMBNAILS]
 
 
-def iso_time(path: Path) -> str:
-    """When the file was written, in UTC, such as 2025-01-31T12:00:00Z; 1970 if it is gone."""
-    try:
-        return _iso(path.stat().st_mtime)
-    except OSError:
-        return _iso(0.0)
-
-
-def _iso(seconds: float) -> str:
+def iso_time(seconds: float) -> str:
+    """In UTC, such as 2025-01-31T12:00:00Z."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import tempfile
 import time
@@ -18,7 +17,6 @@ from .refusals import RefusedError
 _BLOCK = 1 << 20  # bytes written at a time
 _PREFIX, _SUFFIX = ".drop-", ".tmp"
 _STALE = 3600.0  # seconds; a file that grows is younger
-_FULL = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +28,7 @@ async def received(content: Any, folder: Path, largest: int) -> AsyncIterator[Pa
         RunError: the folder cannot be written.
     """
     with _writing(folder):
-        handle, name = await _in_thread(_begin, folder)
+        handle, name = await in_thread(_begin, folder)
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
             size, block = 0, bytearray()
@@ -41,11 +39,11 @@ async def received(content: Any, folder: Path, largest: int) -> AsyncIterator[Pa
                 block += part
                 if len(block) >= _BLOCK:
                     with _writing(folder):
-                        await _in_thread(_write, file.fileno(), bytes(block))
+                        await in_thread(_write, file.fileno(), bytes(block))
                     block.clear()
             with _writing(folder):
-                await _in_thread(_write, file.fileno(), bytes(block))
-                await _in_thread(os.fsync, file.fileno())
+                await in_thread(_write, file.fileno(), bytes(block))
+                await in_thread(os.fsync, file.fileno())
         yield Path(name)
     finally:
         with contextlib.suppress(OSError):
@@ -56,7 +54,7 @@ def too_large(largest: int) -> RefusedError:
     return RefusedError(413, f"A file may have at most {largest >> 20} MB.")
 
 
-async def _in_thread(work: Any, *arguments: Any) -> Any:
+async def in_thread(work: Any, *arguments: Any) -> Any:
     return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
 
 
@@ -82,7 +80,7 @@ def _writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if files.is_full(error):
             raise RefusedError(
                 507, "The disk is full: nothing of this file was kept. Free some space and drop it again."
             ) from error

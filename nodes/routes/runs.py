@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import datetime, timezone
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
 
 from ...dspo_train.exceptions import DatasetError
 from ...dspo_train.files.names import inside
+from ...dspo_train.files.titles import title_of
 from ...dspo_train.runs.alarm import HELD_OUT, TRAINING, WITHOUT_WINNING
 from ...dspo_train.runs.folder import RunFolder
 from ...dspo_train.runs.overview import Overview, is_run, overview
@@ -22,7 +19,8 @@ from ...dspo_train.runs.reports import Report, plain, reports_after
 from ...dspo_train.runs.status import while_training
 from .. import places
 from ..setting_inputs import in_graph
-from .images import read
+from .images import read, reduced
+from .listing import iso_time
 from .refusals import RefusedError
 from .serve import ImageAnswer
 
@@ -39,7 +37,7 @@ def listed() -> dict[str, Any]:
     folders = [RunFolder(path) for path in parent.iterdir()] if parent.is_dir() else []
     found = [(folder, overview(folder)) for folder in folders if is_run(folder)]
     newest = sorted(found, key=lambda it: it[1].changed, reverse=True)
-    return {"runs": [_row(folder, about) for folder, about in newest]}
+    return {"runs": [{**_row(folder, about), "title": title_of(folder.folder)} for folder, about in newest]}
 
 
 def reports(run: str, since: int) -> dict[str, Any]:
@@ -83,20 +81,9 @@ def preview(run: str, file: str, size: int | None) -> ImageAnswer:
     if size is None:
         return ImageAnswer(read(path), "png")
     try:
-        return ImageAnswer(_reduced(path, path.stat().st_mtime_ns, size), "webp")
+        return ImageAnswer(reduced(path, size, path.stat().st_mtime_ns), "webp")
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read ({error.strerror or error}); put the file back") from error
-
-
-@lru_cache(maxsize=500)
-def _reduced(path: Path, written: int, size: int) -> bytes:
-    from ...dspo_train.images.decode import load_rgb
-
-    image = load_rgb(path)
-    image.thumbnail((size, size))
-    buffer = io.BytesIO()
-    image.save(buffer, format="WEBP", quality=85, method=2)
-    return buffer.getvalue()
 
 
 def _folder(run: str) -> RunFolder:
@@ -120,13 +107,8 @@ def _row(folder: RunFolder, about: Overview) -> dict[str, Any]:
         "previews": list(about.previews),
         "learned": asdict(about.learned),
         "alarm": _KIND[about.alarm] if about.alarm else None,
-        "updated": _iso(about.changed),
+        "updated": iso_time(about.changed),
     }
-
-
-def _iso(seconds: float) -> str:
-    """In UTC, such as 2025-01-31T12:00:00Z."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _shown(report: Report) -> Report:

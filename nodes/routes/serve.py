@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -18,7 +17,7 @@ from comfy.cli_args import args
 from ...dspo_train.exceptions import DspoError
 from .access import ALLOWED_HOSTS, FILE, Headers, check_change, check_source, names_of
 from .fields import LARGEST_BODY, Fields, read_body, read_query
-from .receiving import received, too_large
+from .receiving import in_thread, received, too_large
 from .refusals import RefusedError, refusal_of
 
 log = logging.getLogger("dspo")
@@ -78,18 +77,14 @@ def handler(route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
 
 async def _handled(request: web.Request, route: Route) -> dict[str, Any] | ImageAnswer:
     if route.receives is None:
-        return await _in_thread(partial(route.handle, **await _fields(request, route)))
+        return await in_thread(partial(route.handle, **await _fields(request, route)))
     check_change(request.headers.items(), _known(), FILE)
     fields = read_query(request.query.items(), route.fields)
     if (request.content_length or 0) > route.largest:
         raise too_large(route.largest)
-    folder = await _in_thread(route.receives)
+    folder = await in_thread(route.receives)
     async with received(request.content, folder, route.largest) as file:
-        return await _in_thread(partial(route.handle, file=file, **fields))
-
-
-async def _in_thread(work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(None, work)
+        return await in_thread(partial(route.handle, file=file, **fields))
 
 
 async def _fields(request: web.Request, route: Route) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..gather_sources import SOURCES
-from . import ballots, bin, drop, fields, gather, images, listing, results, runs, titled, transfer, voting
+from . import ballots, bin, drop, fields, gather, images, listing, results, runs, transfer, voting
 from .fields import Field, Fields, choice, digits, optional
 from .serve import Route
 
@@ -95,7 +95,7 @@ ROUTES = (
         {"set": Field(fields.name), "index": Field(digits(0, 9)), "size": Field(digits(32, 512))},
     ),
     Route("GET", "/dspo/bin", bin.listed, {}),
-    Route("GET", "/dspo/runs", titled.listed, {}),
+    Route("GET", "/dspo/runs", runs.listed, {}),
     Route("GET", "/dspo/run", runs.reports, _RUN),
     Route("GET", "/dspo/preview", runs.preview, _PREVIEW),
     Route("GET", "/dspo/workflow", runs.workflow, {"run": Field(fields.name)}),
