@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from comfy_api.v0_0_2 import io
 
-from ..dspo_train.evaluate.likeness import refuse_unlike_graphs, refuse_unlike_images
 from ..dspo_train.exceptions import ConfigError
 from ..dspo_train.files.names import file_name
+from ..dspo_train.pairs.likeness import refuse_unlike_graphs, refuse_unlike_images
 from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
 from . import blind_making, collecting, places
 from .blind_making import WHAT, Compared, blind_outputs

@@ -177,7 +177,7 @@ def add_group(
         return None
     store = stores.get(folder)
     group = digest("group", prompt, schedule, *sorted(different))[:32]
-    if group in store.progress().groups:
+    if store.has_group(group):
         images = []  # ignored: the store already has them
     else:
         images = [NewImage(_png(shot.image, cls), shot.seed, shot.arm) for shot in different.values()]

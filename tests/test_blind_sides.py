@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dspo_train.evaluate.likeness import refuse_unlike_graphs, refuse_unlike_images
 from dspo_train.exceptions import ConfigError
+from dspo_train.pairs.likeness import refuse_unlike_graphs, refuse_unlike_images
 
 SETTINGS = {"steps": 20, "cfg": 7.0, "sampler_name": "euler", "width": 512, "negative": ""}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,11 +104,7 @@ def facts_of(folder: Path) -> dict[str, Any]:
     Keys, where known: `images` and `request`, the digests by which it is found again; `lora`, the name of the LoRA in
     ComfyUI's list; `strength`.
     """
-    try:
-        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return files.read_json_object(folder / MARK)
 
 
 def _tests(parent: Path, name: str) -> list[Path]:

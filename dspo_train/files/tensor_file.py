@@ -84,6 +84,11 @@ def header_bytes(tensors: Mapping[str, StoredTensor], metadata: Mapping[str, str
         end = first + tensor.length
         header[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [first, end]}
         first = end
+    return packed(header)
+
+
+def packed(header: Mapping[str, Any]) -> bytes:
+    """A header as it stands at the beginning of a file, after its length."""
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)  # so that the tensors begin at a multiple of eight
     return len(text).to_bytes(8, "little") + text

@@ -94,6 +94,15 @@ def digest(*parts: object) -> str:
     return hashlib.sha256("\0".join(map(str, parts)).encode("utf-8")).hexdigest()
 
 
+def read_json_object(path: Path) -> dict[str, Any]:
+    """What a JSON file holds; empty if it cannot be read or holds something else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Objects of a JSON-lines file, up to a line that a crash truncated."""
     if not path.exists():

@@ -7,8 +7,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from ..files.tensor_file import packed
+
 _LENGTH = 8  # bytes that hold the header's length
-_ALIGNED = 8  # the tensors begin at a multiple of it
 
 
 def tensor_hash(data: bytes) -> str:
@@ -37,6 +38,4 @@ def with_metadata(data: bytes, more: Mapping[str, str]) -> bytes:
     length = int.from_bytes(data[:_LENGTH], "little")
     header = json.loads(data[_LENGTH : _LENGTH + length])
     header["__metadata__"] = {**header.get("__metadata__", {}), **more}
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % _ALIGNED)
-    return len(text).to_bytes(_LENGTH, "little") + text + bytes(tensors_in(data))
+    return packed(header) + bytes(tensors_in(data))

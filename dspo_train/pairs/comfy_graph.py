@@ -52,7 +52,7 @@ def graph_upstream(graph: Any, node: str, socket: str) -> dict[str, GraphNode]:
     """The nodes that lead to one of a node's sockets; none where nothing is wired to it."""
     nodes = nodes_of(graph)
     first = linked(nodes, nodes[node]["inputs"].get(socket)) if node in nodes else None
-    return {} if first is None else {key: nodes[key] for key in (first, *_upstream(nodes, first))}
+    return {} if first is None else {key: nodes[key] for key in behind(nodes, first)}
 
 
 def nodes_of(graph: Any) -> dict[str, GraphNode]:
@@ -70,7 +70,7 @@ def first_samplers(nodes: Mapping[str, GraphNode]) -> list[str]:
     samplers = {key: None for key, node in nodes.items() if _is_sampler(node)}
     if len(samplers) > _MAX_SAMPLERS:
         return []
-    return [key for key in samplers if not any(up in samplers for up in _upstream(nodes, key))]
+    return [key for key in samplers if not any(up in samplers and up != key for up in behind(nodes, key))]
 
 
 class _Trace:
@@ -137,9 +137,10 @@ def _is_sampler(node: GraphNode) -> bool:
     return makes_latent and ("positive" in inputs or "guider" in inputs)
 
 
-def _upstream(nodes: Mapping[str, GraphNode], start: str) -> Iterator[str]:
-    """Every node that `start` depends on, without itself."""
+def behind(nodes: Mapping[str, GraphNode], start: str) -> Iterator[str]:
+    """The ids of `start` and of every node that it depends on."""
     seen, todo = {start}, [start]
+    yield start
     while todo:
         for value in nodes[todo.pop()]["inputs"].values():
             key = linked(nodes, value)

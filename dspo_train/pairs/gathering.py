@@ -16,15 +16,13 @@ from typing import Any, Literal, cast
 from .. import files
 from ..exceptions import DatasetError
 from ..images.integrity import ImageError, inspect_image
-from ..preferences.entries import MAX_IMAGES, QuestionSchedule, digits
+from ..preferences.ballots import MOST_SHOWN
+from ..preferences.entries import MAX_IMAGES, QuestionSchedule, clean_prompt, digits
 from ..preferences.images import image_name
 from ..preferences.store import PreferenceStore
 from ..preferences.types import NewImage
 from .comfy_recipe import Recipe
 from .image_metadata import LARGEST_FILE
-
-GRID = 9
-"""Images that are looked at side by side; the schedule `auto` makes no larger groups."""
 
 GatherSchedule = Literal["auto", "all", "neighbours", "swiss"]
 _TOGETHER = 4  # images in memory at once
@@ -108,7 +106,7 @@ def gather(
     work = _Work(folder, schedule, open_store, origin, progress, report or GatherReport(), len(picks))
     by_prompt: dict[str, list[Pick]] = {}
     for pick in picks:
-        by_prompt.setdefault(pick.prompt.replace("\0", "").strip(), []).append(pick)
+        by_prompt.setdefault(clean_prompt(pick.prompt), []).append(pick)
     present = _present(folder, open_store)
     for prompt, of_prompt in by_prompt.items():
         work.collect(prompt, of_prompt, present.get(prompt, frozenset()))
@@ -154,7 +152,7 @@ class _Work:
         lazy = cast("list[NewImage]", [_FromFile(pick) for pick in images.values()])
         settings = {**_shared(images.values()), "gathered": self.origin}
         store = self.open_store(self.folder)
-        before = group in store.progress().groups  # removed from the set, and stays so
+        before = store.has_group(group)  # removed from the set, and stays so
         try:
             store.add_group(prompt, lazy, kind, settings, id=group)
         except _UnreadableError:
@@ -171,7 +169,7 @@ def planned(images: Mapping[str, Pick], schedule: GatherSchedule) -> list[list[s
 
     Sizes with a single image come together in a group; if there is only one such, it joins another size.
     """
-    most = GRID if schedule == "auto" else MAX_IMAGES
+    most = MOST_SHOWN if schedule == "auto" else MAX_IMAGES
     by_size: dict[tuple[int, int], list[str]] = {}
     for name, pick in images.items():
         by_size.setdefault(pick.size, []).append(name)

@@ -44,9 +44,6 @@ def note_drawn(folder: Path, set_id: str, part: str, drawn: DrawnPart) -> None:
 
 
 def _noted(folder: Path, set_id: str) -> dict[str, Any]:
-    try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        parts = found["parts"] if found["set"] == set_id else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    found = files.read_json_object(folder / FILE)
+    parts = found.get("parts") if found.get("set") == set_id else None
     return parts if isinstance(parts, dict) else {}

@@ -149,6 +149,11 @@ def digits(image: str) -> str:
     return image[7:23]
 
 
+def clean_prompt(prompt: str) -> str:
+    """Zero bytes, which no caption file may hold, go; everything else is kept as it was typed."""
+    return prompt.replace("\0", "").strip()
+
+
 def new_id() -> str:
     return uuid.uuid4().hex
 

@@ -41,11 +41,12 @@ def elsewhere(group: GroupState) -> dict[ImagePair, Vote | None]:
     Judged in several groups, a pair is the first one's. Open in several, too. What a ballot leaves open was seen.
     """
     found: dict[ImagePair, Vote | None] = {}
+    present = {*group.present}
     for other in group.family:
         if other is group:
             continue
         first = other.position < group.position
-        shared = [image for image in other.present if image in {*group.present}]
+        shared = [image for image in other.present if image in present]
         for pair in itertools.starmap(canonical, itertools.combinations(shared, 2)):
             own = group.answers.get(pair)
             vote = other.answers.get(pair)

@@ -32,4 +32,4 @@ class SetSnapshot:
 
     def groups(self) -> list[Group]:
         """See `PreferenceStore.groups`."""
-        return [group.entry for name, group in self._state.groups.items() if not self._state.removed(name)]
+        return self._state.present_groups()

@@ -304,6 +304,10 @@ class SetState:
         groups = {name: (group.tally.answered, group.tally.total) for name, group in self.groups.items()}
         return VotingProgress(*self._totals, groups)
 
+    def present_groups(self) -> list[Group]:
+        """All groups that were not removed, in the order of the file."""
+        return [group.entry for name, group in self.groups.items() if not self.removed(name)]
+
     def judged(self) -> Iterator[Judged]:
         """Every pair with a win, a tie or "both bad" that counts, by group, in the order of the file."""
         for name, group in self.groups.items():

@@ -28,6 +28,7 @@ from .entries import (
     Removal,
     Vote,
     canonical,
+    clean_prompt,
     encode_entry,
     new_id,
     pair_id,
@@ -141,6 +142,8 @@ class PreferenceStore:
         skip, found = frozenset(skip), dict[str, Question | GroupQuestion]()
         with self._current():
             for group, pair in self._state.upcoming(skip, client, find):
+                if group.entry.id in found:  # the whole group, by an earlier pair of it
+                    continue
                 name, question = asked_of(self._state, group, pair)
                 if name not in skip:
                     found.setdefault(name, question)
@@ -339,10 +342,15 @@ class PreferenceStore:
         with self._current():
             return self._state.opinions()
 
+    def has_group(self, id: str) -> bool:
+        """Was the group ever added, removed or not?"""
+        with self._current():
+            return id in self._state.groups
+
     def groups(self) -> list[Group]:
         """All groups that were not removed, in the order in which they were added."""
         with self._current():
-            return [group.entry for name, group in self._state.groups.items() if not self._state.removed(name)]
+            return self._state.present_groups()
 
     def broken(self) -> list[BrokenLine]:
         """The lines of the log that cannot be used. They stay in the file."""
@@ -437,7 +445,6 @@ def _row(name: str, image: NewImage) -> dict[str, Any]:
 
 
 def _clean(prompt: str) -> str:
-    """Zero bytes, which no caption file may hold, go; everything else is kept as it was typed."""
     if len(prompt) > MAX_PROMPT:
         raise DatasetError(f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT} are kept")
-    return prompt.replace("\0", "").strip()
+    return clean_prompt(prompt)

@@ -20,6 +20,7 @@ from ..exceptions import RunError
 from .folder import RunFolder
 from .job import Start
 from .names import find_run, plain_request, requested
+from .reports import latest_reports
 
 FROM_SCRATCH = "from scratch"
 CHOICES = ("auto", FROM_SCRATCH)  # for a run that differs from an earlier one by more steps only
@@ -129,7 +130,7 @@ def _without_steps(request: Any) -> Any:
 
 def _stopped_early(folder: RunFolder) -> bool:
     """Did it end by itself, because it no longer improved?"""
-    return any("stopped" in report for report in folder.reports()[-1:])
+    return any("stopped" in report for report in latest_reports(folder.reports_file, 1))
 
 
 def _states(folder: RunFolder, steps: int) -> Iterator[Start]:

@@ -37,6 +37,7 @@ from torch import Tensor
 from .. import files
 from ..config import with_defaults
 from ..exceptions import RunError
+from .reports import latest_reports
 
 if TYPE_CHECKING:  # that module loads accelerate
     from ..training.trainer import StepReport
@@ -308,8 +309,9 @@ class RunFolder:
 
     def completed(self, steps: int) -> bool:
         """Is the result written, and do the reports end with the last step or an early stop?"""
-        reports = self.reports()
-        return self.result.exists() and bool(reports) and (reports[-1]["step"] >= steps or "stopped" in reports[-1])
+        if not self.result.exists():
+            return False
+        return any(last["step"] >= steps or "stopped" in last for last in latest_reports(self.reports_file, 1))
 
     def rewind(self, step: int) -> None:
         """Remove the reports and best weights of steps after a checkpoint, which will be repeated."""

@@ -44,9 +44,8 @@ def refined_identity(refine: Path | None, folder: RunFolder) -> dict[str, str] |
     """The LoRA to refine; if the original is gone, a begun run's own copy is used."""
     if refine is None:
         return None
-    source = folder.reference if folder.begun and not refine.exists() else refine
     try:
-        return {"name": refine.stem, "hash": files.sha256_of(source)}
+        return {"name": refine.stem, "hash": files.sha256_of(_refined(refine, folder))}
     except OSError as error:
         raise RunError(f"the LoRA to refine, {refine}, cannot be read: {error.strerror or error}") from error
 
@@ -56,8 +55,12 @@ def lineage_of(job: Job, folder: RunFolder) -> Lineage:
     wired = tuple(name for name in job.wired_loras if not looks_like_a_path(name))
     if job.refine is None:
         return Lineage(trained_with=wired)
-    source = folder.reference if folder.begun and not job.refine.exists() else job.refine
-    return refined_from(source, job.refine.stem, wired)
+    return refined_from(_refined(job.refine, folder), job.refine.stem, wired)
+
+
+def _refined(refine: Path, folder: RunFolder) -> Path:
+    """The LoRA to refine; if the original is gone, a begun run's own copy."""
+    return folder.reference if folder.begun and not refine.exists() else refine
 
 
 def lora_facts(

@@ -68,7 +68,7 @@ def note_test(path: Path, test: Mapping[str, Any], sentence: str) -> None:
         RunError: the disk is full, or the folder cannot be written.
     """
     card = path.with_suffix(".json")
-    known = _read_json(card)
+    known = files.read_json_object(card)
     if not isinstance(known.get(OWN), dict):
         return
     own = {**known[OWN], "test": dict(test)}
@@ -117,7 +117,7 @@ def _deliver_preview(path: Path, examples: Sequence[Example]) -> None:
 
 def _deliver_card(folder: RunFolder, path: Path) -> None:
     card, own = path.with_suffix(".json"), _hash(path)
-    known = _read_json(card)
+    known = files.read_json_object(card)
     if card.exists() and (not isinstance(known.get(OWN), dict) or known[OWN].get("hash") == own):
         return
     facts = {"hash": own, **run_facts(folder)}
@@ -127,7 +127,7 @@ def _deliver_card(folder: RunFolder, path: Path) -> None:
 
 def run_facts(folder: RunFolder) -> dict[str, Any]:
     """What a run's own files say of it: plain values, those that are known."""
-    identity, request = _read_json(folder.identity), _read_json(folder.request)
+    identity, request = files.read_json_object(folder.identity), files.read_json_object(folder.request)
     metadata = file_metadata(folder.result)
     known = identity.get("config")
     config = known if isinstance(known, dict) else {}
@@ -202,11 +202,3 @@ def _mark(picture: Path) -> str:
             return str(image.info.get(OWN, ""))
     except OSError:
         return ""
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -5,7 +5,6 @@ about.json    {"set", "preset", "base", "parent"}: names for display, which dete
 
 from __future__ import annotations
 
-import json
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -163,12 +162,12 @@ def _mark(path: Path) -> tuple[int, int] | None:
 
 
 def _read(folder: RunFolder, changed: float) -> _Facts:
-    identity, request = _json(folder.identity), _json(folder.request)
+    identity, request = files.read_json_object(folder.identity), files.read_json_object(folder.request)
     settings = _mapping(identity.get("config")) or _mapping(request.get("settings"))
     checkpoints = folder.checkpoints()
     return _Facts(
         settings=settings,
-        about=_about(_json(folder.about), identity, request),
+        about=_about(files.read_json_object(folder.about), identity, request),
         latest=latest_reports(folder.reports_file, reports_needed(_every(settings))),
         previews=tuple(path.name for path in folder.previews()),
         checkpoint=checkpoints[-1][0] if checkpoints else 0,
@@ -194,13 +193,6 @@ def _every(settings: Mapping[str, Any]) -> int:
     held_out = _mapping(settings.get("held_out"))
     every = held_out.get("every") if held_out.get("share") else None
     return every if isinstance(every, int) and every > 0 else 1
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    try:
-        return _mapping(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..exceptions import ConfigError
+from .comfy_graph import behind, linked, nodes_of
 
 _OF_THE_LORA = ("lora", "lora_name", "strength", "round")  # settings in which the sides may differ
 _COMPARED = (
@@ -77,9 +78,7 @@ def refuse_unlike_graphs(graph: Any, node: str, base: str = "base", aligned: str
     Raises:
         ConfigError: the LoRA stands behind `base` alone, or seeds, settings or prompts differ.
     """
-    nodes: _Graph = (
-        {str(key): each for key, each in graph.items() if _is_node(each)} if isinstance(graph, Mapping) else {}
-    )
+    nodes: _Graph = nodes_of(graph)
     inputs = nodes.get(str(node), {}).get("inputs", {})
     first, second = (_link(nodes, inputs.get(socket)) for socket in (base, aligned))
     if first is None or second is None:
@@ -101,7 +100,7 @@ def _swapped(nodes: _Graph, first: tuple[str, int], second: tuple[str, int]) -> 
     """The node of a LoRA that stands behind the first link alone, where none stands behind the second alone."""
     if first[0] == second[0]:
         return first[0] if nodes[first[0]]["class_type"] == "DSPOCompareSampler" and first[1] > second[1] else None
-    one, other = ({key for key in _upstream(nodes, link[0]) if _is_lora(nodes[key])} for link in (first, second))
+    one, other = ({key for key in behind(nodes, link[0]) if _is_lora(nodes[key])} for link in (first, second))
     return sorted(one - other)[0] if one - other and not other - one else None
 
 
@@ -174,30 +173,10 @@ def _value(nodes: _Graph, value: Any) -> Any:
     return inputs.get("value", plain[0] if len(plain) == len(inputs) == 1 else None)
 
 
-def _upstream(nodes: _Graph, start: str) -> set[str]:
-    """Every node that `start` depends on, and itself."""
-    seen, todo = {start}, [start]
-    while todo:
-        for value in nodes[todo.pop()]["inputs"].values():
-            link = _link(nodes, value)
-            if link is not None and link[0] not in seen:
-                seen.add(link[0])
-                todo.append(link[0])
-    return seen
-
-
 def _link(nodes: _Graph, value: Any) -> tuple[str, int] | None:
-    if isinstance(value, list) and len(value) == 2 and str(value[0]) in nodes and isinstance(value[1], int):
-        return str(value[0]), value[1]
-    return None
-
-
-def _is_node(node: Any) -> bool:
-    return (
-        isinstance(node, Mapping)
-        and isinstance(node.get("inputs"), Mapping)
-        and isinstance(node.get("class_type"), str)
-    )
+    """The node that an input is wired to, and which of its outputs."""
+    key = linked(nodes, value)
+    return (key, value[1]) if key is not None and isinstance(value[1], int) else None
 
 
 def _title(nodes: _Graph, key: str) -> str:
