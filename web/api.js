@@ -15,11 +15,16 @@ export class Refused extends Error {
 
 const query = (values) => new URLSearchParams(Object.entries(values).filter(([, value]) => value != null)).toString();
 
-async function ask(path, { seconds = SECONDS, ...options } = {}) {
-  const timeout = AbortSignal.timeout(seconds * 1000);
-  const response = await api.fetchApi(`/dspo/${path}`, { cache: "no-store", signal: timeout, ...options });
-  const body = await response.json().catch(() => null);
-  if (!response.ok) throw new Refused(response.status, body?.error);
+/** @throws {Refused} with the reason that the server gives. */
+async function fetched(path, { seconds = SECONDS, ...options } = {}) {
+  const signal = AbortSignal.timeout(seconds * 1000);
+  const response = await api.fetchApi(path, { cache: "no-store", signal, ...options });
+  if (!response.ok) throw new Refused(response.status, (await response.json().catch(() => null))?.error);
+  return response;
+}
+
+async function ask(path, options) {
+  const body = await (await fetched(`/dspo/${path}`, options)).json().catch(() => null);
   if (!body) throw new Error("The answer is not JSON.");
   return body;
 }
@@ -93,9 +98,7 @@ export const imageUrl = (place, set, image, size, attempt) =>
 export const previewUrl = (name, file, size) => api.apiURL(`/dspo/preview?${query({ run: name, file, size })}`);
 /** An uncached image: an object URL, to be revoked by the caller. */
 async function drawn(path) {
-  const response = await api.fetchApi(`/dspo/${path}`, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
-  if (!response.ok) throw new Refused(response.status, (await response.json().catch(() => null))?.error);
-  return URL.createObjectURL(await response.blob());
+  return URL.createObjectURL(await (await fetched(`/dspo/${path}`)).blob());
 }
 
 /** The result of a blind test. */
@@ -122,17 +125,11 @@ async function choices(node, kind, input) {
   return Array.isArray(type) ? type : (details?.options ?? []);
 }
 
-async function plainly(path) {
-  const response = await api.fetchApi(path, { cache: "no-store", signal: AbortSignal.timeout(SECONDS * 1000) });
-  if (!response.ok) throw new Refused(response.status);
-  return response.json();
-}
+const plainly = (path) => fetched(path).then((response) => response.json());
 
 /** The bytes of an image's file, as it was stored. */
 export async function imageBytes(place, set, image) {
-  const path = `/dspo/image?${query({ place, set, image })}`;
-  const response = await api.fetchApi(path, { signal: AbortSignal.timeout(SECONDS * 1000) });
-  if (!response.ok) throw new Refused(response.status);
+  const response = await fetched(`/dspo/image?${query({ place, set, image })}`, { cache: "default" });
   return new Uint8Array(await response.arrayBuffer());
 }
 
@@ -153,10 +150,4 @@ export function listen(name, heard) {
   const handler = (event) => heard(event.detail);
   api.addEventListener(`dspo.${name}`, handler);
   return () => api.removeEventListener(`dspo.${name}`, handler);
-}
-
-/** Call `act` whenever the page has found its server again; returns a function that stops it. */
-export function onReconnected(act) {
-  api.addEventListener("reconnected", act);
-  return () => api.removeEventListener("reconnected", act);
 }

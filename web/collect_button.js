@@ -2,7 +2,7 @@
 import { app } from "../../scripts/app.js";
 import * as api from "./api.js";
 import { nodesOf, plain, typeOf, valueOf } from "./core/loop.js";
-import { t } from "./texts.js";
+import { t, told } from "./texts.js";
 import { openVoting } from "./ui/voting.js";
 
 const BUTTON = "vote_now";
@@ -54,6 +54,6 @@ async function voteOn(node, inform) {
     if (there) openVoting("sets", set);
     else inform(t("notCollected", { set }));
   } catch (error) {
-    inform(error.permanent ? error.message : t("serverSilent"));
+    inform(told(error));
   }
 }

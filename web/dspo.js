@@ -5,7 +5,7 @@ import { addVoteButton, count, countAll } from "./collect_button.js";
 import { remember, testOf } from "./core/blind.js";
 import * as loop from "./loop.js";
 import { shared } from "./studio.js";
-import { speak, t } from "./texts.js";
+import { speak, t, told } from "./texts.js";
 import { Comparer } from "./ui/comparer.js";
 import { h } from "./ui/dom.js";
 import { fold } from "./ui/folding.js";
@@ -25,7 +25,7 @@ async function voteBlind(node) {
     if (own) openVoting("blind", own);
     else inform(t("notTested"));
   } catch (error) {
-    inform(error.permanent ? error.message : t("serverSilent"));
+    inform(told(error));
   }
 }
 

@@ -16,7 +16,7 @@ import {
   withCheckpoint,
 } from "./core/loop.js";
 import { pngText } from "./core/png_text.js";
-import { t } from "./texts.js";
+import { t, told } from "./texts.js";
 import { notice } from "./ui/notice.js";
 import { openVoting } from "./ui/voting.js";
 
@@ -171,6 +171,6 @@ async function said(work) {
   try {
     return await work;
   } catch (error) {
-    inform(error.permanent ? error.message : t("serverSilent"));
+    inform(told(error));
   }
 }

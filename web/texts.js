@@ -26,3 +26,6 @@ export function t(key, values = {}) {
 export function counted(key, count, values = {}) {
   return t(count === 1 && `${key}One` in TEXTS.en ? `${key}One` : key, { count, ...values });
 }
+
+/** Why a request failed, as the server says it; or that it does not answer. */
+export const told = (error) => (error?.permanent ? error.message : t("serverSilent"));

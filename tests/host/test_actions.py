@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import node_program
 from comfy_server import PACK, ComfyServer
 from PIL import Image
-from test_examples import node_program
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfy]
 
@@ -28,7 +28,7 @@ MOST = {
 
 
 def walked(server: ComfyServer, **settings: str) -> dict[str, Any]:
-    command = [node_program(), str(SCRIPT), server.url]
+    command = [node_program(SCRIPT), str(SCRIPT), server.url]
     done = subprocess.run(command, env={**os.environ, **settings}, capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from browsers import node_program
 from comfy_server import PACK, PACK_NAME, ComfyServer, link
 from PIL import Image
 
@@ -204,7 +204,7 @@ def test_every_node_lies_in_the_files_view(path: Path) -> None:
 @pytest.mark.browser
 @pytest.mark.comfy
 def test_the_page_opens_each_from_the_template_browser(fresh_server: Callable[..., ComfyServer]) -> None:
-    node = node_program()
+    node = node_program(BROWSER_SCRIPT)
     server = fresh_server()
     place = server.base / "models" / "checkpoints"
     link((place / "sd15.safetensors").resolve(), place / CHECKPOINT)
@@ -225,16 +225,3 @@ def test_the_page_opens_each_from_the_template_browser(fresh_server: Callable[..
         assert shown["dialogs"] == []
         assert shown["undefined"] == []
         assert shown["changed"] == []
-
-
-def node_program() -> str:
-    """The program `node`, where it finds playwright-core and a browser."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    look = [node, "-e", 'require("playwright-core")']
-    if subprocess.run(look, cwd=BROWSER_SCRIPT.parent, capture_output=True, timeout=60).returncode:
-        pytest.skip("playwright-core is not found; name its node_modules folder by NODE_PATH")
-    if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
-        pytest.skip("no browser; name one by CHROMIUM")
-    return node

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from browsers import node_program
 from comfy_server import PACK, ComfyServer
 from pages import Answer, Page, files_below, put_set
 from PIL import Image
@@ -443,7 +444,9 @@ def test_in_the_page(locale: str, fresh_server: Callable[..., ComfyServer], tmp_
         put(server.base / "input" / "loose", f"{number}.jpg", picture(50 + number, (80, 60), kind="JPEG"))
         put(tmp_path / "drops", f"drop{number}.png", picture(60 + number, (80, 80), "a dropped cat"))
     env = {**os.environ, "URL_": server.url, "LOCALE": locale, "DROPS": str(tmp_path / "drops")}
-    done = subprocess.run(["node", str(SCRIPT)], env=env, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [node_program(SCRIPT, axe=True), str(SCRIPT)], env=env, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
     report = json.loads(done.stdout)
     assert set(report["checks"].values()) == {"ok"} and len(report["checks"]) >= 20

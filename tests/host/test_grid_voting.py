@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browsers import node_program, report_of
 from comfy_server import PACK, ComfyServer, Core, prepare, running
 from pages import put_set
 from PIL import Image
-from test_loop import _node
 
 from dspo_train.preferences import NewImage, PreferenceStore
 
@@ -64,7 +62,7 @@ def nearly_done(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def own(core: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """A server for the page alone, with sets to vote on."""
-    assert _node()
+    assert node_program(SCRIPT, axe=True)
     base = tmp_path_factory.mktemp("ballots")
     prepare(base)
     sets = base / "input"
@@ -85,12 +83,7 @@ def own(core: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyS
 @pytest.fixture(scope="module")
 def seen(own: ComfyServer) -> dict[str, Any]:
     """What ballots.mjs did and saw."""
-    env = {**os.environ, "URL_": own.url}
-    done = subprocess.run(
-        [_node(), str(SCRIPT)], env=env, capture_output=True, text=True, encoding="utf-8", timeout=LONG
-    )
-    assert done.stdout, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return report_of(SCRIPT, LONG, URL_=own.url)
 
 
 def votes_of(own: ComfyServer, name: str) -> list[dict[str, Any]]:

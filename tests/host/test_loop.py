@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import node_program, report_of
 from comfy_server import PACK, ComfyServer, Core, link, prepare, running
 from graphs import CHECKPOINT, STRENGTH, Graph, compared, train_graph, with_model
 from pages import Page, put_set
@@ -61,23 +59,10 @@ def graphs() -> dict[str, Graph]:
     return {"collect": collect(), "train": training, "compare": compare(), "blind": blind()}
 
 
-def _node() -> str:
-    """The program `node`, where it finds playwright-core, axe-core and a browser."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    look = [node, "-e", 'require("playwright-core"); require.resolve("axe-core/axe.min.js")']
-    if subprocess.run(look, cwd=SCRIPT.parent, capture_output=True, timeout=60).returncode:
-        pytest.skip("playwright-core and axe-core are not found; name their node_modules folder by NODE_PATH")
-    if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
-        pytest.skip("no browser; name one by CHROMIUM")
-    return node
-
-
 @pytest.fixture(scope="module")
 def own(core: Core, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """A server for the page alone: it stores the page's settings."""
-    node = _node()
+    node = node_program(SCRIPT, axe=True)
     assert node
     from checkpoints import cached
 
@@ -94,12 +79,7 @@ def played(own: ComfyServer) -> dict[str, Any]:
     """What loop.mjs did and found."""
     file = own.base / "graphs.json"
     file.write_text(json.dumps(graphs()), encoding="utf-8")
-    env = {**os.environ, "URL_": own.url, "GRAPHS": str(file)}
-    done = subprocess.run(
-        [_node(), str(SCRIPT)], env=env, capture_output=True, text=True, encoding="utf-8", timeout=LONG
-    )
-    assert done.stdout, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return report_of(SCRIPT, LONG, URL_=own.url, GRAPHS=str(file))
 
 
 def given(votes: list[dict[str, Any]]) -> Counter[str]:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import node_program
 from comfy_server import PACK, PACK_NAME, ComfyServer
 from graphs import Graph
 from pages import Page, Place, ask, click
 from PIL import Image
-from test_examples import EXAMPLES, load, node_program, to_api
+from test_examples import EXAMPLES, load, to_api
 
 from dspo_train.evaluate.scorers import large_and_dark, look
 from dspo_train.preferences import PreferenceStore
@@ -162,7 +163,7 @@ def test_a_set_without_votes_says_how_to_vote(server: ComfyServer) -> None:
 
 @pytest.mark.browser
 def test_the_page_leads_through_the_loop(fresh_server: Callable[..., ComfyServer]) -> None:
-    node = node_program()
+    node = node_program(SCRIPT)
     server = fresh_server()
     done = subprocess.run(
         [node, str(SCRIPT), server.url, PACK_NAME],

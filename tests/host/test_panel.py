@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import node_program, report_of
 from comfy_server import PACK, ComfyServer, Core, prepare, running
 from pages import noise, put_run, put_set
 
@@ -23,23 +23,10 @@ LONG = 400  # seconds
 MANY = 1000
 
 
-def _node() -> str:
-    """The program `node`, where it finds playwright-core, axe-core and a browser."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    look = [node, "-e", 'require("playwright-core"); require.resolve("axe-core/axe.min.js")']
-    if subprocess.run(look, cwd=SCRIPT.parent, capture_output=True, timeout=60).returncode:
-        pytest.skip("playwright-core and axe-core are not found; name their node_modules folder by NODE_PATH")
-    if not Path(os.environ.get("CHROMIUM", "/usr/bin/chromium")).exists():
-        pytest.skip("no browser; name one by CHROMIUM")
-    return node
-
-
 @pytest.fixture
 def own(core: Core, tmp_path: Path) -> Iterator[ComfyServer]:
     """A server for the page alone: it stores the page's settings."""
-    _node()
+    node_program(SCRIPT, axe=True)
     prepare(tmp_path)
     with running(core, tmp_path) as started:
         yield started
@@ -47,14 +34,7 @@ def own(core: Core, tmp_path: Path) -> Iterator[ComfyServer]:
 
 def played(server: ComfyServer, part: str) -> dict[str, Any]:
     """What cards.mjs found; fails with what went wrong."""
-    env = {**os.environ, "URL_": server.url, "PART": part}
-    if (PACK / "web" / "loop.js").is_file():
-        env["LOOP"] = "1"
-    done = subprocess.run(
-        [_node(), str(SCRIPT)], env=env, capture_output=True, text=True, encoding="utf-8", timeout=LONG
-    )
-    assert done.stdout, done.stderr[-3000:]
-    report = json.loads(done.stdout)
+    report = report_of(SCRIPT, LONG, URL_=server.url, PART=part)
     if "FIGURES" in os.environ:  # a file for what was measured
         Path(os.environ["FIGURES"]).write_text(json.dumps(report), encoding="utf-8")
     assert {name: said for name, said in report["checks"].items() if said != "ok"} == {}

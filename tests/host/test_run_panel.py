@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import node_program, report_of
 from comfy_server import PACK, ComfyServer, Core, link, prepare, running
 from filelock import FileLock
 from graphs import CHECKPOINT, put_pairs, train_graph
 from pages import Page, put_run, put_set
 from PIL import Image
-from test_panel import _node
 from test_playground import playground
 
 from dspo_train.drawing.grids import ab_grid
@@ -32,7 +30,7 @@ STEPS = 100
 @pytest.fixture
 def own(core: Core, tmp_path: Path) -> Iterator[ComfyServer]:
     """A server for the page alone: it stores the page's settings."""
-    _node()
+    node_program(SCRIPT, axe=True)
     from checkpoints import cached
 
     prepare(tmp_path)
@@ -43,12 +41,7 @@ def own(core: Core, tmp_path: Path) -> Iterator[ComfyServer]:
 
 def played(server: ComfyServer, part: str) -> dict[str, Any]:
     """What runs.mjs found; fails with what went wrong."""
-    env = {**os.environ, "URL_": server.url, "PART": part, "BASE": str(server.base)}
-    done = subprocess.run(
-        [_node(), str(SCRIPT)], env=env, capture_output=True, text=True, encoding="utf-8", timeout=LONG
-    )
-    assert done.stdout, done.stderr[-3000:]
-    report = json.loads(done.stdout)
+    report = report_of(SCRIPT, LONG, URL_=server.url, PART=part, BASE=str(server.base))
     assert {name: said for name, said in report["checks"].items() if said != "ok"} == {}
     assert len(report["checks"]) >= {"cards": 30, "live": 13}[part]
     return report["found"]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from typing import Any
 
 import pytest
+from browsers import node_program
 from comfy_server import PACK, ComfyServer
 
 from dspo_train.config.forms import inputs_of
@@ -38,14 +37,7 @@ FOUND = {  # a word, and a node that it must lead to
 
 
 def shown(server: ComfyServer, nodes2: bool, words: list[str]) -> dict[str, Any]:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-    look = [node, "-e", 'require("playwright-core")']
-    if subprocess.run(look, cwd=SCRIPT.parent, capture_output=True, timeout=60).returncode:
-        pytest.skip("playwright-core is not found; name its node_modules folder by NODE_PATH")
-    if not os.path.exists(os.environ.get("CHROMIUM", "/usr/bin/chromium")):
-        pytest.skip("no browser; name one by CHROMIUM")
+    node = node_program(SCRIPT)
     done = subprocess.run(
         [node, str(SCRIPT), server.url, str(nodes2).lower(), ",".join(words)],
         capture_output=True,

@@ -1,14 +1,12 @@
 /** Renaming, deleting with a way back, and the bin. */
 import * as api from "../api.js";
 import { ago } from "../core/format.js";
-import { spoken, t } from "../texts.js";
+import { spoken, t, told } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
 import { fold } from "./fold.js";
 
 const STAYS_MS = 12_000;
-
-export const told = (error) => (error.permanent ? error.message : t("serverSilent"));
 
 /** One line at the foot of the panel: what was done, and a button that takes it back. */
 export function footNote() {

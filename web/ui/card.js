@@ -1,6 +1,6 @@
 /** The card of a run: what its LoRA does, how a blind test of it went, and how it was made. */
 import * as api from "../api.js";
-import { t } from "../texts.js";
+import { t, told } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
 
@@ -18,7 +18,7 @@ export function openCard(run) {
       },
       (error) =>
         shown.replaceChildren(
-          h("p", {}, error.permanent ? error.message : t("serverSilent")),
+          h("p", {}, told(error)),
           button(t("tryAgain"), load),
         ),
     );

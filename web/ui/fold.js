@@ -1,23 +1,8 @@
 /** A section that folds, and stays as it was left. */
 import { h } from "./dom.js";
+import { kept } from "./kept.js";
 
-const KEY = "dspo-studio.folded";
-
-function remembered() {
-  try {
-    return JSON.parse(localStorage.getItem(KEY) ?? "{}") ?? {};
-  } catch {
-    return {};
-  }
-}
-
-function remember(name, folded) {
-  try {
-    localStorage.setItem(KEY, JSON.stringify({ ...remembered(), [name]: folded }));
-  } catch {
-    // a full or forbidden store: it folds all the same
-  }
-}
+const FOLDED = kept("dspo-studio.folded");
 
 /**
  * A section below a heading that folds it: {root, body, count(n), toggle(folded)}.
@@ -41,9 +26,9 @@ export function fold(name, title, { folded = false, kept = true, level = "h3" } 
   head.addEventListener("click", () => {
     const now = !body.hidden;
     toggle(now);
-    if (kept) remember(name, now);
+    if (kept) FOLDED.set(name, now);
   });
-  toggle((kept ? remembered()[name] : undefined) ?? folded);
+  toggle((kept ? FOLDED.of(name) : undefined) ?? folded);
   const root = h("section", { "aria-label": title, "data-section": name }, h(level, {}, head), body);
   return { root, body, count: (value) => (number.textContent = value ?? ""), toggle };
 }

@@ -1,7 +1,7 @@
 /** The dialog for images that are there already: found by prompt, chosen, collected into a set, voted on. */
 import * as api from "../api.js";
 import { NO_PROMPT, Selection } from "../core/gather.js";
-import { t } from "../texts.js";
+import { t, told } from "../texts.js";
 import { CollectForm } from "./gather_form.js";
 import { GroupList } from "./gather_groups.js";
 import { openDialog } from "./dialog.js";
@@ -225,7 +225,7 @@ class Gather {
   #trouble(error) {
     this.reading.hidden = true;
     this.found.textContent = "";
-    this.#say([error.permanent ? error.message : t("serverSilent")]);
+    this.#say([told(error)]);
     this.note.append(" ", button(t("tryAgain"), () => this.show(this.source, this.folder), { kind: "small" }));
   }
 

@@ -2,8 +2,9 @@
 import * as api from "../api.js";
 import { outcome } from "../core/gather.js";
 import { share } from "../core/format.js";
-import { t } from "../texts.js";
+import { t, told } from "../texts.js";
 import { bar, button, h } from "./dom.js";
+import { keep, recall } from "./kept.js";
 import { openVoting } from "./voting.js";
 
 const SCHEDULES = ["auto", "all", "swiss", "neighbours"];
@@ -29,7 +30,7 @@ export class CollectForm {
     this.set = h("input", {
       type: "text",
       required: true,
-      value: remembered(),
+      value: recall(LAST) || NEW_SET,
       onchange: renamed,
       list: names.id,
       spellcheck: "false",
@@ -92,13 +93,13 @@ export class CollectForm {
     this.#draw(h("p", {}, t("gatherLooking")));
     try {
       const set = this.name();
-      remember(set);
+      keep(LAST, set);
       const { job } = await api.collectImages({ ...this.order(), set, schedule: this.schedule.value });
       this.#job = job.job;
       this.#heard(job);
     } catch (error) {
       this.#job = null;
-      this.#ask(error.permanent ? error.message : t("serverSilent"));
+      this.#ask(told(error));
     }
   }
 
@@ -152,21 +153,5 @@ export class CollectForm {
     this.asking.hidden = true;
     this.state.hidden = false;
     this.state.replaceChildren(...parts);
-  }
-}
-
-function remembered() {
-  try {
-    return localStorage.getItem(LAST) || NEW_SET;
-  } catch {
-    return NEW_SET; // a browser that keeps nothing
-  }
-}
-
-function remember(set) {
-  try {
-    localStorage.setItem(LAST, set);
-  } catch {
-    // named anew next time
   }
 }

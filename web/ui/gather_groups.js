@@ -1,7 +1,7 @@
 /** The groups of images in the dialog for images that are there already. */
 import * as api from "../api.js";
 import { comparable, NO_PROMPT } from "../core/gather.js";
-import { t } from "../texts.js";
+import { t, told } from "../texts.js";
 import { button, h } from "./dom.js";
 
 const THUMBNAIL = 256; // pixels, for screens of twice the density
@@ -115,7 +115,7 @@ export class GroupList {
       part.images.get(known[0]?.name)?.focus();
       this.draw();
     } catch (error) {
-      more.textContent = error.permanent ? error.message : t("serverSilent");
+      more.textContent = told(error);
     } finally {
       more.disabled = false;
     }

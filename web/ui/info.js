@@ -1,7 +1,7 @@
 /** Seeds and settings of the images on screen, on demand. */
 import * as api from "../api.js";
 import { isGrid } from "../core/question.js";
-import { t } from "../texts.js";
+import { t, told } from "../texts.js";
 import { h } from "./dom.js";
 
 export class Info {
@@ -32,7 +32,7 @@ export class Info {
       if (question === this.#asked) this.root.replaceChildren(...this.#lines(question, about));
     } catch (error) {
       this.#asked = null;
-      this.root.replaceChildren(h("p", {}, error.permanent ? error.message : t("serverSilent")));
+      this.root.replaceChildren(h("p", {}, told(error)));
     }
   }
 

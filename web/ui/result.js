@@ -1,7 +1,7 @@
 /** Results of blind tests. */
 import * as api from "../api.js";
 import { percent } from "../core/format.js";
-import { counted, t } from "../texts.js";
+import { counted, t, told } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
 
@@ -15,7 +15,7 @@ export function resultPanel(set) {
       (result) => root.replaceChildren(...(result.open > 0 ? warning(root, set, result) : figures(set, result))),
       (error) =>
         root.replaceChildren(
-          h("p", {}, error.permanent ? error.message : t("serverSilent")),
+          h("p", {}, told(error)),
           button(t("tryAgain"), load),
         ),
     );

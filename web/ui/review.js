@@ -4,7 +4,7 @@ import { changeable } from "../core/blind.js";
 import { ago } from "../core/format.js";
 import { uuid } from "../core/uuid.js";
 import { shared } from "../studio.js";
-import { spoken, t } from "../texts.js";
+import { spoken, t, told } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h, icon } from "./dom.js";
 
@@ -61,7 +61,7 @@ class Review {
       this.#votes = votes;
       this.#draw();
     } catch (error) {
-      this.note.textContent = error.permanent ? error.message : t("serverSilent");
+      this.note.textContent = told(error);
       this.note.hidden = false;
     }
   }
@@ -175,7 +175,7 @@ class Review {
       await action();
       await this.#load(Math.max(this.#votes.length, PAGE));
     } catch (error) {
-      this.note.textContent = error.permanent ? error.message : t("serverSilent");
+      this.note.textContent = told(error);
       this.note.hidden = false;
     }
   }

@@ -19,7 +19,7 @@ export function runCard(row, panel) {
     destroy: () => item.destroy(),
   };
   const shared = () => now.state === "finished" && { label: t("shareCard"), act: () => openCard(now.run), name: "card" };
-  root.append(menu("runs", row, () => [shared(), ...keeping("runs", now, panel, card)]));
+  root.append(menu("runs", row, () => [shared(), ...keeping("runs", now, panel)]));
   return card;
 }
 

@@ -2,7 +2,7 @@
 import * as api from "../api.js";
 import { actionsOf, factsOf, learnedOf, sentenceOf, stepOf, worded } from "../core/run_state.js";
 import * as loop from "../loop.js";
-import { t } from "../texts.js";
+import { t, told } from "../texts.js";
 import { openTestOf } from "./blind_of.js";
 import { disclosure } from "./disclosure.js";
 import { bar, button, h, icon } from "./dom.js";
@@ -117,7 +117,7 @@ export class RunItem {
       await ACTS[name](this.#row, (text) => put(this.message, text));
       if (name === "stop") return; // until the run has stopped
     } catch (error) {
-      put(this.message, error.permanent ? error.message : t("serverSilent"));
+      put(this.message, told(error));
       if (error.permanent) this.#heard = -Infinity; // what is shown is out of date
       this.#ask();
     }

@@ -1,7 +1,7 @@
 /** A run's previews and curves. Fed by events, rebuilt from the server. */
 import * as api from "../api.js";
 import { CHARTS, knownUpTo, learnedOf, merged, pointsOf, sentenceOf, worded } from "../core/run_state.js";
-import { t } from "../texts.js";
+import { t, told } from "../texts.js";
 import { Chart } from "./chart.js";
 import { openDialog } from "./dialog.js";
 import { disclosure } from "./disclosure.js";
@@ -73,7 +73,7 @@ export class RunView {
       this.empty.textContent = t("noCurve");
       if (!this.#dead) this.#draw();
     } catch (error) {
-      this.empty.textContent = error.permanent ? error.message : t("serverSilent");
+      this.empty.textContent = told(error);
       this.empty.hidden = false;
     }
   }
@@ -90,8 +90,9 @@ export class RunView {
     this.#draw();
   }
 
-  #draw() {
-    const { state, alarm, step, steps, previews } = this.#row;
+  /** What a card says itself; only the large view has it here. */
+  #drawHead() {
+    const { state, alarm, step, steps } = this.#row;
     const warning = alarm ? t(`alarm_${alarm}`) : "";
     this.warning.hidden = !warning;
     if (this.warning.textContent !== warning) this.warning.textContent = warning;
@@ -100,7 +101,11 @@ export class RunView {
     const going = learned && h("p", { class: "dspo-muted" }, worded(t, learned));
     const done = state === "running" && bar(steps ? step / steps : 0, text);
     this.head.replaceChildren(...[h("strong", {}, text), going, done].filter(Boolean));
-    this.previews.fill(previews);
+  }
+
+  #draw() {
+    if (this.large) this.#drawHead();
+    this.previews.fill(this.#row.previews);
     const none = this.#reports.length === 0;
     this.empty.hidden = !none;
     this.curves.hidden = none;

@@ -21,8 +21,7 @@ export const worded = ({ key, values }) => t(key, values);
 /**
  * The card of a row of GET /dspo/sets.
  *
- * `panel`: {changed(), rename(kind, name, shown), remove(kind, name, shown, card), collect(folder),
- *   trouble(error)}.
+ * `panel`: {changed(), rename(kind, name, shown), remove(kind, name, shown), collect(folder)}.
  */
 export function setCard(row, panel) {
   if (row.layout === "folder") return folderCard(row, panel);
@@ -43,7 +42,7 @@ export function setCard(row, panel) {
     progress?.answered > 0 && { label: t("review"), act: () => openReview(place, set), name: "review" },
     place === "sets" && progress?.wins > 0 && { label: t("export"), act: () => openExport(place, set), name: "export" },
     place === "blind" && state === "voting" && { label: t("result"), act: () => openResult(set), name: "result" },
-    ...keeping(place, row, panel, card),
+    ...keeping(place, row, panel),
   ];
   card.root.append(menu(place, row, entries));
   return card;
@@ -60,7 +59,7 @@ function steps({ place, set, state, progress }, panel) {
   };
   const review = open("review", () => openReview(place, set), "");
   const result = open("result", () => openResult(set));
-  const queued = ({ act, ...step }) => ({ ...step, act: () => act().then(closed, panel.trouble), kind: "" });
+  const queued = ({ act, ...step }) => ({ ...step, act: () => act().then(closed), kind: "" });
   const next = progress.wins ? loop.nextSteps(place, set).map(queued) : [];
   if (place === "blind") {
     return state === "voted"
@@ -97,7 +96,7 @@ function folderCard(row, panel) {
   let seen = null;
   const entries = () => [
     seen?.pairs > 0 && { label: t("import"), act: () => openImport(set, panel.changed), name: "import" },
-    ...(example || !(seen?.pairs || seen?.rated) ? [] : keeping("sets", row, panel, card)),
+    ...(example || !(seen?.pairs || seen?.rated) ? [] : keeping("sets", row, panel)),
   ];
   const show = (found) => {
     seen = found;
@@ -144,11 +143,11 @@ export function menu(kind, row, entries) {
 }
 
 /** The entries that every card's menu ends in. */
-export function keeping(kind, row, panel, card) {
+export function keeping(kind, row, panel) {
   const name = row.set ?? row.run;
   return [
     { label: t("rename"), act: () => panel.rename(kind, name, titleOf(row)), name: "rename" },
-    { label: t("delete"), act: () => panel.remove(kind, name, titleOf(row), card.root), name: "delete", danger: true },
+    { label: t("delete"), act: () => panel.remove(kind, name, titleOf(row)), name: "delete", danger: true },
   ];
 }
 

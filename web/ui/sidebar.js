@@ -1,8 +1,8 @@
 /** The tab in ComfyUI's sidebar: how to start, sets, blind tests, runs, folders and the bin. */
 import * as api from "../api.js";
 import { bySection, fits, isEmpty, MANY, stateOf } from "../core/panel.js";
-import { t } from "../texts.js";
-import { Bin, footNote, told } from "./bin.js";
+import { t, told } from "../texts.js";
+import { Bin, footNote } from "./bin.js";
 import { CardList } from "./card_list.js";
 import { keepKeys } from "./dialog.js";
 import { button, h, icon } from "./dom.js";
@@ -172,7 +172,6 @@ export class Sidebar {
     return {
       place,
       changed: () => this.soon(),
-      trouble: (error) => this.foot.say(told(error)),
       rename: (...what) => this.bin.rename(...what),
       remove: (...what) => this.bin.remove(...what),
       collect: (folder) => openGather(() => this.soon(), { source: "input", folder }),

@@ -4,6 +4,7 @@ import { t } from "../texts.js";
 import { button, h, icon } from "./dom.js";
 import { fold } from "./fold.js";
 import { openGather } from "./gather.js";
+import { keep, recall } from "./kept.js";
 
 const LAST = "dspo-studio.checkpoint";
 
@@ -55,7 +56,7 @@ function ownModel(trouble) {
       none.hidden = loaded;
       select.replaceChildren(...names.map((name) => h("option", { value: name }, name)));
       select.disabled = go.disabled = !loaded;
-      if (names.includes(lastChosen())) select.value = lastChosen();
+      if (names.includes(recall(LAST))) select.value = recall(LAST);
     } catch (error) {
       trouble(error); // asked again with the next refresh
     }
@@ -70,20 +71,8 @@ function ownImages(done) {
 }
 
 function chosen(name) {
-  try {
-    localStorage.setItem(LAST, name);
-  } catch {
-    // a full or forbidden store: the first one is offered next time
-  }
+  keep(LAST, name);
   return loop.startWith(name);
-}
-
-function lastChosen() {
-  try {
-    return localStorage.getItem(LAST);
-  } catch {
-    return null;
-  }
 }
 
 async function started(go, act, trouble) {

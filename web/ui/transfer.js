@@ -1,6 +1,6 @@
 /** Dialogs to import a folder of pairs and to export a set. */
 import * as api from "../api.js";
-import { counted, t } from "../texts.js";
+import { counted, t, told } from "../texts.js";
 import { openDialog } from "./dialog.js";
 import { button, h } from "./dom.js";
 import { openGather } from "./gather.js";
@@ -22,7 +22,7 @@ function ask({ title, label, field, go, act, instead = () => "" }) {
     try {
       answer.replaceChildren(...(await act(field.value.trim())).map((text) => h("p", {}, text)));
     } catch (error) {
-      answer.replaceChildren(h("p", {}, error.permanent ? error.message : t("serverSilent")));
+      answer.replaceChildren(h("p", {}, told(error)));
       if (error.permanent) answer.append(instead(close));
     } finally {
       start.disabled = false;

@@ -1,5 +1,5 @@
 /** What keeps a vote from being cast or sent, one line each, with the buttons that help. */
-import { t } from "../texts.js";
+import { t, told } from "../texts.js";
 import { button, h } from "./dom.js";
 
 /** The lines for a dialog with this queue and session; none if all is well. */
@@ -36,7 +36,7 @@ export function troubles(queue, session) {
   else if (session.state === "error")
     lines.push(
       line(
-        session.error?.permanent ? session.error.message : t("serverSilent"),
+        told(session.error),
         quiet("tryAgain", () => session.retry()),
       ),
     );

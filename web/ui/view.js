@@ -1,26 +1,14 @@
 /** How this person votes, remembered by the browser, and which prompts are asked about. */
 import { t } from "../texts.js";
 import { h } from "./dom.js";
+import { keep, recall } from "./kept.js";
 
 const VIEW = "dspo-studio.view"; // the key of localStorage
 const TYPING_MS = 300;
 
 /** The view chosen last, "grid" or "pairs"; null before the first choice. */
-export function rememberedView() {
-  try {
-    return localStorage.getItem(VIEW);
-  } catch {
-    return null;
-  }
-}
-
-export function rememberView(view) {
-  try {
-    localStorage.setItem(VIEW, view);
-  } catch {
-    return; // forbidden: it holds for as long as the dialog is open
-  }
-}
+export const rememberedView = () => recall(VIEW);
+export const rememberView = (view) => keep(VIEW, view);
 
 /** A field that narrows the prompts asked about; `search(text)` is called when the typing rests. */
 export function finder(search) {

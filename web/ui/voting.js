@@ -73,7 +73,7 @@ class Voting {
         if (ours(event) && event.client !== client) this.session.elsewhere(event.pair, event.progress, event.group);
       }),
       api.listen("collected", (event) => ours(event) && this.session.state === "done" && this.session.retry()),
-      api.onReconnected(() => this.session.reconnected()),
+      api.onReconnect(() => this.session.reconnected()),
     ];
   }
 

@@ -6,19 +6,19 @@
  *
  * The server needs for `fresh` no set and no run, for `filled` the sets of tests/host/test_panel.py, and for `many` a
  * thousand of each. What the buttons of web/loop.js would do to the graph is only noted. Also read: SHOTS (a folder
- * for images of the screen), LOOP (whether the pack has a web/loop.js).
+ * for images of the screen).
  */
 import path from "node:path";
 import { axe, fromMenu, openPanel, ready, withPage } from "./page.mjs";
 
-const { PART = "fresh", SHOTS, LOOP } = process.env;
+const { PART = "fresh", SHOTS } = process.env;
 const checks = {};
 const found = {};
 const expect = (name, passed, seen) => (checks[name] = passed ? "ok" : `FAILED: ${JSON.stringify(seen)}`);
 const served = (page, what) => page.evaluate((url) => fetch(url).then((answer) => answer.json()), `/api/dspo/${what}`);
 
 const NOTED = `
-  ${LOOP ? 'export * from "./loop.js?own";' : ""}
+  export * from "./loop.js?own";
   const note = (...what) => { (window.noted ??= []).push(what.join(" ")); return Promise.resolve(); };
   export const startPlayground = () => note("playground");
   export const startWith = (name) => note("with", name);
