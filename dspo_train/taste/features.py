@@ -1,0 +1,231 @@
+"""What an image looks like to a frozen network: the vectors on which a taste is learned.
+
+A denoiser's own activations at a low noise level describe composition, light and style as its family sees them, and
+need no other model (Baranchuk et al., ICLR 2022, for segmentation; LPO, arXiv 2502.01051, for preferences).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor, nn
+
+from .. import files
+from ..data import draws
+from ..exceptions import ModelError
+from ..images.buckets import Bucket, make_buckets, nearest_bucket
+from ..images.decode import crop_to_bucket, to_tensor
+from ..models.conditioning import Conditioning, Frame, cat
+from ..models.encoder import tensor_digest
+from ..training.model import Model
+
+POSITION = 0.1  # on the schedule, where the image is still whole: t = 100 of 1000
+LATENT_GRID = 4  # cells per side
+GRIDS = (1, 2)  # cells per side to which activations are averaged
+_LAYOUT = "1"  # part of every identity; raise it when the meaning of the numbers changes
+
+# Names of a UNet's middle and of its way up, in diffusers and in ComfyUI, which calls a block's layers one by one.
+_MIDDLE = {"mid_block": "mid_block", "middle_block": "middle_block.0"}
+_UP = {"up_blocks": "", "output_blocks": ".0"}
+_BLOCKS = ("double_blocks", "single_blocks", "joint_blocks", "transformer_blocks", "layers", "blocks")
+_DEPTHS = (0.25, 0.5, 0.75, 1.0)  # of the way up, or of a transformer's blocks, one after another
+
+
+T = TypeVar("T")
+
+
+class ImageFeatures(Protocol):
+    """Turns images into vectors."""
+
+    @property
+    def identity(self) -> str:
+        """Of everything that the numbers depend on: vectors of the same identity are comparable."""
+        ...
+
+    def of(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        """N RGB images and the prompt of each -> (N, F) float32"""
+        ...
+
+
+class DenoiserFeatures:
+    """A model's own activations and latents; implements `ImageFeatures`.
+
+    Each image is noised a little, with the same noise for all of one shape, and predicted once with its own prompt. The
+    network is used as it stands: with an adapter on it, the vectors are other ones under the same identity.
+
+    Args:
+        side: images are scaled and cropped to buckets of at most `side` x `side` pixels.
+        at_once: images in a pass.
+
+    Raises:
+        ModelError: no layer of the network is known.
+    """
+
+    def __init__(self, model: Model, side: int, *, at_once: int = 16) -> None:
+        self.model, self.at_once = model, at_once
+        self.buckets = make_buckets(side, min(64, side))
+        self.watched = watched(model.network)
+        own = (model.fingerprint(), model.encoder.image_id, model.encoder.prompt_id)
+        self._identity = files.digest(_LAYOUT, *own, side, POSITION, LATENT_GRID, GRIDS, *self.watched)
+
+    @property
+    def identity(self) -> str:
+        """See `ImageFeatures.identity`."""
+        return self._identity
+
+    def of(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        """See `ImageFeatures.of`.
+
+        Raises:
+            ModelError: the VAE or the network gives values that are not finite.
+        """
+        clean, frames = self._encoded(images)
+        texts = {text: self.model.encoder.prompts([text]) for text in dict.fromkeys(prompts)}
+        self.model.encoder.release()
+        rows: list[np.ndarray | None] = [None] * len(images)
+        with torch.no_grad(), self.model.training(checkpointing=False):
+            for places in self._alike(clean, [texts[prompt] for prompt in prompts]):
+                conditioning = cat([texts[prompts[place]] for place in places])
+                conditioning = conditioning.adding(self.model.encoder.frame([frames[place] for place in places]))
+                vectors = self._vectors(torch.stack([clean[place] for place in places]), conditioning)
+                for place, vector in zip(places, vectors, strict=True):
+                    rows[place] = vector
+        return np.stack([row for row in rows if row is not None])
+
+    def _encoded(self, images: Sequence[Image.Image]) -> tuple[list[Tensor], list[Frame]]:
+        """Mean latents in model units, and how each image was cropped."""
+        clean, frames = [], []
+        for image in images:
+            bucket = nearest_bucket(*image.size, self.buckets)
+            cropped, (left, top) = crop_to_bucket(image.convert("RGB"), bucket, (0.5, 0.5))
+            mean = self.model.encoder.moments(to_tensor(cropped)[None])[0].chunk(2, dim=0)[0]
+            clean.append((mean - self.model.encoder.shift) * self.model.encoder.scaling)
+            frames.append(_frame(image, left, top, bucket))
+        return clean, frames
+
+    def _alike(self, clean: Sequence[Tensor], texts: Sequence[Conditioning]) -> Iterator[Sequence[int]]:
+        """Places of images that go through the network together: latents and texts of one shape."""
+        shapes: dict[Any, list[int]] = {}
+        for place, (latent, text) in enumerate(zip(clean, texts, strict=True)):
+            of_text = tuple((name, tuple(tensor.shape)) for name, tensor in text.tensors.items())
+            shapes.setdefault((tuple(latent.shape), of_text), []).append(place)
+        for places in shapes.values():
+            yield from in_parts(places, self.at_once)
+
+    def _vectors(self, clean: Tensor, conditioning: Conditioning) -> np.ndarray:
+        device, process = self.model.device, self.model.process
+        time = process.draw_evenly(draws.generator(0, "taste"), POSITION, POSITION + 1e-3)
+        noise = torch.randn(clean.shape[1:], generator=draws.generator(0, "taste noise"))
+        noisy, _ = process.sample(clean, noise.expand_as(clean), time.repeat(len(clean)))
+        with _watching(self.model.network, self.watched) as seen:
+            self.model.predict(noisy.to(device), time.repeat(len(clean)).to(device), conditioning.to(device))
+        parts = [_pooled(clean, LATENT_GRID), *(part for name in self.watched for part in seen[name])]
+        found = torch.cat([part.float().cpu() for part in parts], dim=1)
+        if not found.isfinite().all():
+            raise ModelError(f"{self.model.name} gives values that are not finite; use another precision")
+        return found.numpy()
+
+
+class VisionFeatures:
+    """The pooled output of a CLIP or SigLIP vision tower that lies on this machine; implements `ImageFeatures`.
+
+    Args:
+        folder: as `transformers` saves such a model, with its image processor.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+
+    def __init__(self, folder: Path, *, device: torch.device | str = "cpu", at_once: int = 16) -> None:
+        from transformers import AutoImageProcessor, AutoModel
+
+        try:
+            model: Any = AutoModel.from_pretrained(folder, local_files_only=True)
+            self.processor: Any = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{folder} cannot be loaded as a vision model: {error}") from error
+        if not hasattr(model, "get_image_features") and not hasattr(model, "vision_model"):
+            raise ModelError(
+                f"{folder} is a {type(model).__name__}, which has no vision tower; give a CLIP or SigLIP model"
+            )
+        self.tower = getattr(model, "vision_model", model).eval().requires_grad_(False).to(device)
+        self.device, self.at_once = device, at_once
+        self._identity = files.digest(_LAYOUT, "vision", tensor_digest(self.tower.state_dict().items()))
+
+    @property
+    def identity(self) -> str:
+        """See `ImageFeatures.identity`."""
+        return self._identity
+
+    @torch.no_grad()
+    def of(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> np.ndarray:
+        """See `ImageFeatures.of`; the prompts are not looked at."""
+        rows = []
+        for some in in_parts(images, self.at_once):
+            pixels = self.processor(images=[image.convert("RGB") for image in some], return_tensors="pt")[
+                "pixel_values"
+            ]
+            rows.append(self.tower(pixel_values=pixels.to(self.device)).pooler_output.float().cpu().numpy())
+        return np.concatenate(rows)
+
+
+def watched(network: nn.Module) -> tuple[str, ...]:
+    """The layers whose output is taken, by their names in the network.
+
+    Raises:
+        ModelError: none is known.
+    """
+    parts = dict(network.named_children())
+    middle = [layer for name, layer in _MIDDLE.items() if name in parts]
+    last = {**_UP, **dict.fromkeys(_BLOCKS, "")}
+    blocks = [
+        f"{name}.{n}{last[name]}"
+        for name, part in parts.items()
+        if name in last and isinstance(part, nn.ModuleList)
+        for n in range(len(part))
+    ]
+    if not blocks:
+        raise ModelError(f"no layer of a {type(network).__name__} is known from which to learn a taste")
+    return tuple(dict.fromkeys([*middle, *(blocks[max(0, round(depth * len(blocks)) - 1)] for depth in _DEPTHS)]))
+
+
+@contextmanager
+def _watching(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """Inside, what each layer gives is averaged to `GRIDS` and kept, the last call's."""
+    seen: dict[str, list[Tensor]] = {}
+    modules = dict(network.named_modules())
+    with ExitStack() as stack:
+        for name in names:
+
+            def keep(module: nn.Module, given: Any, result: Any, name: str = name) -> None:
+                output = result[0] if isinstance(result, (tuple, list)) else result
+                seen[name] = [_pooled(output, grid) for grid in (GRIDS if output.ndim == 4 else GRIDS[:1])]
+
+            stack.callback(modules[name].register_forward_hook(keep).remove)
+        yield seen
+
+
+def _pooled(maps: Tensor, grid: int) -> Tensor:
+    """(N, C, h, w) -> (N, C grid grid); a row of tokens (N, L, C) has no grid -> (N, C)"""
+    if maps.ndim == 4:
+        return F.adaptive_avg_pool2d(maps.float(), grid).flatten(1)
+    return maps.float().flatten(1, -2).mean(1)
+
+
+def _frame(image: Image.Image, left: int, top: int, bucket: Bucket) -> Frame:
+    return Frame(image.height, image.width, top, left, bucket.height, bucket.width)
+
+
+def in_parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """
+    >>> list(in_parts("abcde", 2))
+    ['ab', 'cd', 'e']
+    """
+    return (items[start : start + size] for start in range(0, len(items), size))
