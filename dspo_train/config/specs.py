@@ -201,6 +201,18 @@ class LossSpec(SettingGroup, name="loss"):
         shown=Shown("options", 12, blank=0.0, empty="off", example="5", folded=True),
     )
 
+    word_budget: float | None = setting(
+        None,
+        "Holds what the words of a prompt do while the taste moves: the share of their effect that may change, such as "
+        "0.05. Images keep showing what was asked for, and training takes about a quarter longer.",
+        1e-4,
+        10.0,
+        shown=Shown("options", 16, blank=0.0, empty="off", example="0.05", folded=True),
+    )
+    word_every: int = setting(
+        2, "Steps between those at which the words' effect is looked at; fewer are surer and slower.", 1, 1000
+    )
+
     @property
     def options_needing_loser(self) -> tuple[str, ...]:
         """The given settings that need an objective with a loser."""

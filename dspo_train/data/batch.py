@@ -23,12 +23,16 @@ class Batch:
         target: what the model should predict for it, (2B, C, h, w).
         t: the process's times, (2B,).
         conditioning: of 2B images.
+        others: other captions for the B winners, where what the words do is held; see `training.words`.
+        doubt: the share of each row's label that is believed wrong, (B,); None where all are trusted.
     """
 
     noisy: Tensor
     target: Tensor
     t: Tensor
     conditioning: Conditioning
+    others: Conditioning | None = None
+    doubt: Tensor | None = None
 
     @classmethod
     def of(cls, process: Process, clean: Tensor, noise: Tensor, t: Tensor, conditioning: Conditioning) -> Batch:
@@ -47,7 +51,14 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor; the model casts to its own precision."""
-        return Batch(self.noisy.to(device), self.target.to(device), self.t.to(device), self.conditioning.to(device))
+        return Batch(
+            self.noisy.to(device),
+            self.target.to(device),
+            self.t.to(device),
+            self.conditioning.to(device),
+            None if self.others is None else self.others.to(device),
+            None if self.doubt is None else self.doubt.to(device),
+        )
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

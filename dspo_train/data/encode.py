@@ -122,9 +122,16 @@ def encode_wanted(wanted: Sequence[Wanted], opening: Opening, data: DataSpec, *,
             _encode_caption(item.prompt, encoded.caption, encoder, cache)
             opening.on_progress(mine.index(i) + 1, len(mine))
         found.append(encoded)
-    if data.caption_dropout and index == 0:
-        _encode_caption("", empty_caption(encoder, cache), encoder, cache)
+    if data.caption_dropout:
+        encode_empty(opening)
     return found
+
+
+def encode_empty(opening: Opening) -> None:
+    """Encode the empty caption, in one process."""
+    encoder, cache, (index, _) = opening.encoder, opening.cache, opening.workers
+    if index == 0:
+        _encode_caption("", empty_caption(encoder, cache), encoder, cache)
 
 
 def empty_caption(encoder: Encoder, cache: EncodingCache) -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -26,6 +27,7 @@ class EncodedPair:
         winner, loser: files with the VAE's moments, (2C, h, w); with flips, also those of the mirrored pixels.
         caption: file with the text embeddings.
         frame: the winner's for both images, so that size conditioning cannot distinguish them.
+        doubt: the share of its label that is believed wrong.
     """
 
     key: str
@@ -35,6 +37,7 @@ class EncodedPair:
     loser: Path
     caption: Path
     frame: Frame
+    doubt: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +59,24 @@ class PairSource(Source[int]):
         conditioning = self.encodings.conditioning(
             [each.caption for each in drawn], [self.pairs[row].frame for _, row in rows]
         )
-        return Batch.of(
+        batch = Batch.of(
             self.process,
             clean,
             torch.stack([each.noise for each in drawn]).repeat(2, 1, 1, 1),
             torch.stack([each.time for each in drawn]).repeat(2),
             conditioning.twice(),
         )
+        words = [(p, each.caption, self.pairs[row].frame) for (p, row), each in zip(rows, drawn, strict=True)]
+        doubt = torch.tensor([self.pairs[row].doubt for _, row in rows])
+        return replace(batch, others=self._others(step, words), doubt=doubt if bool(doubt.any()) else None)
+
+    def captions(self) -> tuple[Path, ...]:
+        """See `Source.captions`."""
+        return self._captions
+
+    @cached_property
+    def _captions(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(pair.caption for pair in self.pairs))
 
     def _draw(self, step: int, position: int, pair: EncodedPair) -> Drawn:
         generator = draws.generator(self.seed, "pair", step, position)

@@ -15,7 +15,7 @@ from .bank import Bank
 from .encode import Opening, Wanted, encode_wanted
 from .pair_source import EncodedPair, PairSource
 from .split import normalised, split
-from .training_data import RULER, Opened, drawing
+from .training_data import RULER, Opened, drawing, refuse_wordless
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class PairedData:
     def check(self, config: TrainConfig) -> None:
         """See `TrainingData.check`."""
         self.scan.usable()
+        refuse_wordless(self.scan, config)
         if config.held_out.share:
             split(self.scan.prompts, config.held_out.share, RULER)
 
@@ -70,14 +71,15 @@ def encode_pairs(
     return [
         EncodedPair(
             key=item.key,
-            content=files.digest(item.key, item.prompt, *encoded.hashes),
+            content=files.digest(item.key, item.prompt, *encoded.hashes, *([pair.doubt] if pair.doubt else [])),
             bucket=item.bucket,
             winner=encoded.images[0],
             loser=encoded.images[1],
             caption=encoded.caption,
             frame=encoded.frame,
+            doubt=pair.doubt,
         )
-        for item, encoded in zip(wanted, found, strict=True)
+        for pair, item, encoded in zip(pairs, wanted, found, strict=True)
     ]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..config import DataSpec
 from ..images.buckets import Bucket
+from ..models.conditioning import Conditioning, Frame
 from ..models.process import Process
 from . import draws
 from .batch import Batch
@@ -86,6 +87,9 @@ class Source(ABC, Generic[_Row]):
     """What a run draws from; every draw is a function of (seed, step, position in the step).
 
     Subclasses draw from pairs or from unpaired images. A row of a batch holds two images in either case.
+
+    Attributes:
+        words_every: steps between those whose batches have other captions too; 0 for none.
     """
 
     encodings: Encodings
@@ -93,6 +97,7 @@ class Source(ABC, Generic[_Row]):
     data: DataSpec
     seed: int
     share: Share
+    words_every: int = 0
 
     @property
     def per_step(self) -> int:
@@ -118,6 +123,23 @@ class Source(ABC, Generic[_Row]):
     @abstractmethod
     def _batch(self, step: int, rows: Sequence[tuple[int, _Row]]) -> Batch:
         """Draw a batch from rows of one shape, given with their positions in the step."""
+
+    @abstractmethod
+    def captions(self) -> tuple[Path, ...]:
+        """The files of all different captions, in the order of their first use."""
+
+    def _others(self, step: int, rows: Sequence[tuple[int, Path, Frame]]) -> Conditioning | None:
+        """For each row's position, winner's caption and frame another caption: any of the set's, or the empty one where
+        there is no other. -> B rows; None at a step without.
+        """
+        if not self.words_every or step % self.words_every:
+            return None
+        chosen = [self._other(step, position, caption) for position, caption, _ in rows]
+        return self.encodings.conditioning(chosen, [frame for _, _, frame in rows])
+
+    def _other(self, step: int, position: int, caption: Path) -> Path:
+        unlike = [other for other in self.captions() if other != caption] or [self.encodings.empty_caption]
+        return unlike[draws.number(self.seed, "other words", step, position) % len(unlike)]
 
     def _in_order(self, buckets: tuple[Bucket, ...], step: int) -> tuple[int, tuple[int, ...]]:
         """The epoch of a step, and which of the epoch's rows it holds; `buckets` are those of the rows."""

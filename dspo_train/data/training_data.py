@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..config import TrainConfig
+from ..exceptions import ConfigError
+from ..pairs import Scan
 from .bank import Bank
-from .encode import Opening, empty_caption
+from .encode import Opening, empty_caption, encode_empty
 from .encodings import Encodings
 from .source import Share, Source
 
@@ -61,10 +63,25 @@ class TrainingData(Protocol):
 def drawing(config: TrainConfig, opening: Opening) -> dict[str, Any]:
     """The arguments of a `Source` besides its images."""
     encoder, cache = opening.encoder, opening.cache
+    if config.loss.word_budget is not None:
+        encode_empty(opening)
     return {
         "encodings": Encodings(cache, encoder.scaling, encoder.shift, encoder.frame, empty_caption(encoder, cache)),
         "process": opening.process,
         "data": config.data,
         "seed": config.seed,
         "share": Share(config.batch_size * config.accumulate, config.batch_size, *opening.workers),
+        "words_every": config.loss.word_every if config.loss.word_budget is not None else 0,
     }
+
+
+def refuse_wordless(scan: Scan, config: TrainConfig) -> None:
+    """
+    Raises:
+        ConfigError: what the words do is to be held, and there are none.
+    """
+    if config.loss.word_budget is not None and not any(prompt.strip() for prompt in scan.prompts):
+        raise ConfigError(
+            f"`loss.word_budget` holds what the words of the prompts do, but none of the {scan.noun} in "
+            f"{scan.folder.name} has a prompt; leave it out"
+        )

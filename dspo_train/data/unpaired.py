@@ -27,7 +27,7 @@ from . import draws
 from .batch import Batch
 from .encode import Opening, Wanted, encode_wanted
 from .source import Drawn, Source
-from .training_data import RULER, Opened, drawing
+from .training_data import RULER, Opened, drawing, refuse_wordless
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class UnpairedData:
     def check(self, config: TrainConfig) -> None:
         """See `TrainingData.check`."""
         self.scan.usable()
+        refuse_wordless(self.scan, config)
         needing_pairs = {
             "held_out.share": config.held_out.share,
             "data.one_per_prompt": config.data.one_per_prompt,
@@ -180,13 +181,24 @@ class UnpairedSource(Source[tuple[int, int]]):
         sides = ("liked", "disliked")
         chosen = [(name, p, self.images[row[side]]) for side, name in enumerate(sides) for p, row in rows]
         drawn = [self._draw(side, step, position, image) for side, position, image in chosen]
-        return Batch.of(
+        batch = Batch.of(
             self.process,
             torch.cat([each.clean for each in drawn]),
             torch.stack([each.noise for each in drawn]),
             torch.stack([each.time for each in drawn]),
             self.encodings.conditioning([each.caption for each in drawn], [image.frame for _, _, image in chosen]),
         )
+        liked = zip(chosen[: len(rows)], drawn, strict=False)
+        words = [(position, each.caption, image.frame) for (_, position, image), each in liked]
+        return dataclasses.replace(batch, others=self._others(step, words))
+
+    def captions(self) -> tuple[Path, ...]:
+        """See `Source.captions`."""
+        return self._captions
+
+    @cached_property
+    def _captions(self) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys(image.caption for image in self.images))
 
     def _draw(self, side: str, step: int, position: int, image: EncodedImage) -> Drawn:
         return self._drawn(draws.generator(self.seed, side, step, position), [image.image], image.caption)

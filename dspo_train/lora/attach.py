@@ -107,6 +107,10 @@ class Adapter(Switched[_State]):
         with self._as(self._reference):
             yield
 
+    @property
+    def reference_is_base(self) -> bool:
+        return self._reference == "off"
+
     @contextmanager
     def origin(self) -> Iterator[None]:
         """Inside, the network is as before any training, which is the reference unless that is an EMA."""

@@ -25,6 +25,13 @@ class Denoiser(Protocol):
         """Inside, `predict` answers as the reference; restored on leaving, also after an exception."""
         ...
 
+    def base(self) -> AbstractContextManager[None]:
+        """Inside, `predict` answers as the base model, without any LoRA of this run's or of one that it refines."""
+        ...
+
+    @property
+    def reference_is_base(self) -> bool: ...
+
     def origin(self) -> AbstractContextManager[None]:
         """Inside, `predict` answers as the model before any training, which is the reference unless that is an EMA."""
         ...

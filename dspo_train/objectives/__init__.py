@@ -9,7 +9,7 @@ quadratic form in e and d is therefore a combination of E, R and q: six numbers 
 by their convention: sharpness = beta / 2 for Wallace et al. and diffusers' SDXL script, beta for its SD1.5 script.
 """
 
-from .options import Loss, combine
+from .options import Loss, combine, doubted, slope_at_reference
 from .table import (
     OBJECTIVES,
     Argument,
@@ -33,7 +33,9 @@ __all__ = [
     "bind",
     "check_objective",
     "combine",
+    "doubted",
     "find_objective",
     "loss_of",
+    "slope_at_reference",
     "warnings",
 ]

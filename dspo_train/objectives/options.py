@@ -39,6 +39,24 @@ def combine(loss: Loss, spec: LossSpec, *, sharpness: float | None = None) -> Lo
     return combined
 
 
+def slope_at_reference(loss: Loss) -> float:
+    """How much a pair's loss rises with its winner's error at the reference; 1 where it does not."""
+    one, none = torch.ones(1), torch.zeros(1)
+    slopes = _slopes(loss, PairErrors(one, one, one, one, none, none, one))
+    return abs(slopes[0].item()) or 1.0
+
+
+def doubted(loss: Loss, errors: PairErrors, doubt: Tensor, *, has_loser: bool) -> Tensor:
+    """The expected loss where a share of each pair's label is believed wrong. (B,), (B,) -> (B,)
+
+    (1 - d) L(w, l) + d L(l, w); for an objective without a loser (1 - 2 d) L, so that a pair of which nothing is known
+    counts for nothing.
+    """
+    if not has_loser:
+        return (1 - 2 * doubt) * loss(errors)
+    return (1 - doubt) * loss(errors) + doubt * loss(errors.swapped())
+
+
 def smoothed(loss: Loss, errors: PairErrors, share: float) -> Tensor:
     """The expected loss if a share of the labels is wrong: (1 - s) L(w, l) + s L(l, w). -> (B,)
 

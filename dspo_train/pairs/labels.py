@@ -4,6 +4,7 @@
     label_0, label_1  how much each image won: 1 and 0, 0 and 1, or 0.5 and 0.5; one of them is enough
     prefer_0/1        true for the winner (invoke-training)
     has_label         false: nobody has judged this row yet (Pick-a-Pic)
+    doubt             the share of the label that is believed wrong, 0 to 0.5; 0 where it is empty
 
 `preference: 0` and `label_0: 1` therefore mean the same: image_0 won.
 """
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 WINNER_COLUMNS = ("preference", "label")
 SCORE_COLUMNS = (("label_0", "label_1"), ("prefer_0", "prefer_1"))
+DOUBT_COLUMN = "doubt"
 LABEL_COLUMNS = (*WINNER_COLUMNS, *SCORE_COLUMNS[0], *SCORE_COLUMNS[1])
 
 TableRow = Mapping[str, Any]
@@ -47,6 +49,20 @@ def judge_row(row: TableRow) -> RowOutcome:
         values = ", ".join(f"{column} = {row[column]}" for column in votes)
         raise RowError(f"its columns disagree on who won ({values}); keep one of them, or correct them")
     return _OUTCOMES[next(iter(votes.values()))]
+
+
+def doubt_of(row: TableRow) -> float:
+    """The share of a row's label that is believed wrong.
+
+    Raises:
+        RowError: it is not a number from 0 to one half.
+    """
+    if not filled(row, DOUBT_COLUMN):
+        return 0.0
+    number = as_number(row[DOUBT_COLUMN], {})
+    if number is None or not 0 <= number <= 0.5:
+        raise RowError(f"doubt is {as_json(row[DOUBT_COLUMN])}; it must be a number from 0 to 0.5")
+    return number
 
 
 def filled(row: TableRow, column: str) -> bool:

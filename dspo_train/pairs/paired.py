@@ -63,6 +63,7 @@ def _complete(
             loser.size,
             _source(candidate, images, defects),
             candidate.where,
+            candidate.doubt,
         )
         warning = _shape_warning(pair, candidate.where)
         if warning:

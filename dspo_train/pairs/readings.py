@@ -16,6 +16,7 @@ class Candidate:
         captions: caption files to try, best first; only files that exist.
         prompt: a prompt the layout itself supplies; it goes before the caption files.
         source: the image that both were made from; empty where none is named.
+        doubt: the share of its label that is believed wrong.
     """
 
     key: str
@@ -25,6 +26,7 @@ class Candidate:
     captions: tuple[str, ...] = ()
     prompt: str = ""
     source: str = ""
+    doubt: float = 0.0
 
     @property
     def images(self) -> tuple[str, ...]:

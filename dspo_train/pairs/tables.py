@@ -2,7 +2,8 @@
 
 A row holds a prompt (`prompt`, `caption` or `text`), two images as paths inside the dataset folder
 (`image_0`, `image_1`; also `jpg_0`, `jpg_1`) and who won (see `labels.py`). `source` may name the image that both
-were made from; a value without an image suffix is a note on where the row comes from and is ignored.
+were made from; a value without an image suffix is a note on where the row comes from and is ignored. `doubt` may give
+the share of the label that is believed wrong, from 0 to 0.5.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 from ..exceptions import DatasetError
 from ..images.formats import SUFFIXES
-from .labels import LABEL_COLUMNS, RowError, RowOutcome, TableRow, as_json, column_names, filled, judge_row
+from .labels import LABEL_COLUMNS, RowError, RowOutcome, TableRow, as_json, column_names, doubt_of, filled, judge_row
 from .listing import EXTRACTED, Listing, nfc, split_suffix, stem_of
 from .readings import Candidate, LayoutReading, unusable_source
 from .table_files import NotAnObjectError, NumberedRow, TableFile
@@ -152,7 +153,8 @@ def _candidate(listing: Listing, where: str, row: TableRow, outcome: RowOutcome,
     prompt = prompt_of(row)
     captions = listing.captions_at(stem_of(winner), stem_of(loser))
     key = ">".join(nfc(path).removeprefix(EXTRACTED) for path in (winner, loser))
-    return Candidate(key, where, winner, loser, captions, prompt, _source_of(listing, where, row, defects))
+    source = _source_of(listing, where, row, defects)
+    return Candidate(key, where, winner, loser, captions, prompt, source, doubt_of(row))
 
 
 def _source_of(listing: Listing, where: str, row: TableRow, defects: list[Defect]) -> str:

@@ -69,6 +69,7 @@ class PreferencePair:
         winner_size, loser_size: (width, height) in pixels, after the EXIF orientation was applied.
         source: the image that both were made from (img2img), where the dataset names one.
         place: where the dataset has it, as in `Defect.where`.
+        doubt: the share of its label that is believed wrong, 0 to one half.
     """
 
     key: str
@@ -79,6 +80,7 @@ class PreferencePair:
     loser_size: tuple[int, int]
     source: Path | None = None
     place: str = ""
+    doubt: float = 0.0
 
     @property
     def images(self) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from .. import files
 from ..data import draws
 from ..exceptions import ModelError
-from ..images.buckets import Bucket, make_buckets, nearest_bucket
-from ..images.decode import crop_to_bucket, to_tensor
-from ..models.conditioning import Conditioning, Frame, cat
+from ..images.buckets import make_buckets
+from ..models.conditioning import Conditioning
 from ..models.encoder import tensor_digest
 from ..training.model import Model
+from .prepared import in_parts, prepare
 
 POSITION = 0.1  # on the schedule, where the image is still whole: t = 100 of 1000
 LATENT_GRID = 4  # cells per side
@@ -36,9 +36,6 @@ _MIDDLE = {"mid_block": "mid_block", "middle_block": "middle_block.0"}
 _UP = {"up_blocks": "", "output_blocks": ".0"}
 _BLOCKS = ("double_blocks", "single_blocks", "joint_blocks", "transformer_blocks", "layers", "blocks")
 _DEPTHS = (0.25, 0.5, 0.75, 1.0)  # of the way up, or of a transformer's blocks, one after another
-
-
-T = TypeVar("T")
 
 
 class ImageFeatures(Protocol):
@@ -86,38 +83,12 @@ class DenoiserFeatures:
         Raises:
             ModelError: the VAE or the network gives values that are not finite.
         """
-        clean, frames = self._encoded(images)
-        texts = {text: self.model.encoder.prompts([text]) for text in dict.fromkeys(prompts)}
-        self.model.encoder.release()
-        rows: list[np.ndarray | None] = [None] * len(images)
+        rows: dict[int, np.ndarray] = {}
+        prepared = prepare(self.model, images, prompts, self.buckets)
         with torch.no_grad(), self.model.training(checkpointing=False):
-            for places in self._alike(clean, [texts[prompt] for prompt in prompts]):
-                conditioning = cat([texts[prompts[place]] for place in places])
-                conditioning = conditioning.adding(self.model.encoder.frame([frames[place] for place in places]))
-                vectors = self._vectors(torch.stack([clean[place] for place in places]), conditioning)
-                for place, vector in zip(places, vectors, strict=True):
-                    rows[place] = vector
-        return np.stack([row for row in rows if row is not None])
-
-    def _encoded(self, images: Sequence[Image.Image]) -> tuple[list[Tensor], list[Frame]]:
-        """Mean latents in model units, and how each image was cropped."""
-        clean, frames = [], []
-        for image in images:
-            bucket = nearest_bucket(*image.size, self.buckets)
-            cropped, (left, top) = crop_to_bucket(image.convert("RGB"), bucket, (0.5, 0.5))
-            mean = self.model.encoder.moments(to_tensor(cropped)[None])[0].chunk(2, dim=0)[0]
-            clean.append((mean - self.model.encoder.shift) * self.model.encoder.scaling)
-            frames.append(_frame(image, left, top, bucket))
-        return clean, frames
-
-    def _alike(self, clean: Sequence[Tensor], texts: Sequence[Conditioning]) -> Iterator[Sequence[int]]:
-        """Places of images that go through the network together: latents and texts of one shape."""
-        shapes: dict[Any, list[int]] = {}
-        for place, (latent, text) in enumerate(zip(clean, texts, strict=True)):
-            of_text = tuple((name, tuple(tensor.shape)) for name, tensor in text.tensors.items())
-            shapes.setdefault((tuple(latent.shape), of_text), []).append(place)
-        for places in shapes.values():
-            yield from in_parts(places, self.at_once)
+            for places, clean, conditioning in prepared.batches(self.at_once):
+                rows.update(zip(places, self._vectors(clean, conditioning), strict=True))
+        return np.stack([rows[place] for place in range(len(images))])
 
     def _vectors(self, clean: Tensor, conditioning: Conditioning) -> np.ndarray:
         device, process = self.model.device, self.model.process
@@ -217,15 +188,3 @@ def _pooled(maps: Tensor, grid: int) -> Tensor:
     if maps.ndim == 4:
         return F.adaptive_avg_pool2d(maps.float(), grid).flatten(1)
     return maps.float().flatten(1, -2).mean(1)
-
-
-def _frame(image: Image.Image, left: int, top: int, bucket: Bucket) -> Frame:
-    return Frame(image.height, image.width, top, left, bucket.height, bucket.width)
-
-
-def in_parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """
-    >>> list(in_parts("abcde", 2))
-    ['ab', 'cd', 'e']
-    """
-    return (items[start : start + size] for start in range(0, len(items), size))

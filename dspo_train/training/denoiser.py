@@ -43,6 +43,14 @@ class TrainedDenoiser:
         """Inside, `predict` answers as the reference."""
         return self.trained.reference()
 
+    def base(self) -> AbstractContextManager[None]:
+        """Inside, `predict` answers as the base model, without any LoRA."""
+        return self.trained.off()
+
+    @property
+    def reference_is_base(self) -> bool:
+        return self.trained.reference_is_base
+
     def origin(self) -> AbstractContextManager[None]:
         """Inside, `predict` answers as the model before any training."""
         return self.trained.origin()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,20 @@ from ..models.denoiser import Denoiser
 from ..objectives.errors import PairErrors, per_sample_mse
 
 
+@dataclass(frozen=True)
+class Predicted:
+    """What policy and reference predict for a batch, winners first, (2B, C, h, w) each."""
+
+    policy: Tensor
+    reference: Tensor
+
+
 def pair_errors(denoiser: Denoiser, batch: Batch, *, loser_gradient: bool = True) -> PairErrors:
+    """`errors_of` what is `predicted`."""
+    return errors_of(predicted(denoiser, batch, loser_gradient=loser_gradient), batch)
+
+
+def predicted(denoiser: Denoiser, batch: Batch, *, loser_gradient: bool = True) -> Predicted:
     """Predict winners and losers, as policy and as reference.
 
     Args:
@@ -22,6 +37,12 @@ def pair_errors(denoiser: Denoiser, batch: Batch, *, loser_gradient: bool = True
         policy = _winners_then_losers(denoiser, batch)
     with torch.no_grad(), denoiser.reference():
         reference = denoiser.predict(batch.noisy, batch.t, batch.conditioning)
+    return Predicted(policy, reference)
+
+
+def errors_of(seen: Predicted, batch: Batch) -> PairErrors:
+    """The errors of each pair, with the policy's gradient."""
+    policy, reference = seen.policy, seen.reference
     policy_w, policy_l = per_sample_mse(policy, batch.target).chunk(2)
     reference_w, reference_l = per_sample_mse(reference, batch.target).chunk(2)
     drift_w, drift_l = per_sample_mse(policy, reference).chunk(2)

@@ -78,6 +78,10 @@ class WholeModel(Switched[_State]):
         with self._as("reference"):
             yield
 
+    @property
+    def reference_is_base(self) -> bool:
+        return not self._moving
+
     @contextmanager
     def origin(self) -> Iterator[None]:
         """Inside, the UNet is as before training, bit for bit."""

@@ -16,6 +16,7 @@ from torch.nn import Parameter
 from ..config import TrainConfig
 from ..exceptions import RunError
 from . import optim
+from .words import FIRST_WEIGHT
 
 _MARGIN_DECAY = 0.95  # of the running |margin|
 # At the running |margin| the sigmoid's gradient is a fifth of its largest, ln 4 = logit(0.8), as in SimpleTuner.
@@ -35,6 +36,7 @@ class Training:
         average: EMA of the parameters, if one is kept.
         moving: the reference EMA's tensors, by the parameters' names, if the reference is one.
         margin_size: moving average of |margin|, and its total weight.
+        word_weight: of the word anchor; see `words.next_weight`.
     """
 
     parameters: Mapping[str, Parameter]
@@ -46,6 +48,7 @@ class Training:
     average: dict[str, Tensor] = field(default_factory=dict)
     moving: Mapping[str, Tensor] = field(default_factory=dict)
     margin_size: tuple[float, float] = (0.0, 0.0)
+    word_weight: float = FIRST_WEIGHT
 
     @property
     def sound(self) -> bool:
@@ -63,6 +66,7 @@ class Training:
             **{f"average.{name}": value.cpu() for name, value in self.average.items()},
             **{f"moving.{name}": value.detach().cpu() for name, value in self.moving.items()},
             "margin_size": torch.tensor(self.margin_size, dtype=torch.float64),
+            "word_weight": torch.tensor(self.word_weight, dtype=torch.float64),
             "step": torch.tensor(self.step),
         }
 
@@ -90,6 +94,8 @@ class Training:
             self.accelerator.scaler.load_state_dict(numbers)
         size, weight = state["margin_size"].tolist()
         self.margin_size = (size, weight)
+        if "word_weight" in state:  # earlier versions kept none
+            self.word_weight = float(state["word_weight"])
         self.step = int(state["step"])
 
     def follow(self, config: TrainConfig) -> None:

@@ -17,13 +17,15 @@ from torch.nn import Parameter
 from .. import objectives
 from ..config import TrainConfig
 from ..data import draws
+from ..data.batch import Batch
 from ..data.source import Source
 from ..exceptions import RunError
 from ..models.denoiser import Denoiser
 from ..objectives.errors import PairErrors
 from . import optim
-from .forward import pair_errors
+from .forward import errors_of, predicted
 from .state import Training
+from .words import next_weight, word_errors
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class StepReport:
         drift: mean squared distance between policy and reference.
         seconds: of this step alone.
         sharpness: the value of `loss.sharpness`, if it is set.
+        words: the share of what the words do that has changed, and the anchor's weight; see `words`. None at steps that
+            do not look.
         held_out: the measurement on held-out pairs after this step, flat; empty between measurements.
     """
 
@@ -53,6 +57,8 @@ class StepReport:
     pairs_per_second: float
     seconds: float
     sharpness: float | None = None
+    words: float | None = None
+    word_weight: float | None = None
     held_out: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -63,9 +69,8 @@ class StepReport:
     def flat(self) -> dict[str, Any]:
         """Everything that is set, on one level, as in a line of reports."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "held_out"}
-        if self.sharpness is None:
-            del values["sharpness"]
-        return {**values, **self.held_out}
+        unset = {name for name in ("sharpness", "words", "word_weight") if values[name] is None}
+        return {**{name: value for name, value in values.items() if name not in unset}, **self.held_out}
 
 
 _MOST_SKIPPED = 40  # the scale halves each time: from 2^16 to 2^-24 by then
@@ -101,23 +106,34 @@ def train(
             group["lr"] = lr
         sharpness = training.sharpness(config)
         loss_of = loss_at(sharpness)
-        sums = torch.zeros(len(_SUMS) + 1, dtype=torch.float64)
+        sums = torch.zeros(len(_SUMS) + 3, dtype=torch.float64)
         with _seeded_dropout(config, training, accelerator):
             for batch in source.step(training.step):
                 batch = batch.to(accelerator.device)
-                errors = pair_errors(denoiser, batch, loser_gradient=has_loser)
-                losses = loss_of(errors)
+                seen = predicted(denoiser, batch, loser_gradient=has_loser)
+                errors = errors_of(seen, batch)
+                losses = _losses(loss_of, errors, batch, has_loser)
                 if config.loss.min_snr is not None:
                     losses = losses * denoiser.process.weight(batch.row_times, config.loss.min_snr)
+                known = _sums(losses, errors)
+                if batch.others is not None:
+                    words = word_errors(denoiser, batch, seen)
+                    slope = objectives.slope_at_reference(loss_of)
+                    losses = losses + words.cost(training.word_weight * source.words_every, slope)
+                    known[-2:] = torch.stack([words.change, words.effect]).detach().double().sum(1).cpu()
                 accelerator.backward(losses.sum() / source.per_step)
-                sums += _sums(losses, errors)
+                sums += known
         grad_norm = _apply_gradients(training, config)
         total = accelerator.reduce(sums.to(accelerator.device, torch.float32), reduction="sum")
         assert isinstance(total, Tensor)
-        *means, margin_size = (total.cpu().double() / source.per_step).tolist()  # each process saw a part
+        *means, margin_size, change, effect = (total.cpu().double() / source.per_step).tolist()  # of all processes
+        share = change / effect if effect else None
         training.step += 1
         training.follow(config)
         training.saw_margin(margin_size)
+        weight = training.word_weight if share is not None else None
+        if share is not None and config.loss.word_budget is not None:
+            training.word_weight = next_weight(training.word_weight, share, config.loss.word_budget)
         seconds = time.monotonic() - started
         yield StepReport(
             step=training.step,
@@ -127,12 +143,20 @@ def train(
             pairs_per_second=source.per_step / seconds,
             seconds=seconds,
             sharpness=sharpness,
+            words=share,
+            word_weight=weight,
         )
+
+
+def _losses(loss_of: objectives.Loss, errors: PairErrors, batch: Batch, has_loser: bool) -> Tensor:
+    if batch.doubt is None:
+        return loss_of(errors)
+    return objectives.doubted(loss_of, errors, batch.doubt, has_loser=has_loser)
 
 
 @torch.no_grad()
 def _sums(losses: Tensor, errors: PairErrors) -> Tensor:
-    """Sums over a batch, in the order of `_SUMS`, and of |margin|. -> (7,) float64"""
+    """Sums over a batch, in the order of `_SUMS`, of |margin|, and room for the words'. -> (9,) float64"""
     margin = errors.margin
     rows = (
         losses,
@@ -143,7 +167,7 @@ def _sums(losses: Tensor, errors: PairErrors) -> Tensor:
         (errors.drift_w + errors.drift_l) / 2,
         margin.abs(),
     )
-    return torch.stack([row.double().sum() for row in rows]).cpu()
+    return torch.cat([torch.stack([row.double().sum() for row in rows]).cpu(), torch.zeros(2, dtype=torch.float64)])
 
 
 def _apply_gradients(training: Training, config: TrainConfig) -> float:
