@@ -137,7 +137,9 @@ class Reading:
         likeness: overlap (intersection over union) with the nearest shape, 0 to 1.
         size: square root of the share of the image that the shape covers.
         darkness: 1 - brightness of the image's border, 0 white to 1 black.
-        x: the shape's centre of gravity, 0 left edge to 1 right edge; 0.5 if there is no shape.
+        x, y: the shape's centre of gravity, 0 left or top edge to 1 right or bottom; 0.5 if there is no shape.
+        tilt: radians, to within a few degrees; 0 for a circle and for what is no shape.
+        turn: radians of hue from the nearest colour to the shape's own; 0 if there is no shape.
     """
 
     shape: str | None
@@ -146,6 +148,9 @@ class Reading:
     size: float
     darkness: float
     x: float = 0.5
+    y: float = 0.5
+    tilt: float = 0.0
+    turn: float = 0.0
 
     def fits(self, caption: str) -> bool:
         """Do shape and colour match a caption of this world, `a COLOUR SHAPE`?"""
@@ -162,17 +167,19 @@ def read(image: Tensor) -> Reading:
     covered = mask.float().mean().item()
     if peak < 0.3 or not 0.01 < covered < 0.7:
         return Reading(None, None, 0.0, math.sqrt(covered), darkness)
-    x = (mask.nonzero()[:, 1].float().mean().item() + 0.5) / mask.shape[1]
-    shape, likeness = _nearest_shape(mask)
-    color = _nearest_color(image[:, mask].median(1).values)
-    if likeness < 0.75:
-        return Reading(None, color, likeness, math.sqrt(covered), darkness, x)
-    return Reading(shape, color, likeness, math.sqrt(covered), darkness, x)
+    y, x = ((mask.nonzero().float().mean(0) + 0.5) / torch.tensor(mask.shape)).tolist()
+    shape, tilt, likeness = _nearest_shape(mask)
+    color, turn = _nearest_color(image[:, mask].median(1).values)
+    known = shape if likeness >= 0.75 else None
+    return Reading(known, color, likeness, math.sqrt(covered), darkness, x, y, tilt if known else 0.0, turn)
 
 
-def _nearest_color(rgb: Tensor) -> str:
+def _nearest_color(rgb: Tensor) -> tuple[str, float]:
+    """The colour, and the hue's turn from it, radians."""
     hue = _hue(rgb)
-    return min(COLORS, key=lambda name: abs(math.remainder(hue - _hue(torch.tensor(COLORS[name])), math.tau)))
+    turns = {name: math.remainder(hue - _hue(torch.tensor(color)), math.tau) for name, color in COLORS.items()}
+    nearest = min(turns, key=lambda name: abs(turns[name]))
+    return nearest, turns[nearest]
 
 
 def _hue(rgb: Tensor) -> float:
@@ -180,14 +187,18 @@ def _hue(rgb: Tensor) -> float:
     return math.atan2(math.sqrt(3) * (green - blue), 2 * red - green - blue)
 
 
-def _nearest_shape(mask: Tensor) -> tuple[str, float]:
-    """Overlap of the mask, centred and scaled to a common area, with every shape at several tilts."""
+def _nearest_shape(mask: Tensor) -> tuple[str, float, float]:
+    """Overlap of the mask, centred and scaled to a common area, with every shape at several tilts.
+
+    Returns:
+        The shape, its tilt in radians, and the overlap.
+    """
     moved = _normalise(mask)
-    names, templates = _templates()
+    poses, templates = _templates()
     both = (templates & moved).sum((1, 2)).float()
     either = (templates | moved).sum((1, 2)).float()
     best = int((both / either).argmax())
-    return names[best], (both / either)[best].item()
+    return *poses[best], (both / either)[best].item()
 
 
 _GRID = 48
@@ -205,19 +216,20 @@ def _normalise(mask: Tensor) -> Tensor:
     return mask[y][:, x]
 
 
-_template_cache: tuple[list[str], Tensor] | None = None
+_template_cache: tuple[list[tuple[str, float]], Tensor] | None = None
 
 
-def _templates() -> tuple[list[str], Tensor]:
+def _templates() -> tuple[list[tuple[str, float]], Tensor]:
+    """(shape, tilt) and masks."""
     global _template_cache
     if _template_cache is None:
-        names, masks = [], []
+        poses, masks = [], []
         axis = torch.linspace(-1.2, 1.2, 160)
         up, right = torch.meshgrid(-axis, axis, indexing="ij")
         for name, inside in SHAPES.items():
             for tilt in torch.linspace(-_MAX_TILT, _MAX_TILT, 7).tolist():
                 cos, sin = math.cos(tilt), math.sin(tilt)
-                names.append(name)
+                poses.append((name, 0.0 if name == "circle" else tilt))
                 masks.append(_normalise(inside(cos * right + sin * up, cos * up - sin * right)))
-        _template_cache = names, torch.stack(masks)
+        _template_cache = poses, torch.stack(masks)
     return _template_cache

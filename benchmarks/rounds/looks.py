@@ -1,0 +1,42 @@
+"""What a model's test images show, kept as readings: any taste can be applied to them later."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from benchmarks.taste.measure import SAMPLING, prompts, spread
+from dspo_train.evaluate.scorers import look
+from dspo_train.evaluate.shapes import Reading
+from dspo_train.models.base import Base
+from dspo_train.models.sampling import sample
+
+from .tastes import Taste
+
+FIRST_SEED = 10**6  # never a candidate's
+
+
+def look_at(model: Base) -> dict[str, Any]:
+    """Draw the 96 test images with the model as it stands."""
+    texts = prompts()
+    images = sample(model, texts, range(FIRST_SEED, FIRST_SEED + len(texts)), SAMPLING, batch_size=96)
+    readings = [look(image) for image in images]
+    return {
+        "readings": [dataclasses.asdict(reading) for reading in readings],
+        "fits": [reading.fits(text) for reading, text in zip(readings, texts, strict=True)],
+        "spread": spread(images),
+    }
+
+
+def rewards(seen: dict[str, Any], taste: Taste) -> list[float]:
+    """Of each test image."""
+    return [taste(Reading(**reading)) for reading in seen["readings"]]
+
+
+def reward(seen: dict[str, Any], taste: Taste) -> float:
+    values = rewards(seen, taste)
+    return sum(values) / len(values)
+
+
+def fit(seen: dict[str, Any]) -> float:
+    return sum(seen["fits"]) / len(seen["fits"])

@@ -1,0 +1,98 @@
+"""One training on the clicks alone, looked at several times on its way."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks.taste.plan import LEARNING_RATE
+from dspo_train import files
+from dspo_train.config import TrainConfig, from_names
+from dspo_train.demo.run import MODEL
+from dspo_train.evaluate.shapes import SIZE
+from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
+from dspo_train.runs.job import Job
+from dspo_train.runs.session import open_session
+
+from .looks import fit, look_at, reward
+from .tastes import Taste, pair_folder
+
+STEPS = 300
+LOOKS = (25, 50, 75, 100, 150, 200, 250, 300)
+
+COMMON: dict[str, Any] = {
+    "batch_size": 8,
+    "save_every": 10**6,
+    "precision": "fp32",
+    "device": "cpu",
+    "lora.rank": 8,
+    "lora.alpha": 8,
+    "lora.targets": "attention+mlp",
+    "optim.lr": LEARNING_RATE,
+    "optim.schedule": "cosine",
+    "optim.warmup": 10,
+    "data.resolution": SIZE,
+    "data.bucket_step": SIZE,
+}
+
+
+@dataclass(frozen=True)
+class OneShot:
+    """One training on `clicks` clicks of a taste; the seed is that of the clicks and of the training."""
+
+    taste: int
+    objective: str
+    settings: dict[str, Any] = field(default_factory=dict)  # dotted
+    clicks: int = 100
+    seed: int = 0
+    steps: int = STEPS
+
+    @property
+    def name(self) -> str:
+        words = [f"{key.rpartition('.')[2]}{value:g}" for key, value in self.settings.items()]
+        return "-".join([f"taste{self.taste}", self.objective, *words, str(self.clicks), f"s{self.seed}"])
+
+
+def config_of(run: OneShot) -> TrainConfig:
+    return from_names({**COMMON, "objective": run.objective, "steps": run.steps, "seed": run.seed, **run.settings})
+
+
+def result_of(out: Path, run: OneShot) -> dict[str, Any]:
+    """Train and look, or read what an earlier call found."""
+    place = out / "one-shot" / f"{run.name}.json"
+    if place.exists():
+        return json.loads(place.read_text(encoding="utf-8"))
+    taste, folder = Taste(run.taste), out / "work" / run.name
+    shutil.rmtree(folder, ignore_errors=True)
+    pairs = pair_folder(out, taste, run.clicks, run.seed)
+    looks = []
+    with open_session(Job(DiffusersSource(MODEL), pairs, folder, config_of(run), cache=out / "encoded")) as session:
+        assert isinstance(session.model, DiffusersModel)
+        for report in session.reports():
+            if report.step in LOOKS:
+                seen = look_at(session.model.base)
+                looks.append({"step": report.step, "drift": report.drift, "words": report.words, **seen})
+    shutil.rmtree(folder, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    result = {"taste": run.taste, "seed": run.seed, "name": run.name, "looks": looks}
+    files.write_text(place, json.dumps(result))
+    return result
+
+
+def base_look(out: Path) -> dict[str, Any]:
+    """What the untrained model draws."""
+    place = out / "base.json"
+    if not place.exists():
+        from dspo_train.models.base import load_base
+
+        files.write_text(place, json.dumps(look_at(load_base(MODEL))))
+    return json.loads(place.read_text(encoding="utf-8"))
+
+
+def told(result: dict[str, Any]) -> str:
+    taste = Taste(result["taste"])
+    parts = [f"{look['step']}: {reward(look, taste):+.2f} {fit(look):.0%}" for look in result["looks"]]
+    return f"{result['name']}  " + "  ".join(parts)
