@@ -97,7 +97,7 @@ def images(*shades: int) -> Sequence[NewImage]:
     found = []
     for shade in shades:
         buffer = io.BytesIO()
-        Image.new("RGB", (8, 8), (shade, shade, shade)).save(buffer, format="PNG")
+        Image.new("RGB", (64, 64), (shade, shade, shade)).save(buffer, format="PNG")
         found.append(NewImage(buffer.getvalue()))
     return found
 
