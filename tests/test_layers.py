@@ -15,7 +15,7 @@ HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "node
 ALLOWED = {
     "__main__": "cli",
     "__init__": "version",  # the rest when it is first asked for
-    "cli": "config demo exceptions files images lora models objectives pairs runs sheets training",
+    "cli": "config demo exceptions files images lora models objectives pairs runs sheets taste training",
     "demo": "config data evaluate exceptions files images lora models runs sheets training",
     "runs": "config data drawing exceptions files lora models objectives pairs training version",
     "taste": "data evaluate exceptions files images models objectives pairs preferences training",
