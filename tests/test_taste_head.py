@@ -227,9 +227,10 @@ def test_what_more_clicks_would_tell():
     """After n clicks a - b / sqrt(n): if twice the clicks gave 0.04, b / sqrt(n) is 0.0966, and two points more need
     n (1 - 0.02 / 0.0966)^-2 = 1.59 n clicks; of 100, 59 more."""
     more = assessment._more
-    assert more(0.04, 0.01, 100) == 60
-    assert more(0.04, 0.05, 100) is None  # by chance, perhaps
-    assert more(0.005, 0.001, 100) is None  # the curve ends below two points
+    assert more(0.04, 0.01, 0.8, 100) == 60
+    assert more(0.04, 0.05, 0.8, 100) is None  # by chance, perhaps
+    assert more(0.005, 0.001, 0.8, 100) is None  # the curve ends below two points
+    assert more(0.04, 0.01, 0.99, 100) is None  # and at 100% at the latest
 
 
 def test_the_sentence_says_what_the_figures_do():

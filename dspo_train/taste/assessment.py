@@ -84,7 +84,7 @@ def assess(
     likely = np.clip(np.where(won, probability[chosen], 1 - probability[chosen]), 1e-12, 1)
     known = len(target), len({normalised(prompt) for prompt in prompts})
     gain, error = _gain(names, right - half_right)
-    more = _more(gain, error, known[0]) if rate.low > 0.5 else None
+    more = _more(gain, error, rate.rate, known[0]) if rate.low > 0.5 else None
     figures = rate.rate, rate.low, rate.high, float(-np.log(likely).mean())
     text = f"We know your taste to {rate.rate:.0%} ({rate.low:.0%} to {rate.high:.0%}); {_outlook(gain, error, more)}."
     if rate.low <= 0.5:
@@ -135,14 +135,15 @@ def _gain(names: Sequence[str], better: np.ndarray) -> tuple[float, float]:
     return mean, math.sqrt(count / (count - 1) * sum(value**2 for value in sums.values())) / len(names)
 
 
-def _more(gain: float, error: float, pairs: int) -> int | None:
+def _more(gain: float, error: float, accuracy: float, pairs: int) -> int | None:
     """Clicks for two points more, if what is still missing falls with the square root of the clicks.
 
-    If the accuracy after n clicks is a - b / sqrt(n), twice the clicks gave b (sqrt(2) - 1) / sqrt(n).
+    If the accuracy after n clicks is a - b / sqrt(n), twice the clicks gave b (sqrt(2) - 1) / sqrt(n); and
+    a is at most 1.
     """
     if gain <= error:
         return None
-    missing = gain / (math.sqrt(2) - 1)
+    missing = min(gain / (math.sqrt(2) - 1), 1 - accuracy)
     if missing <= _GAIN:
         return None
     more = pairs * ((1 - _GAIN / missing) ** -2 - 1)
