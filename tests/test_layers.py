@@ -18,7 +18,7 @@ ALLOWED = {
     "cli": "config demo exceptions files images lora models objectives pairs runs sheets taste training",
     "demo": "config data evaluate exceptions files images lora models runs sheets training",
     "runs": "config data drawing exceptions files lora models objectives pairs training version",
-    "taste": "data evaluate exceptions files images models objectives pairs preferences training",
+    "taste": "data drawing evaluate exceptions files images models objectives pairs preferences training",
     "training": "config data exceptions lora models objectives",
     "data": "config exceptions files images models pairs",
     "sheets": "drawing exceptions images lora models pairs",

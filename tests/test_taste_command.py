@@ -49,11 +49,14 @@ def test_a_taste_is_learned_and_its_features_are_kept(world: Path, capsys: pytes
     taste = load_taste(world / "light.safetensors")
     assert (taste.name, taste.trained_on, taste.assessment.accuracy) == ("light", 13, 1.0)
     assert len(list((world / "pairs" / FOLDER).iterdir())) == 1
-    assert main(["taste", "fit", str(world / "pairs"), *MODEL, "--out", str(world / "again.safetensors")]) == OK
+    more = ["--out", str(world / "again.safetensors"), "--chart", str(world / "chart.png")]
+    assert main(["taste", "fit", str(world / "pairs"), *MODEL, *more]) == OK
     told = capsys.readouterr().out
     assert "13 comparisons of 13 prompts. We know your taste to 100%" in told
     assert "came true" in told
     assert len(list((world / "pairs" / FOLDER).iterdir())) == 1  # they were used again
+    with Image.open(world / "chart.png") as chart:
+        assert chart.size == (800, 600)
     again = load_taste(world / "again.safetensors")
     assert again.head.weights.tobytes() == taste.head.weights.tobytes()
 
@@ -104,6 +107,20 @@ def test_a_prompt_comes_from_the_image_itself(world: Path, tmp_path: Path):
 MISTAKES: list[tuple[str, Callable[[Path], list[str]], str]] = [
     ("no pairs", lambda w: ["taste", "fit", str(w / "gone"), *MODEL, "--out", str(w / "o.safetensors")], "gone"),
     ("no name", lambda w: ["taste", "fit", str(w / "pairs"), *MODEL, "--out", str(w / "o")], ".safetensors file"),
+    (
+        "no chart",
+        lambda w: [
+            "taste",
+            "fit",
+            str(w / "pairs"),
+            *MODEL,
+            "--out",
+            str(w / "o.safetensors"),
+            "--chart",
+            str(w / "c"),
+        ],
+        ".png file",
+    ),
     ("no taste", lambda w: ["taste", "score", str(w / "two.txt"), str(w / "new"), *MODEL], "two.txt"),
     ("no images", lambda w: on(w, "score", "empty"), "no PNG"),
     ("no image", lambda w: on(w, "score", "gone.png"), "no such image"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from tiny_runs import write_pairs
 from dspo_train.exceptions import ConfigError, DatasetError
 from dspo_train.pairs import scan_folder
 from dspo_train.preferences import PreferenceStore
+from dspo_train.taste.charts import reliability_chart
 from dspo_train.taste.comparisons import from_ranks
 from dspo_train.taste.kept import FOLDER, keep_features, kept_features
 from dspo_train.taste.knowing import known
@@ -60,6 +62,20 @@ def test_a_taste_comes_back_to_the_bit(tmp_path: Path, pairs: int):
     assert math.isnan(read.assessment.accuracy) is (pairs == 3)
     read.save(tmp_path / "two.safetensors")
     assert (tmp_path / "one.safetensors").read_bytes() == (tmp_path / "two.safetensors").read_bytes()
+
+
+def test_the_chart_has_a_dot_where_answers_came_true():
+    """Another share that came true is another chart; of nothing foretold there is none."""
+    known = taste().assessment
+    drawn = [
+        np.asarray(reliability_chart(replace(known, reliability=((0.6, share, 10), (0.9, 0.9, 20)))))
+        for share in (0.2, 0.2, 0.6)
+    ]
+    changed = (drawn[0] != drawn[2]).any(2)
+    assert (drawn[0] == drawn[1]).all() and changed.any()
+    assert changed.nonzero()[1].max() < 0.85 * drawn[0].shape[1]  # right of 0.9 nothing is another
+    with pytest.raises(ConfigError, match="3 of about 20"):
+        reliability_chart(taste(3).assessment)
 
 
 def test_what_is_not_a_taste_is_refused(tmp_path: Path):

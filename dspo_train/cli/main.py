@@ -153,6 +153,7 @@ def _taste(parser: argparse.ArgumentParser) -> None:
     _looking(fit)
     fit.add_argument("--out", type=Path, required=True, metavar="FILE", help="of the taste: NAME.safetensors")
     fit.add_argument("--cache", type=Path, metavar="DIR", help="keeps features; default: the pair folder")
+    fit.add_argument("--chart", type=Path, metavar="PNG", help="draw whether what is foretold comes true")
     fit.add_argument("--seed", type=int, default=0, help="of folds and resamples (default: %(default)s)")
 
     score = actions.add_parser("score", help="print the score of images; higher is better")

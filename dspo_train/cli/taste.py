@@ -26,6 +26,7 @@ from ..pairs import prompt_from_image, scan_folder
 from ..pairs.captions import CaptionError, read_caption
 from ..runs.diffusers_model import DiffusersModel
 from ..sheets.text_inputs import load_prompts
+from ..taste.charts import reliability_chart
 from ..taste.features import DenoiserFeatures, ImageFeatures, VisionFeatures
 from ..taste.looking import OnLook, fit_scan, look_at
 from ..taste.model import TasteModel, load_taste
@@ -45,6 +46,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out
     if out.suffix != ".safetensors" or out.is_dir():
         raise ConfigError(f"--out {out}: give the name of a .safetensors file")
+    if arguments.chart is not None and (arguments.chart.suffix.lower() != ".png" or arguments.chart.is_dir()):
+        raise ConfigError(f"--chart {arguments.chart}: give the name of a .png file")
     scan = scan_folder(arguments.pairs)
     scan.usable()  # what fails fast goes first; a model loads slowly
     with _features(arguments) as (features, seen_by), _bar("looking") as bar:
@@ -57,6 +60,9 @@ def _fit(arguments: argparse.Namespace) -> int:
     for foretold, true, count in known.reliability:
         say(f"  foretold with {foretold:.0%}: {true:.0%} of {count} came true")
     say(f"taste: {out}")
+    if arguments.chart is not None and known.reliability:
+        files.write_image(arguments.chart, reliability_chart(known, title=taste.name))
+        say(f"chart: {arguments.chart}")
     return OK
 
 
