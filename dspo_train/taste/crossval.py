@@ -19,7 +19,7 @@ UNKNOWN = 1.0
 """Of them, where there are too few comparisons to choose."""
 _HOPELESS = 10.0  # nats
 _ROUGH = 1e-2  # nats; exact enough to compare widths, and for a resample
-_MANY = 150  # comparisons, from which on five folds do
+_FOLDS = ((150, 10), (500, 5))  # (comparisons up to which, folds); of more comparisons, four folds leave enough
 
 
 def units_of(prompts: Sequence[str]) -> np.ndarray:
@@ -29,11 +29,11 @@ def units_of(prompts: Sequence[str]) -> np.ndarray:
 
 
 def folds_of(prompts: Sequence[str], seed: int) -> np.ndarray:
-    """(P,) int64: folds of whole prompts and of nearly even size; ten of them, or five of many comparisons."""
+    """(P,) int64: folds of whole prompts and of nearly even size; ten of them, fewer of many comparisons."""
     sizes: dict[str, int] = defaultdict(int)
     for prompt in prompts:
         sizes[normalised(prompt)] += 1
-    filled = [0] * min(len(sizes), 10 if len(prompts) <= _MANY else 5)
+    filled = [0] * min(len(sizes), next((folds for most, folds in _FOLDS if len(prompts) <= most), 4))
     fold: dict[str, int] = {}
     for prompt in sorted(sizes, key=lambda prompt: (-sizes[prompt], digest(seed, prompt))):
         fold[prompt] = filled.index(min(filled))
