@@ -1,4 +1,4 @@
-"""Rounds on the same clicks, each LoRA looked at, with the guard off: what it would have done can be told afterwards."""
+"""Rounds on the same clicks, each LoRA looked at, with the guard off: what it would have done is told after."""
 
 from __future__ import annotations
 
