@@ -17,8 +17,9 @@ ALLOWED = {
     "__init__": "version",  # the rest when it is first asked for
     "cli": "config demo exceptions files images lora models objectives pairs runs sheets training",
     "demo": "config data evaluate exceptions files images lora models runs sheets training",
+    "rounds": "config files images lora pairs runs taste training",
     "runs": "config data drawing exceptions files lora models objectives pairs training version",
-    "taste": "data evaluate exceptions files images models pairs preferences training",
+    "taste": "data evaluate exceptions files images models objectives pairs preferences training",
     "training": "config data exceptions lora models objectives",
     "data": "config exceptions files images models pairs",
     "sheets": "drawing exceptions images lora models pairs",

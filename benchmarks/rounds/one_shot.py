@@ -20,8 +20,8 @@ from dspo_train.runs.session import open_session
 from .looks import fit, look_at, reward
 from .tastes import Taste, pair_folder
 
-STEPS = 300
-LOOKS = (25, 50, 75, 100, 150, 200, 250, 300)
+STEPS = 150
+LOOKS = (25, 50, 75, 100, 125, 150)
 
 COMMON: dict[str, Any] = {
     "batch_size": 8,
