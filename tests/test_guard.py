@@ -34,8 +34,10 @@ def test_a_passed_limit_is_said(check, words):
 def test_members_that_agree_do_not_spread_however_far_the_scores_go():
     near, far = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 0.0], [9.0, 0.0]])
     agreed = head((1.0, 5.0), (1.0, -5.0))  # they differ in the second feature alone
-    assert spread_ratio(agreed, near + [[0, 0], [0, 1]], far) < 1e-6
-    assert spread_ratio(agreed, near + [[0, 0], [0, 0.1]], near + [[0, 0], [0, 1]]) == pytest.approx(10)
+    assert spread_ratio(agreed, near + np.array([[0, 0], [0, 1]]), far) < 1e-6
+    assert spread_ratio(
+        agreed, near + np.array([[0, 0], [0, 0.1]]), near + np.array([[0, 0], [0, 1]])
+    ) == pytest.approx(10)
 
 
 def test_distance_is_in_units_of_the_known_images_own():
@@ -43,7 +45,7 @@ def test_distance_is_in_units_of_the_known_images_own():
     known = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
     assert distance_ratio(known, known[:2]) == 0.0
     scale = known.std(0)
-    assert distance_ratio(known * scale, (known + [4.0, 0.0])[:1] * scale) == pytest.approx(
+    assert distance_ratio(known * scale, (known + np.array([4.0, 0.0]))[:1] * scale) == pytest.approx(
         np.hypot(2 / known.std(0)[0], 0) / min(1 / known.std(0)[0], 1 / known.std(0)[1])
     )
 
