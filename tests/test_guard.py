@@ -34,10 +34,9 @@ def test_a_passed_limit_is_said(check, words):
 def test_members_that_agree_do_not_spread_however_far_the_scores_go():
     near, far = np.array([[0.0, 0.0], [1.0, 0.0]]), np.array([[0.0, 0.0], [9.0, 0.0]])
     agreed = head((1.0, 5.0), (1.0, -5.0))  # they differ in the second feature alone
-    assert spread_ratio(agreed, near + np.array([[0, 0], [0, 1]]), far) < 1e-6
-    assert spread_ratio(
-        agreed, near + np.array([[0, 0], [0, 0.1]]), near + np.array([[0, 0], [0, 1]])
-    ) == pytest.approx(10)
+    little, much = near + np.array([[0, 0], [0, 0.1]]), near + np.array([[0, 0], [0, 1]])
+    assert spread_ratio(agreed, much, far) < 1e-6
+    assert spread_ratio(agreed, little, much) == pytest.approx(10)
 
 
 def test_distance_is_in_units_of_the_known_images_own():

@@ -18,7 +18,7 @@ from dspo_train.lora.attach import applied
 from dspo_train.lora.writing import load_lora
 from dspo_train.models.base import load_base
 from dspo_train.models.sampling import sample
-from dspo_train.rounds.course import Course, Rounds, Watch
+from dspo_train.rounds.course import Course, Onlooker, Rounds
 from dspo_train.rounds.guard import Check, Limits
 from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.folder import RunFolder
@@ -66,7 +66,7 @@ def result_of(out: Path, run: InRounds) -> dict[str, Any]:
     checks: list[Check] = []
     job = Job(DiffusersSource(MODEL), pairs, folder, config_of(run.first), cache=out / "encoded")
     rounds = Rounds(run.count, run.pairs, run.steps, limits=NO_LIMITS, changes=run.changes)
-    Course(job, rounds, paint, Watch(checked=lambda number, check: checks.append(check))).run()
+    Course(job, rounds, paint, Onlooker(checked=lambda number, check: checks.append(check))).run()
     base, looks = load_base(MODEL), []
     for number, check in enumerate(checks, 1):
         lora = RunFolder(folder if number == 1 else folder / "rounds" / str(number) / folder.name).result

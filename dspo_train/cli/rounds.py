@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ..config import TrainConfig
 from ..exceptions import ConfigError
-from ..rounds.course import Course, Painter, Rounds, Watch
+from ..rounds.course import Course, Onlooker, Painter, Rounds
 from ..rounds.guard import Check
 from ..runs.job import Job
 from ..training.trainer import StepReport
@@ -21,11 +21,8 @@ def rounds_of(arguments: argparse.Namespace, config: TrainConfig) -> Rounds:
         ConfigError: a number of rounds, steps or pairs that cannot be.
     """
     steps = max(1, config.steps // 4) if arguments.round_steps is None else arguments.round_steps
-    for name, value in (
-        ("--rounds", arguments.rounds),
-        ("--round-steps", steps),
-        ("--round-pairs", arguments.round_pairs),
-    ):
+    numbers = {"--rounds": arguments.rounds, "--round-steps": steps, "--round-pairs": arguments.round_pairs}
+    for name, value in numbers.items():
         if value < 1:
             raise ConfigError(f"{name} must be at least 1, got {value}")
     if arguments.rounds > 1 and config.method == "full":
@@ -49,8 +46,8 @@ def in_rounds(job: Job, rounds: Rounds, painter: Painter) -> int:
         if done == total:
             say(f"{total} images drawn with the LoRA of round {number - 1}")
 
-    watch = Watch(step=step, drawn=drawn, checked=lambda number, check: say(told(number, check)))
-    ended = Course(job, rounds, painter, watch).run()
+    onlooker = Onlooker(step=step, drawn=drawn, checked=lambda number, check: say(told(number, check)))
+    ended = Course(job, rounds, painter, onlooker).run()
     why = f", because {ended.reason}" if ended.reason else ""
     say(f"round {ended.number} of {rounds.count} is kept{why}")
     say(f"LoRA:  {ended.folder.result}")

@@ -39,9 +39,9 @@ from ..training.model import Model, ModelSource
 from ..training.trainer import StepReport
 from .guard import Check, Limits, distance_ratio, spread_ratio
 from .labelling import labelled
-from .pairs import TABLE, write_drawn, write_pairs
+from .pairs import TABLE, write_drawn, write_round
 
-FIRST_SEED = 5 * 10**8  # of drawn images; a round's follow those of the round before
+_FIRST_SEED = 5 * 10**8  # of drawn images; a round's follow those of the round before
 FIT_IMAGES = 96  # of a round's images that are asked whether they show their prompt: it takes a while
 _FEWEST = 8  # pairs of a round
 
@@ -90,7 +90,7 @@ class Ended:
 
 
 @dataclass
-class Watch:
+class Onlooker:
     """What a front end sees; what a callback raises ends the rounds, and a later call goes on from there."""
 
     stage: OnStageProgress = lambda stage, done, total: None
@@ -108,9 +108,9 @@ class Course:
         paint: draws the images of a round.
     """
 
-    def __init__(self, job: Job, rounds: Rounds, paint: Painter, watch: Watch | None = None) -> None:
+    def __init__(self, job: Job, rounds: Rounds, paint: Painter, onlooker: Onlooker | None = None) -> None:
         self.job = replace(job, scan=job.scan or scan_folder(job.pairs))
-        self.rounds, self.paint, self.watch = rounds, paint, watch or Watch()
+        self.rounds, self.paint, self.onlooker = rounds, paint, onlooker or Onlooker()
         self.place = job.out / "rounds"
 
     def run(self) -> Ended:
@@ -136,7 +136,7 @@ class Course:
                 if len(labels) < _FEWEST:
                     return self._ended(kept, number, f"the taste model was sure of {len(labels)} pairs only")
                 if not (folder / "pairs" / TABLE).exists():
-                    write_pairs(folder / "pairs", images, self._prompts, labels, self._scan.pairs)
+                    write_round(folder / "pairs", images, self._prompts, labels, self._scan.pairs)
                 before, kept, number = kept, self._train(upcoming, self._round(source, folder, kept)), upcoming
         return self._ended(kept, number, "")
 
@@ -149,9 +149,9 @@ class Course:
     def _train(self, number: int, job: Job) -> RunFolder:
         folder = RunFolder(job.out)
         if not folder.completed(job.config.steps):
-            with open_session(job, self.watch.stage) as session:
+            with open_session(job, self.onlooker.stage) as session:
                 for report in session.reports():
-                    self.watch.step(number, report)
+                    self.onlooker.step(number, report)
         return folder
 
     @property
@@ -173,19 +173,19 @@ class Course:
     def _draw(self, model: Model, folder: Path, kept: RunFolder, number: int) -> list[Path]:
         """The images that the LoRA drew, or those of an earlier call."""
         table, prompts = folder / "drawn" / "drawn.json", self._prompts
-        first = FIRST_SEED + number * len(prompts)
+        first = _FIRST_SEED + number * len(prompts)
         seeds = list(range(first, first + len(prompts)))
-        places = [folder / "drawn" / f"{seed - FIRST_SEED:04d}.png" for seed in seeds]
+        places = [folder / "drawn" / f"{seed - _FIRST_SEED:04d}.png" for seed in seeds]
         if table.exists() and all(place.exists() for place in places):
             return places
         weights = model.read_lora(kept.result).weights
 
         def tell(done: int) -> None:
-            self.watch.drawn(number, done, len(prompts))
+            self.onlooker.drawn(number, done, len(prompts))
 
         with torch.no_grad(), model.training(checkpointing=False), applied(model.network, weights):
             drawn = self.paint(model, prompts, seeds, tell)
-        write_drawn(folder / "drawn", drawn, seeds[0] - FIRST_SEED)
+        write_drawn(folder / "drawn", drawn, seeds[0] - _FIRST_SEED)
         files.write_json(table, {"lora": kept.result.name, "prompts": prompts, "seeds": seeds})
         return places
 
@@ -204,7 +204,7 @@ class Course:
             distance=distance_ratio(known, vectors),
         )
         files.write_json(folder / "check.json", check.to_dict())
-        self.watch.checked(number - 1, check)
+        self.onlooker.checked(number - 1, check)
         return vectors, check
 
     def _known(self, model: Model) -> tuple[np.ndarray, float]:
@@ -232,7 +232,7 @@ class Course:
     def _ended(self, kept: RunFolder, number: int, reason: str) -> Ended:
         files.write_json(self.place / "end.json", {"round": number, "reason": reason})
         if reason:
-            self.watch.note(f"round {number} is kept: {reason}")
+            self.onlooker.note(f"round {number} is kept: {reason}")
         return Ended(kept, number, reason)
 
 

@@ -41,7 +41,8 @@ class DiffusersPainter:
 
         def draw(some: Sequence[tuple[str, int]]) -> list[Image.Image]:
             nonlocal done
-            found = sample(model.base, *zip(*some, strict=True), spec, batch_size=len(some))
+            texts, numbers = [text for text, _ in some], [seed for _, seed in some]
+            found = sample(model.base, texts, numbers, spec, batch_size=len(some))
             done += len(found)
             on_image(done)
             return found

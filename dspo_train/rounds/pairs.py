@@ -16,7 +16,7 @@ from .labelling import Label
 TABLE = "metadata.jsonl"
 
 
-def write_pairs(
+def write_round(
     folder: Path,
     drawn: Sequence[Path],
     prompts: Sequence[str],
