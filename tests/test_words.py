@@ -80,7 +80,7 @@ def test_what_words_do_is_held_at_the_base_even_where_a_lora_is_refined(refined)
 
 @pytest.mark.parametrize(("refined", "rows"), [(False, 4 + 4 + 2 + 2), (True, 4 + 4 + 2 + 4)])
 def test_nothing_is_predicted_twice(refined, rows):
-    """Policy and reference of two pairs, the policy's other words, and the base's own only if it is not the reference."""
+    """Policy and reference of two pairs, the policy's other words, and the base's own if it is no reference."""
     denoiser, given = Speaking(0.0, 0.0, refined=refined), batch()
     word_errors(denoiser, given, predicted(denoiser, given))
     assert denoiser.asked == rows
