@@ -27,6 +27,7 @@ COMMANDS = {
     "settings": "settings",
     "sample": "images",
     "compare": "images",
+    "taste": "taste",
 }
 
 
@@ -140,7 +141,52 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--lora", type=Path, required=True, metavar="FILE")
     compare.add_argument("--strengths", default="0.5,1", metavar="X,Y,...", help="default: %(default)s")
     compare.add_argument("--out", type=Path, required=True, metavar="PNG")
+
+    _taste(commands.add_parser("taste", help="learn a taste from labelled images, and score or sort others by it"))
     return parser
+
+
+def _taste(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+
+    fit = actions.add_parser("fit", help="learn a taste from a pair folder, and say how well it is known")
+    fit.add_argument("pairs", type=Path, metavar="PAIRS", help="labelled pairs, or liked and disliked; see inspect")
+    _looking(fit)
+    fit.add_argument("--out", type=Path, required=True, metavar="FILE", help="of the taste: NAME.safetensors")
+    fit.add_argument("--cache", type=Path, metavar="DIR", help="keeps features; default: the pair folder")
+    fit.add_argument("--chart", type=Path, metavar="PNG", help="draw whether what is foretold comes true")
+    fit.add_argument("--seed", type=int, default=0, help="of folds and resamples (default: %(default)s)")
+
+    score = actions.add_parser("score", help="print the score of images; higher is better")
+    score.add_argument("taste", type=Path, metavar="TASTE", help="a file that `taste fit` wrote")
+    score.add_argument("images", type=Path, nargs="+", metavar="IMAGE", help="files, or folders of them")
+    _looking(score)
+    _prompts(score)
+    score.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to a table, too")
+
+    sort = actions.add_parser("sort", help="copy the images of a folder, the best first; nothing is deleted")
+    sort.add_argument("taste", type=Path, metavar="TASTE", help="a file that `taste fit` wrote")
+    sort.add_argument("folder", type=Path, metavar="FOLDER", help="of images; folders below it are not looked at")
+    _looking(sort)
+    _prompts(sort)
+    sort.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    sort.add_argument("--best", type=int, metavar="K", help="copy the K best alone; scores.csv lists all")
+    sort.add_argument("--link", action="store_true", help="hard links instead of copies, where the disk has them")
+
+
+def _looking(parser: argparse.ArgumentParser) -> None:
+    eyes = parser.add_mutually_exclusive_group(required=True)
+    eyes.add_argument("--model", type=Path, metavar="PATH", help="diffusers folder or .safetensors file to look with")
+    eyes.add_argument("--features", type=Path, metavar="DIR", help="a CLIP or SigLIP model to look with instead")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="vocab.json and merges.txt, if not CLIP's own")
+    parser.add_argument("--prediction", choices=["epsilon", "v_prediction"], help="if the model misstates its own")
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16", "fp16"], default="auto")
+
+
+def _prompts(parser: argparse.ArgumentParser) -> None:
+    told = parser.add_mutually_exclusive_group()
+    told.add_argument("--prompt", metavar="TEXT", help="of all images; default: each one's caption file or metadata")
+    told.add_argument("--prompts", type=Path, metavar="FILE", help="one prompt per line, of each image in turn")
 
 
 def _base(parser: argparse.ArgumentParser) -> None:

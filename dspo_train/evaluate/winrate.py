@@ -26,7 +26,7 @@ class WinRate:
         return f"{self.rate:.1%} (95% interval {self.low:.1%} to {self.high:.1%})"
 
 
-def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) -> WinRate:
+def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95, *, evidence: float = 1.0) -> WinRate:
     """Estimate a win rate from (prompt, outcome) with outcome 1 won, 0.5 tied, 0 lost.
 
     Images of one prompt are alike, so their comparisons carry less evidence than as many independent ones. The interval
@@ -35,13 +35,16 @@ def win_rate(outcomes: Iterable[tuple[str, float]], confidence: float = 0.95) ->
     lost. A few prompts determine their spread poorly, so n is multiplied by (z / t)^2, with t the quantile of Student's
     distribution with K - 1 degrees of freedom (Korn & Graubard 1998).
 
+    Args:
+        evidence: by which n is multiplied, where the prompts are not independent either.
+
     Raises:
         ValueError: there are no outcomes, or one is outside [0, 1].
     """
     groups = _by_prompt(outcomes)
     rate, total = _rate(groups)
-    prompts = len(groups)
-    low, high = wilson(rate, _few(prompts, confidence) * _effective_comparisons(groups, rate, total), confidence)
+    prompts, n = len(groups), evidence * _effective_comparisons(groups, rate, total)
+    low, high = wilson(rate, _few(prompts, confidence) * n, confidence)
     return WinRate(rate, low, high, total, prompts)
 
 

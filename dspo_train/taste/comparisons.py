@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..files import digest
 from ..pairs import RatedImage, Scan
 from ..preferences import Judged, PreferenceStore
+from ..preferences.snapshot import SetSnapshot
 
 FEWEST_RANDOM = 20
 """Decided pairs that were asked at random, below which all votes count in the estimate of accuracy."""
@@ -49,6 +50,21 @@ class Comparisons:
     def decided(self) -> np.ndarray:
         """(P,) bool: not a tie."""
         return self.target != 0.5
+
+    def narrowed(self, images: Collection[str]) -> Comparisons:
+        """Only those of which both images are among these."""
+        there = frozenset(images)
+        of_images = dict(zip(self.images, self.prompts_of_images, strict=True))
+        return collect((row for row in self._rows() if row[0] in there and row[1] in there), of_images)
+
+    def renamed(self, images: Sequence[str]) -> Comparisons:
+        """With other keys, in the same order."""
+        return replace(self, images=tuple(images))
+
+    def _rows(self) -> Iterator[tuple[str, str, float, str, bool]]:
+        for row, prompt in enumerate(self.prompt):
+            pair = self.images[int(self.first[row])], self.images[int(self.second[row])]
+            yield (*pair, float(self.target[row]), prompt, bool(self.counted[row]))
 
 
 def collect(
@@ -103,7 +119,7 @@ def from_ranks(ranked: Sequence[tuple[str, Sequence[str]]]) -> Comparisons:
     )
 
 
-def from_store(store: PreferenceStore, at_random: Callable[[Judged], bool] | None = None) -> Comparisons:
+def from_store(store: PreferenceStore | SetSnapshot, at_random: Callable[[Judged], bool] | None = None) -> Comparisons:
     """Wins and ties that count in a set; images by their names below its folder.
 
     Pairs of which neither image is any good are left out: they do not say that the two are equal.

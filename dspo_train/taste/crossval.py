@@ -17,7 +17,9 @@ TYPICAL = tuple(float(value) for value in np.geomspace(0.1, 30, 8))
 """Prior standard deviations that are tried, of the logit of a typical comparison."""
 UNKNOWN = 1.0
 """Of them, where there are too few comparisons to choose."""
-_MANY = 300  # comparisons, from which on five folds do
+_HOPELESS = 10.0  # nats
+_ROUGH = 1e-2  # nats; exact enough to compare widths, and for a resample
+_MANY = 150  # comparisons, from which on five folds do
 
 
 def units_of(prompts: Sequence[str]) -> np.ndarray:
@@ -61,19 +63,32 @@ class Problem:
         return float(np.sqrt(np.mean(np.sum(self.rows**2, axis=1)))) or 1.0 if len(self.rows) else 1.0
 
     def fit(
-        self, chosen: np.ndarray, width: float, *, counts: np.ndarray | None = None, start: np.ndarray | None = None
+        self,
+        chosen: np.ndarray,
+        width: float,
+        *,
+        counts: np.ndarray | None = None,
+        start: np.ndarray | None = None,
+        close: float = 1e-6,
     ) -> np.ndarray:
         """(R,) weights by the comparisons of these indices; see `logistic.maximum`."""
         whole = None if self.gram is None else self.gram[np.ix_(chosen, chosen)]
-        return maximum(self.rows[chosen], self.target[chosen], width, gram=whole, counts=counts, start=start)
+        rows, target = self.rows[chosen], self.target[chosen]
+        return maximum(rows, target, width, gram=whole, counts=counts, start=start, close=close)
 
-    def path(self, chosen: np.ndarray) -> np.ndarray:
-        """(W, R) weights for each width, each found from the one before."""
-        found, start = [], None
-        for width in self.widths():
-            start = self.fit(chosen, float(width), start=start)
-            found.append(start)
-        return np.array(found)
+    def likelihoods(self, chosen: np.ndarray, *held: np.ndarray) -> np.ndarray:
+        """(H, W) nats of each set of held-out comparisons by fits of each width; each starts from the one before.
+
+        Once every set is foretold far worse than by a narrower prior, the wider ones are not tried, and have -inf.
+        """
+        found, weights = np.full((len(held), len(TYPICAL)), -np.inf), None
+        for place, width in enumerate(self.widths()):
+            weights = self.fit(chosen, float(width), start=weights, close=_ROUGH)
+            for row, part in enumerate(held):
+                found[row, place] = log_likelihood(self.rows[part] @ weights, self.target[part]).sum()
+            if (found[:, place] < found.max(1) - _HOPELESS).all():
+                break
+        return found
 
     def ensemble(self, chosen: np.ndarray, width: float, members: int, draw: np.random.Generator) -> np.ndarray:
         """(1 + members, R): the fit to all of them, and to resamples of whole prompts."""
@@ -83,7 +98,8 @@ class Problem:
         for _ in range(members):
             times = np.bincount(draw.integers(len(names), size=len(names)), minlength=len(names))[place]
             seen = times > 0
-            found.append(self.fit(chosen[seen], width, counts=times[seen].astype(np.float64), start=first))
+            counts = times[seen].astype(np.float64)
+            found.append(self.fit(chosen[seen], width, counts=counts, start=first, close=_ROUGH))
         return np.array(found)
 
 
@@ -96,7 +112,7 @@ class Foretold:
         logits: (1 + members, P), not calibrated.
         half: (2, P) logits of the fit without members, by one half of the other prompts and by the other half.
         temperature: by which to divide `logits`.
-        probability: (P,) that the first is better; calibrated by the answers of the other folds.
+        probability: (P,) that the first is better; each fold's calibrated by what was foretold of the other folds.
     """
 
     width: float
@@ -107,7 +123,7 @@ class Foretold:
 
 
 def foretell(problem: Problem, folds: np.ndarray, members: int, seed: int) -> Foretold:
-    """Nested cross-validation: each fold is foretold by fits that have not seen it, in weights, width or temperature.
+    """Nested cross-validation: each fold is foretold by weights, and a width, that were found without its answers.
 
     The width for fold k is the best of the fits without k and another fold j, on j. Such a fit serves both k and j, so
     K folds take K (K - 1) / 2 of them for each width.
@@ -121,8 +137,7 @@ def foretell(problem: Problem, folds: np.ndarray, members: int, seed: int) -> Fo
     logits, half = np.empty((1 + members, len(folds))), np.empty((2, len(folds)))
     for fold in range(count):
         kept, held = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-        path = problem.path(kept)
-        likelihood += _likelihoods(problem, path, held)
+        likelihood += problem.likelihoods(kept, held)[0]
         width = float(widths[int(np.argmax(inner[fold]))])
         draw = np.random.default_rng((seed, fold))
         logits[:, held] = problem.ensemble(kept, width, members, draw) @ problem.rows[held].T
@@ -148,16 +163,11 @@ def _without_two(problem: Problem, folds: np.ndarray, count: int) -> np.ndarray:
         found[:, int(np.argmin(np.abs(np.array(TYPICAL) - UNKNOWN)))] = 1.0
         return found
     for one, other in itertools.combinations(range(count), 2):
-        path = problem.path(np.flatnonzero((folds != one) & (folds != other)))
-        found[one] += _likelihoods(problem, path, np.flatnonzero(folds == other))
-        found[other] += _likelihoods(problem, path, np.flatnonzero(folds == one))
+        kept = np.flatnonzero((folds != one) & (folds != other))
+        on_one, on_other = problem.likelihoods(kept, np.flatnonzero(folds == one), np.flatnonzero(folds == other))
+        found[one] += on_other
+        found[other] += on_one
     return found
-
-
-def _likelihoods(problem: Problem, path: np.ndarray, held: np.ndarray) -> np.ndarray:
-    """(W,) nats of the held-out comparisons, for each width."""
-    logits = path @ problem.rows[held].T
-    return log_likelihood(logits, problem.target[held]).sum(1)
 
 
 def _halves(units: np.ndarray, draw: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

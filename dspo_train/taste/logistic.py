@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 _STEPS = 60
-_CLOSE = 1e-6  # nats below the maximum, from where the next step leaves about their square
 
 
 def maximum(
@@ -20,6 +20,7 @@ def maximum(
     gram: np.ndarray | None = None,
     counts: np.ndarray | None = None,
     start: np.ndarray | None = None,
+    close: float = 1e-6,
 ) -> np.ndarray:
     """The weights w that maximise sum c (t log s(z w) + (1 - t) log s(-z w)) - |w|^2 / (2 width^2), s the sigmoid.
 
@@ -33,6 +34,7 @@ def maximum(
         gram: rows @ rows.T, where the caller has it.
         counts: c, (P,) how often each comparison counts; once by default.
         start: (R,) weights to start from.
+        close: nats below the maximum at which the last step is taken, which leaves about their square.
 
     Returns:
         (R,)
@@ -51,7 +53,7 @@ def maximum(
         slope = rows.T @ (counts * (target - share)) - weights / width**2
         step = _solve(rows, gram, np.sqrt(counts * share * (1 - share)), slope, width)
         gain = float(slope @ step)
-        if gain / 2 < _CLOSE:
+        if gain / 2 < close:
             return weights + step
         moved, length = rows @ step, 1.0
         while True:
@@ -104,7 +106,7 @@ def calibration(logits: np.ndarray, target: np.ndarray) -> float:
         fit = target @ np.log(share) + (1 - target) @ np.log1p(-share)
         return logarithm**2 / 2 - float(fit)
 
-    grid = np.linspace(-4, 4, 33)
+    grid = np.linspace(-4, 4, 17)
     middle = grid[int(np.argmin([loss(value) for value in grid]))]
-    fine = np.linspace(middle - 0.25, middle + 0.25, 101)
-    return math.exp(fine[int(np.argmin([loss(value) for value in fine]))])
+    found = minimize_scalar(loss, bounds=(middle - 0.5, middle + 0.5), method="bounded")
+    return math.exp(float(found.x))
