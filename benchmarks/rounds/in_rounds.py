@@ -69,7 +69,7 @@ def result_of(out: Path, run: InRounds) -> dict[str, Any]:
     Course(job, rounds, paint, Onlooker(checked=lambda number, check: checks.append(check))).run()
     base, looks = load_base(MODEL), []
     for number, check in enumerate(checks, 1):
-        lora = RunFolder(folder if number == 1 else folder / "rounds" / str(number) / folder.name).result
+        lora = RunFolder(folder if number == 1 else folder / "rounds" / str(number) / f"{folder.name}-r{number}").result
         with applied(base.unet, load_lora(lora, base.unet).weights):
             looks.append({"round": number, "check": check.to_dict(), **look_at(base)})
     result = {"taste": run.first.taste, "seed": run.first.seed, "name": run.name, "looks": looks}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,15 +24,17 @@ from PIL import Image
 
 from .. import files
 from ..config import TrainConfig
+from ..exceptions import RunError
 from ..images.decode import load_rgb
 from ..lora.attach import applied
 from ..pairs import Scan, scan_folder
 from ..runs.folder import RunFolder
 from ..runs.job import Job
 from ..runs.session import OnStageProgress, encodings_of, open_session
-from ..taste.comparisons import Comparisons, from_scan
+from ..taste.comparisons import Comparisons
 from ..taste.features import DenoiserFeatures
 from ..taste.head import Assessment, Head, fit_head
+from ..taste.looking import comparisons_of, look_at
 from ..taste.prompt_fit import PromptFit
 from ..training.devices import accelerator
 from ..training.model import Model, ModelSource
@@ -119,9 +121,12 @@ class Course:
         Raises:
             DspoError: an input is wrong, or a round cannot be trained or written; finished rounds are kept.
         """
+        if (found := self.ended()) is not None:
+            return found
         kept, number = self._train(1, self.job), 1
         if self.rounds.count == 1:
             return Ended(kept, 1, "")
+        self._claim()
         before = kept
         with _held(self.job) as (source, model):
             for upcoming in range(2, self.rounds.count + 2):  # the last one only checks what the last round drew
@@ -137,13 +142,48 @@ class Course:
                     return self._ended(kept, number, f"the taste model was sure of {len(labels)} pairs only")
                 if not (folder / "pairs" / TABLE).exists():
                     write_round(folder / "pairs", images, self._prompts, labels, self._scan.pairs)
-                before, kept, number = kept, self._train(upcoming, self._round(source, folder, kept)), upcoming
+                before, kept, number = (
+                    kept,
+                    self._train(upcoming, self._round(source, folder, kept, upcoming)),
+                    upcoming,
+                )
         return self._ended(kept, number, "")
 
-    def _round(self, source: ModelSource, folder: Path, kept: RunFolder) -> Job:
+    def ended(self) -> Ended | None:
+        """Where an earlier call ended that asked for as many rounds."""
+        told = files.read_json_object(self.place / "end.json")
+        if told.get("asked") != self.rounds.count or not self._folder(told["round"]).result.exists():
+            return None
+        return Ended(self._folder(told["round"]), told["round"], told["reason"])
+
+    def _folder(self, number: int) -> RunFolder:
+        out = self.job.out
+        return RunFolder(out if number == 1 else self.place / str(number) / f"{out.name}-r{number}")
+
+    def _claim(self) -> None:
+        """
+        Raises:
+            RunError: the rounds of this run were begun in another way.
+        """
+        asked = {key: value for key, value in asdict(self.rounds).items() if key not in ("count", "limits")}
+        known = files.read_json_object(self.place / "asked.json")
+        if known and known != asked:
+            key = next(key for key in asked if known.get(key) != asked[key])
+            raise RunError(
+                f"{self.place}: these rounds were begun with other settings: `{key}` was {known.get(key)!r} and is "
+                f"{asked[key]!r}; set it back, or choose a new folder for the run"
+            )
+        files.write_json(self.place / "asked.json", asked)
+
+    def _round(self, source: ModelSource, folder: Path, kept: RunFolder, number: int) -> Job:
         config = _changed(self.job.config, {**self.rounds.changes, "steps": self.rounds.steps})
-        out = folder / self.job.out.name
-        given = {"pairs": folder / "pairs", "out": out, "config": config, "refine": kept.result, "scan": None}
+        given = {
+            "pairs": folder / "pairs",
+            "out": self._folder(number).folder,
+            "config": config,
+            "refine": kept.result,
+            "scan": None,
+        }
         return replace(self.job, model=source, cache=encodings_of(self.job), **given)
 
     def _train(self, number: int, job: Job) -> RunFolder:
@@ -168,7 +208,7 @@ class Course:
 
     @cached_property
     def clicks(self) -> Comparisons:
-        return from_scan(self._scan)
+        return comparisons_of(self._scan)
 
     def _draw(self, model: Model, folder: Path, kept: RunFolder, number: int) -> list[Path]:
         """The images that the LoRA drew, or those of an earlier call."""
@@ -210,14 +250,14 @@ class Course:
     def _known(self, model: Model) -> tuple[np.ndarray, float]:
         """Features of the clicked images, and the share of them that show their prompt; the head is fit here, once."""
         if not hasattr(self, "head"):
-            images = [load_rgb(Path(path)) for path in self.clicks.images]
-            prompts = self.clicks.prompts_of_images
-            vectors = self._features(model).of(images, prompts)
+            places, prompts = [Path(path) for path in self.clicks.images], self.clicks.prompts_of_images
+            vectors = look_at(places, prompts, self._features(model), self.place / "clicks")
             self.head: Head
             self.assessment: Assessment
             self.head, self.assessment = fit_head(self.clicks, vectors)
-            step = max(1, len(images) // FIT_IMAGES)
-            lead = PromptFit(model, self._side).of(images[::step], prompts[::step], self._prompts)
+            step = max(1, len(places) // FIT_IMAGES)
+            images = [load_rgb(path) for path in places[::step]]
+            lead = PromptFit(model, self._side).of(images, prompts[::step], self._prompts)
             there = lead[~np.isnan(lead)]
             self._of_clicks = vectors, float((there > 0).mean()) if len(there) else np.nan
         return self._of_clicks
@@ -230,7 +270,7 @@ class Course:
         return DenoiserFeatures(model, self._side)
 
     def _ended(self, kept: RunFolder, number: int, reason: str) -> Ended:
-        files.write_json(self.place / "end.json", {"round": number, "reason": reason})
+        files.write_json(self.place / "end.json", {"round": number, "reason": reason, "asked": self.rounds.count})
         if reason:
             self.onlooker.note(f"round {number} is kept: {reason}")
         return Ended(kept, number, reason)
