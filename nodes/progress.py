@@ -31,10 +31,12 @@ class Progress:
 
     Attributes:
         what: what is encoded: "pairs" or "images".
+        title: before the step, such as which round it is of.
     """
 
     def __init__(self, node_id: str, run: str, steps: int, what: str = "pairs") -> None:
         self.node_id, self.run, self.steps, self.what = node_id, run, steps, what
+        self.title = ""
         self.bar: comfy.utils.ProgressBar | None = None
         self.notes: list[str] = []
         self.pace: float | None = None  # seconds per step, smoothed
@@ -66,7 +68,7 @@ class Progress:
         found = learned([self.measured, *self.latest] if self.measured else self.latest)
         measured = {name: value for name in HELD_OUT if math.isfinite(value := report.held_out.get(name, math.nan))}
         time_left = f" · {time_left_in_words(left)}" if report.step < self.steps and not report.stopped else ""
-        lines = [f"Step {report.step} of {self.steps}{time_left}", learned_in_words(found)]
+        lines = [f"{self.title}Step {report.step} of {self.steps}{time_left}", learned_in_words(found)]
         if report.stopped:
             lines.append("Stopped early: the held-out pairs improved no further. The best step becomes the LoRA")
         shown = {name: getattr(report, name) for name in SHOWN}

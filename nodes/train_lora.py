@@ -151,4 +151,14 @@ def _later_inputs() -> list[io.Input]:
             "steps anew.",
             extra_dict=FOLDED,
         ),
+        io.Int.Input(
+            "rounds",
+            default=1,
+            min=1,
+            max=20,
+            optional=True,
+            tooltip="1: trains on your clicks. More: then the model draws the set's prompts itself, a model of your "
+            "taste compares the images, the training goes on from there, and again. It ends by itself where your taste "
+            "is no longer known or images stop showing their prompt.",
+        ),
     ]

@@ -20,6 +20,7 @@ from ..dspo_train.config.forms import read_form
 from ..dspo_train.exceptions import ConfigError, RunError
 from ..dspo_train.pairs import Scan
 from ..dspo_train.pairs.discover import pairs_stamp
+from ..dspo_train.rounds.course import Ended
 from ..dspo_train.runs import keepsake, preflight
 from ..dspo_train.runs.continuing import FROM_SCRATCH, beginning, request_of
 from ..dspo_train.runs.examples import draw_examples
@@ -41,6 +42,7 @@ from .comfy.probe import refuse_unfit
 from .comfy.sizes import WiredSizes
 from .lora_choice import NamedLora
 from .progress import Progress
+from .rounds import course_of, outcome
 from .run_record import in_panel
 from .sockets import PairSet
 
@@ -110,8 +112,11 @@ def train(order: Order) -> Done:
     plan = Plan(order, _config(order), _refine(order))
     request, scratch = _request(plan), order.settings.get("continue_from") == FROM_SCRATCH
     begin = beginning(places.runs(), order.name, request, scratch=scratch)
-    folder, steps = begin.folder, plan.config.steps
-    if folder is not None and folder.completed(steps):
+    folder, steps, count = begin.folder, plan.config.steps, order.settings.get("rounds", 1)
+    if folder is not None and folder.completed(steps) and (ended := _ended(plan, folder, count)) is not None:
+        if count > 1:
+            PromptServer.instance.send_progress_text(outcome(ended, count), order.node_id)
+            return _done(ended.folder)
         told = f"Nothing to train: {folder.folder.name} is finished. With more steps it goes on from there"
         PromptServer.instance.send_progress_text(told, order.node_id)
         return _done(folder)
@@ -125,7 +130,30 @@ def train(order: Order) -> Done:
             progress.note(note)
         with in_panel(folder, order, steps):
             _run(plan, folder, progress)
-            return _done(folder)
+            if count == 1:
+                return _done(folder)
+            return _done(_rounds(plan, folder, count, progress))
+
+
+def _ended(plan: Plan, folder: RunFolder, count: int) -> Ended | None:
+    """Where the rounds of a run ended, if they did."""
+    return Ended(folder, 1, "") if count == 1 else course_of(_first_round(plan, folder), count).ended()
+
+
+def _rounds(plan: Plan, folder: RunFolder, count: int, progress: Progress) -> RunFolder:
+    """Go on from the first round."""
+    found: list[Ended] = []
+    course = course_of(_first_round(plan, folder), count, progress)
+    assert plan.setup is not None
+    if preflight.ran_out_of_memory(lambda: found.append(course.run())):
+        raise RunError(preflight.too_large(plan.setup, _machine().total, plan.config.accumulate, FIXED))
+    PromptServer.instance.send_progress_text(outcome(found[0], count), plan.order.node_id)
+    return found[0].folder
+
+
+def _first_round(plan: Plan, folder: RunFolder) -> Job:
+    room = 0 if plan.setup is None else _room(plan.setup)
+    return _job_in(plan, folder, room)
 
 
 def _config(order: Order) -> TrainConfig:
@@ -185,9 +213,18 @@ def _sized(plan: Plan) -> Plan:
 
 def _job(plan: Plan, folder: RunFolder) -> Job:
     assert plan.setup is not None
-    need = need_of(plan.setup)
+    return _job_in(plan, folder, _room(plan.setup))
+
+
+def _room(setup: Setup) -> int:
+    """Bytes beside the weights."""
+    need = need_of(setup)
+    return need.adapter + need.activations + need.workspace
+
+
+def _job_in(plan: Plan, folder: RunFolder, room: int) -> Job:
     return Job(
-        model=WiredSource(plan.order.wired, need.adapter + need.activations + need.workspace),
+        model=WiredSource(plan.order.wired, room),
         pairs=plan.scan.folder,
         out=folder.folder,
         config=plan.config,

@@ -33,6 +33,7 @@ EVERYTHING = {
     "one_per_prompt": True,
     "least_noise": 0.2,
     "most_noise": 0.8,
+    "word_budget": "0.05",
 }
 
 
@@ -56,7 +57,7 @@ def test_each_option_arrives_at_its_setting():
     held_out, loss, data = config.held_out, config.loss, config.data
     assert (held_out.share, held_out.every, held_out.patience) == (0.1, 10, 3)
     assert (loss.sft_mix, loss.label_smoothing, loss.safeguard, loss.margin_cap) == (0.25, 0.1, 0.5, 0.001)
-    assert (loss.sharpness, loss.min_snr) == (500.0, 5.0)
+    assert (loss.sharpness, loss.min_snr, loss.word_budget) == (500.0, 5.0, 0.05)
     assert (data.one_per_prompt, data.least_noise, data.most_noise) == (True, 0.2, 0.8)
     assert (data.resolution, data.flip, config.seed) == (256, True, 7)
     assert config.optim.lr == PRESETS["gentle"]["optim.lr"]
@@ -121,7 +122,7 @@ def test_what_does_not_go_together_is_said_when_it_is_chosen_in_the_words_of_the
 @pytest.mark.parametrize("form", FORMS)
 def test_an_empty_input_or_the_blank_number_of_a_script_keeps_what_is_there(form: Form):
     written = [one for one in SETTINGS.values() if one.shown is not None and one.shown.form == form and one.shown.empty]
-    assert len(written) == {"train": 3, "options": 10}[form]
+    assert len(written) == {"train": 3, "options": 11}[form]
     for one in written:
         shown = one.shown
         assert shown is not None

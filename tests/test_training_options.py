@@ -40,6 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "automatic sharpness": {"objective": "diffusion_dpo", "loss": {"sharpness": "auto"}},
     "weights by margin": {"loss": {"sharpness": 300.0}},
     "min-SNR": {"loss": {"min_snr": 5.0}},
+    "what the words do": {"loss": {"word_budget": 0.05}},
     "all guards": {"loss": {"sft_mix": 0.25, "label_smoothing": 0.1, "safeguard": 0.5, "margin_cap": 1e-3}},
     "held out": {"held_out": HELD},
     "best": {"held_out": HELD, "keep": "best"},

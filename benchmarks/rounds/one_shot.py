@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from dspo_train.runs.session import open_session
 from .looks import fit, look_at, reward
 from .tastes import Taste, pair_folder
 
-STEPS = 300
-LOOKS = (25, 50, 75, 100, 150, 200, 250, 300)
+STEPS = 150
+LOOKS = (25, 50, 75, 100, 125, 150)
 
 COMMON: dict[str, Any] = {
     "batch_size": 8,
@@ -96,3 +97,8 @@ def told(result: dict[str, Any]) -> str:
     taste = Taste(result["taste"])
     parts = [f"{look['step']}: {reward(look, taste):+.2f} {fit(look):.0%}" for look in result["looks"]]
     return f"{result['name']}  " + "  ".join(parts)
+
+
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--refine", type=Path, metavar="FILE", help="a LoRA to continue from; a frozen copy is the reference"
     )
+    _rounds(train)
     train.add_argument("--cache", type=Path, metavar="DIR", help="encodings; default: .dspo_cache in the pair folder")
 
     commands.add_parser("settings", help="list all settings of `train` with default, range and meaning")
@@ -194,6 +195,18 @@ def _base(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="vocab.json and merges.txt, if not CLIP's own")
     parser.add_argument("--prediction", choices=["epsilon", "v_prediction"], help="if the base misstates its own")
+
+
+def _rounds(parser: argparse.ArgumentParser) -> None:
+    rounds = parser.add_argument_group(
+        "rounds", "after the first training the model draws, a model of the taste labels, and the training goes on"
+    )
+    rounds.add_argument("--rounds", type=int, default=1, metavar="N", help="trainings in all (default: %(default)s)")
+    rounds.add_argument("--round-steps", type=int, metavar="N", help="of each further round; default: a quarter")
+    rounds.add_argument("--round-pairs", type=int, default=100, metavar="N", help="of a round (default: %(default)s)")
+    rounds.add_argument("--draw-steps", type=int, default=20, metavar="N", help="default: %(default)s")
+    rounds.add_argument("--draw-guidance", type=float, metavar="X", help="default: the model family's")
+    rounds.add_argument("--draw-batch", type=int, default=4, metavar="N", help="images at once (default: %(default)s)")
 
 
 def _sampling(parser: argparse.ArgumentParser) -> None:

@@ -21,6 +21,7 @@ from ..files.words import many
 from ..models.blueprint import read_blueprint
 from ..models.families import PREDICTION_NAMES
 from ..pairs import scan_folder
+from ..rounds.painting import DiffusersPainter
 from ..runs import preflight
 from ..runs.diffusers_model import DiffusersSource
 from ..runs.folder import RunFolder
@@ -32,6 +33,7 @@ from ..runs.sizes import BlueprintSizes
 from ..training.devices import resolve_precision
 from ..training.trainer import StepReport
 from .main import INTERRUPTED, OK, in_words, say
+from .rounds import in_rounds, rounds_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -53,13 +55,21 @@ def run(arguments: argparse.Namespace) -> int:
         refine=arguments.refine,
         cache=arguments.cache,
     )
-    if RunFolder(job.out).completed(job.config.steps):
+    rounds = rounds_of(arguments, config)
+    if rounds.count == 1 and RunFolder(job.out).completed(job.config.steps):
         return _session(job)
     job = replace(job, scan=scan_folder(job.pairs))
     machine = this_machine(job.config.device)
     setup = _check(job, source.path, machine)
     codes: list[int] = []
-    if preflight.ran_out_of_memory(lambda: codes.append(_session(job))):
+    painter = DiffusersPainter(
+        config.data.resolution, arguments.draw_steps, arguments.draw_guidance, max(1, arguments.draw_batch)
+    )
+
+    def work() -> None:
+        codes.append(_session(job) if rounds.count == 1 else in_rounds(job, rounds, painter))
+
+    if preflight.ran_out_of_memory(work):
         raise RunError(preflight.too_large(setup, machine.total, job.config.accumulate, FIXED))
     return codes[0]
 

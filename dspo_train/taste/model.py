@@ -25,7 +25,7 @@ from .comparisons import Comparisons
 from .features import ImageFeatures
 from .head import Head, fit_head
 
-VERSION = 1
+TASTE_VERSION = 1
 _KEY = "dspo.taste"
 _FIGURES = ("accuracy", "low", "high", "log_loss")
 _AGAIN = "fit it again with `taste fit`, or copy the file again"
@@ -79,7 +79,7 @@ class TasteModel:
         known = dataclasses.asdict(self.assessment)
         known |= {name: None for name in _FIGURES if math.isnan(known[name])}  # JSON has no NaN
         return {
-            "version": VERSION,
+            "version": TASTE_VERSION,
             "identity": self.identity,
             "name": self.name,
             "seen_by": self.seen_by,
@@ -131,10 +131,10 @@ def _about(path: Path, header: TensorHeader) -> dict[str, Any]:
         version = int(about["version"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: this taste is damaged ({error}); {_AGAIN}") from error
-    if version > VERSION:
+    if version > TASTE_VERSION:
         raise ConfigError(
-            f"{path}: a newer program wrote this taste, in version {version}, and this one reads up to {VERSION}; "
-            "update the program"
+            f"{path}: a newer program wrote this taste, in version {version}, and this one reads up to "
+            f"{TASTE_VERSION}; update the program"
         )
     return about
 

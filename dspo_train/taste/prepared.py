@@ -15,7 +15,7 @@ from ..images.decode import crop_to_bucket, to_tensor
 from ..models.conditioning import Conditioning, Frame, cat
 from ..training.model import Model
 
-T = TypeVar("T")
+Piece = TypeVar("Piece")
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def prepare(
     return Prepared(model, clean, frames, prompts, texts)
 
 
-def in_parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def in_parts(items: Sequence[Piece], size: int) -> Iterator[Sequence[Piece]]:
     """
     >>> list(in_parts("abcde", 2))
     ['ab', 'cd', 'e']

@@ -1,0 +1,302 @@
+"""The course of the rounds: train, draw with what was trained, check, label, train on; resumable at every stage.
+
+OUT/                    the first round: an ordinary run on the clicks
+OUT/rounds/clicks.safetensors   features of the clicked images
+OUT/rounds/2/drawn/     what the LoRA of the round before drew, with drawn.json
+OUT/rounds/2/check.json what the guard measured on it
+OUT/rounds/2/pairs/     what was labelled, and the clicks
+OUT/rounds/2/NAME/      the run of this round, which refines the LoRA of the round before
+OUT/rounds/end.json     which round is kept, and why it ended
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .. import files
+from ..config import TrainConfig
+from ..exceptions import RunError
+from ..images.decode import load_rgb
+from ..lora.attach import applied
+from ..pairs import Scan, scan_folder
+from ..runs.folder import RunFolder
+from ..runs.job import Job
+from ..runs.session import OnStageProgress, encodings_of, open_session
+from ..taste.comparisons import Comparisons
+from ..taste.features import DenoiserFeatures
+from ..taste.head import Assessment, Head, fit_head
+from ..taste.looking import comparisons_of, look_at
+from ..taste.prompt_fit import PromptFit
+from ..training.devices import accelerator
+from ..training.model import Model, ModelSource
+from ..training.trainer import StepReport
+from .guard import Check, Limits, distance_ratio, spread_ratio
+from .labelling import labelled
+from .pairs import TABLE, write_drawn, write_round
+
+_FIRST_SEED = 5 * 10**8  # of drawn images; a round's follow those of the round before
+FIT_IMAGES = 96  # of a round's images that are asked whether they show their prompt: it takes a while
+_FEWEST = 8  # pairs of a round
+
+
+class Painter(Protocol):
+    """Draws as the person does."""
+
+    def __call__(
+        self, model: Model, prompts: Sequence[str], seeds: Sequence[int], on_image: Callable[[int], None]
+    ) -> list[Image.Image]:
+        """One image for each prompt and seed, with whatever adapters the network carries.
+
+        Args:
+            on_image: called with the number of images drawn; what it raises ends the drawing.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How the rounds go.
+
+    Attributes:
+        count: of trainings, the first on the clicks alone.
+        pairs: that are labelled in a round, at most; four images are drawn for every two of them.
+        steps: of each round after the first.
+        changes: to the settings of each round after the first, by dotted name.
+        least: probability below which the taste model's label is left out.
+    """
+
+    count: int = 3
+    pairs: int = 100
+    steps: int = 100
+    least: float = 0.6
+    limits: Limits = field(default_factory=Limits)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """Where the rounds ended: the run to keep, its number, and why it was not the last of those asked for."""
+
+    folder: RunFolder
+    number: int
+    reason: str
+
+
+@dataclass
+class Onlooker:
+    """What a front end sees; what a callback raises ends the rounds, and a later call goes on from there."""
+
+    stage: OnStageProgress = lambda stage, done, total: None
+    step: Callable[[int, StepReport], None] = lambda number, report: None
+    drawn: Callable[[int, int, int], None] = lambda number, done, total: None  # round, images, of all
+    checked: Callable[[int, Check], None] = lambda number, check: None
+    note: Callable[[str], None] = lambda text: None
+
+
+class Course:
+    """The rounds of one job.
+
+    Args:
+        job: of the first round, on the person's clicks; unpaired images serve as well.
+        paint: draws the images of a round.
+    """
+
+    def __init__(self, job: Job, rounds: Rounds, paint: Painter, onlooker: Onlooker | None = None) -> None:
+        self.job = replace(job, scan=job.scan or scan_folder(job.pairs))
+        self.rounds, self.paint, self.onlooker = rounds, paint, onlooker or Onlooker()
+        self.place = job.out / "rounds"
+
+    def run(self) -> Ended:
+        """Train as many rounds as were asked for, or until the guard ends them.
+
+        Raises:
+            DspoError: an input is wrong, or a round cannot be trained or written; finished rounds are kept.
+        """
+        if (found := self.ended()) is not None:
+            return found
+        kept, number = self._train(1, self.job), 1
+        if self.rounds.count == 1:
+            return Ended(kept, 1, "")
+        self._claim()
+        before = kept
+        with _held(self.job) as (source, model):
+            for upcoming in range(2, self.rounds.count + 2):  # the last one only checks what the last round drew
+                folder = self.place / str(upcoming)
+                images = self._draw(model, folder, kept, upcoming)
+                vectors, check = self._check(model, folder, images, upcoming)
+                if reason := check.broken(self.rounds.limits):
+                    return self._ended(*((before, number - 1) if number > 1 else (kept, 1)), reason)
+                if upcoming > self.rounds.count:
+                    break
+                labels = labelled(self.head, vectors, self._prompts, least=self.rounds.least, most=self.rounds.pairs)
+                if len(labels) < _FEWEST:
+                    return self._ended(kept, number, f"the taste model was sure of {len(labels)} pairs only")
+                if not (folder / "pairs" / TABLE).exists():
+                    write_round(folder / "pairs", images, self._prompts, labels, self._scan.pairs)
+                before, kept, number = (
+                    kept,
+                    self._train(upcoming, self._round(source, folder, kept, upcoming)),
+                    upcoming,
+                )
+        return self._ended(kept, number, "")
+
+    def ended(self) -> Ended | None:
+        """Where an earlier call ended that asked for as many rounds."""
+        told = files.read_json_object(self.place / "end.json")
+        if told.get("asked") != self.rounds.count or not self._folder(told["round"]).result.exists():
+            return None
+        return Ended(self._folder(told["round"]), told["round"], told["reason"])
+
+    def _folder(self, number: int) -> RunFolder:
+        out = self.job.out
+        return RunFolder(out if number == 1 else self.place / str(number) / f"{out.name}-r{number}")
+
+    def _claim(self) -> None:
+        """
+        Raises:
+            RunError: the rounds of this run were begun in another way.
+        """
+        asked = {key: value for key, value in asdict(self.rounds).items() if key not in ("count", "limits")}
+        known = files.read_json_object(self.place / "asked.json")
+        if known and known != asked:
+            key = next(key for key in asked if known.get(key) != asked[key])
+            raise RunError(
+                f"{self.place}: these rounds were begun with other settings: `{key}` was {known.get(key)!r} and is "
+                f"{asked[key]!r}; set it back, or choose a new folder for the run"
+            )
+        files.write_json(self.place / "asked.json", asked)
+
+    def _round(self, source: ModelSource, folder: Path, kept: RunFolder, number: int) -> Job:
+        config = _changed(self.job.config, {**self.rounds.changes, "steps": self.rounds.steps})
+        given = {
+            "pairs": folder / "pairs",
+            "out": self._folder(number).folder,
+            "config": config,
+            "refine": kept.result,
+            "scan": None,
+        }
+        return replace(self.job, model=source, cache=encodings_of(self.job), **given)
+
+    def _train(self, number: int, job: Job) -> RunFolder:
+        folder = RunFolder(job.out)
+        if not folder.completed(job.config.steps):
+            with open_session(job, self.onlooker.stage) as session:
+                for report in session.reports():
+                    self.onlooker.step(number, report)
+        return folder
+
+    @property
+    def _scan(self) -> Scan:
+        assert self.job.scan is not None
+        return self.job.scan
+
+    @cached_property
+    def _prompts(self) -> list[str]:
+        """Of a round's images: each prompt's follow each other, and all prompts have equally many, at least two."""
+        texts = list(dict.fromkeys(self._scan.prompts))
+        each = max(2, -(-2 * self.rounds.pairs // len(texts)))
+        return [text for text in texts for _ in range(each)]
+
+    @cached_property
+    def clicks(self) -> Comparisons:
+        return comparisons_of(self._scan)
+
+    def _draw(self, model: Model, folder: Path, kept: RunFolder, number: int) -> list[Path]:
+        """The images that the LoRA drew, or those of an earlier call."""
+        table, prompts = folder / "drawn" / "drawn.json", self._prompts
+        first = _FIRST_SEED + number * len(prompts)
+        seeds = list(range(first, first + len(prompts)))
+        places = [folder / "drawn" / f"{seed - _FIRST_SEED:04d}.png" for seed in seeds]
+        if table.exists() and all(place.exists() for place in places):
+            return places
+        weights = model.read_lora(kept.result).weights
+
+        def tell(done: int) -> None:
+            self.onlooker.drawn(number, done, len(prompts))
+
+        with torch.no_grad(), model.training(checkpointing=False), applied(model.network, weights):
+            drawn = self.paint(model, prompts, seeds, tell)
+        write_drawn(folder / "drawn", drawn, seeds[0] - _FIRST_SEED)
+        files.write_json(table, {"lora": kept.result.name, "prompts": prompts, "seeds": seeds})
+        return places
+
+    def _check(self, model: Model, folder: Path, images: Sequence[Path], number: int) -> tuple[np.ndarray, Check]:
+        """The features of a round's images, and what the guard sees in them."""
+        opened = [load_rgb(path) for path in images]
+        known, own = self._known(model)
+        vectors = self._features(model).of(opened, self._prompts)
+        step = max(1, len(opened) // FIT_IMAGES)
+        asked, texts = opened[::step], self._prompts[::step]
+        lead = PromptFit(model, self._side).of(asked, texts, self._prompts)
+        check = Check(
+            accuracy=None if np.isnan(self.assessment.accuracy) else self.assessment.accuracy,
+            fit_lost=None if np.isnan(lead).all() else own - float((lead[~np.isnan(lead)] > 0).mean()),
+            spread=spread_ratio(self.head, known, vectors),
+            distance=distance_ratio(known, vectors),
+        )
+        files.write_json(folder / "check.json", check.to_dict())
+        self.onlooker.checked(number - 1, check)
+        return vectors, check
+
+    def _known(self, model: Model) -> tuple[np.ndarray, float]:
+        """Features of the clicked images, and the share of them that show their prompt; the head is fit here, once."""
+        if not hasattr(self, "head"):
+            places, prompts = [Path(path) for path in self.clicks.images], self.clicks.prompts_of_images
+            vectors = look_at(places, prompts, self._features(model), self.place / "clicks")
+            self.head: Head
+            self.assessment: Assessment
+            self.head, self.assessment = fit_head(self.clicks, vectors)
+            step = max(1, len(places) // FIT_IMAGES)
+            images = [load_rgb(path) for path in places[::step]]
+            lead = PromptFit(model, self._side).of(images, prompts[::step], self._prompts)
+            there = lead[~np.isnan(lead)]
+            self._of_clicks = vectors, float((there > 0).mean()) if len(there) else np.nan
+        return self._of_clicks
+
+    @property
+    def _side(self) -> int:
+        return self.job.config.data.resolution
+
+    def _features(self, model: Model) -> DenoiserFeatures:
+        return DenoiserFeatures(model, self._side)
+
+    def _ended(self, kept: RunFolder, number: int, reason: str) -> Ended:
+        files.write_json(self.place / "end.json", {"round": number, "reason": reason, "asked": self.rounds.count})
+        if reason:
+            self.onlooker.note(f"round {number} is kept: {reason}")
+        return Ended(kept, number, reason)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """Implements `ModelSource` for a model that is loaded already."""
+
+    model: Model
+
+    def load(self, config: TrainConfig, precision: str, device: torch.device) -> Model:
+        return self.model
+
+
+@contextmanager
+def _held(job: Job) -> Iterator[tuple[ModelSource, Model]]:
+    """The model, loaded once for all rounds."""
+    with accelerator(job.config.device, job.config.precision) as (process, precision):
+        model = job.model.load(job.config, precision, process.device)
+    yield _Loaded(model), model
+
+
+def _changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
+    from ..config.run import from_dict, nested
+
+    values = nested(changes, config.to_dict())
+    values["optim"]["warmup"] = min(values["optim"]["warmup"], max(0, values["steps"] // 20))
+    return from_dict(values)
