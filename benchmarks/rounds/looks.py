@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.taste.measure import SAMPLING, prompts, spread
@@ -28,15 +29,15 @@ def look_at(model: Base) -> dict[str, Any]:
     }
 
 
-def rewards(seen: dict[str, Any], taste: Taste) -> list[float]:
+def rewards(seen: Mapping[str, Any], taste: Taste) -> list[float]:
     """Of each test image."""
     return [taste(Reading(**reading)) for reading in seen["readings"]]
 
 
-def reward(seen: dict[str, Any], taste: Taste) -> float:
+def reward(seen: Mapping[str, Any], taste: Taste) -> float:
     values = rewards(seen, taste)
     return sum(values) / len(values)
 
 
-def fit(seen: dict[str, Any]) -> float:
+def fit(seen: Mapping[str, Any]) -> float:
     return sum(seen["fits"]) / len(seen["fits"])

@@ -53,7 +53,7 @@ class OneShot:
 
     @property
     def name(self) -> str:
-        words = [f"{key.rpartition('.')[2]}{value:g}" for key, value in self.settings.items()]
+        words = [f"{key.rpartition('.')[2]}{value}" for key, value in self.settings.items()]
         return "-".join([f"taste{self.taste}", self.objective, *words, str(self.clicks), f"s{self.seed}"])
 
 
