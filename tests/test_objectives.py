@@ -208,7 +208,7 @@ def test_v_prediction_and_epsilon_give_the_same_dspo_update_up_to_the_time_weigh
 
 
 def test_defaults_are_recorded():
-    assert objectives.arguments_of("dspo", {}) == {"strength": 100.0, "loser_drift": 0.25, "sharpness": 4.0}
+    assert objectives.arguments_of("dspo", {}) == {"strength": 100.0, "loser_drift": 0.25, "sharpness": 1.4}
     assert objectives.arguments_of("diffusion_kto", {"sharpness": 5}) == {"sharpness": 5, "liked": 0.5}
 
 

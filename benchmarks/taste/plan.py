@@ -88,7 +88,8 @@ class Run:
 
 
 def config_of(run: Run) -> TrainConfig:
-    arguments = {key: value for key, value in run.settings.items() if key != "lr"}
+    own = {"sharpness": 4.0} if run.objective == "dspo" else {}  # the default, where margins are the model's own errors
+    arguments = {**own, **{key: value for key, value in run.settings.items() if key != "lr"}}
     values: dict[str, Any] = {
         "objective": run.objective,
         "objective_args": arguments,
@@ -99,6 +100,7 @@ def config_of(run: Run) -> TrainConfig:
         "device": "cpu",
         "seed": run.seed,
         "lora": {"rank": 8, "alpha": 8, "targets": "attention+mlp"},
+        "loss": {"unit": "model"},
         "optim": {"lr": LEARNING_RATE * run.settings.get("lr", 1), "schedule": "cosine", "warmup": 10},
         "data": {"resolution": SIZE, "bucket_step": SIZE},
     }

@@ -18,6 +18,7 @@ Method = Literal["lora", "full"]
 Labels = Literal["given", "swapped"]
 Keep = Literal["last", "best"]
 Auto = Literal["auto"]
+Unit = Literal["auto", "words", "model"]
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,12 @@ class LossSpec(SettingGroup, name="loss"):
             note="dspo's own is 4; where margins are around a thousandth, hundreds to thousands are useful.",
             folded=True,
         ),
+    )
+    unit: Unit = setting(
+        "auto",
+        "What margins are measured in, for a sharpness or a cap: words is how much other words would change the "
+        "untrained model's prediction, which means the same for every model; model is its own mean squared error, as "
+        "in papers; auto is words for dspo and model for the others.",
     )
     min_snr: float | None = setting(
         None,

@@ -63,8 +63,7 @@ class TrainingData(Protocol):
 def drawing(config: TrainConfig, opening: Opening) -> dict[str, Any]:
     """The arguments of a `Source` besides its images."""
     encoder, cache = opening.encoder, opening.cache
-    if config.loss.word_budget is not None:
-        encode_empty(opening)
+    encode_empty(opening)  # for a caption to be dropped, or to be compared with another
     return {
         "encodings": Encodings(cache, encoder.scaling, encoder.shift, encoder.frame, empty_caption(encoder, cache)),
         "process": opening.process,

@@ -9,7 +9,7 @@ quadratic form in e and d is therefore a combination of E, R and q: six numbers 
 by their convention: sharpness = beta / 2 for Wallace et al. and diffusers' SDXL script, beta for its SD1.5 script.
 """
 
-from .options import Loss, combine, doubted, slope_at_reference
+from .options import Loss, combine, doubted, in_unit, slope_at_reference
 from .table import (
     OBJECTIVES,
     Argument,
@@ -20,6 +20,7 @@ from .table import (
     check_objective,
     find_objective,
     loss_of,
+    unit_of,
     warnings,
 )
 
@@ -35,7 +36,9 @@ __all__ = [
     "combine",
     "doubted",
     "find_objective",
+    "in_unit",
     "loss_of",
     "slope_at_reference",
+    "unit_of",
     "warnings",
 ]

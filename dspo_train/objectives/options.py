@@ -46,6 +46,11 @@ def slope_at_reference(loss: Loss) -> float:
     return abs(slopes[0].item()) or 1.0
 
 
+def in_unit(loss: Loss, unit: float) -> Loss:
+    """The loss of errors measured in this unit, with the gradients' size as before: u L(errors / u)."""
+    return lambda errors: unit * loss(errors.map(lambda x: x / unit))
+
+
 def doubted(loss: Loss, errors: PairErrors, doubt: Tensor, *, has_loser: bool) -> Tensor:
     """The expected loss where a share of each pair's label is believed wrong. (B,), (B,) -> (B,)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
@@ -38,6 +38,7 @@ class ObjectiveInfo:
         smallest_batch: fewest pairs per forward pass whose mean is a usable baseline for each of them.
         zero_gradient_at_reference: whether loss and gradient are zero at the reference, where every run begins.
         options_without_loser: options that otherwise need a loser but not with this objective.
+        unit: of its margins, where `loss.unit` is auto; see `training.units`.
     """
 
     function: Callable[..., Tensor]
@@ -47,6 +48,7 @@ class ObjectiveInfo:
     smallest_batch: int = 1
     zero_gradient_at_reference: bool = False
     options_without_loser: frozenset[str] = frozenset()
+    unit: Literal["words", "model"] = "model"
 
     @property
     def own_number(self) -> str | None:
@@ -70,9 +72,13 @@ OBJECTIVES: dict[str, ObjectiveInfo] = {
                 0.25, 0.0, 10.0, "share of the loser's drift, which holds the model where there are only losers"
             ),
             "sharpness": Argument(
-                4.0, 0.0, _MOST, "how soon a pair counts as learned: 4 halves its weight at a margin of 0.27; 0 never"
+                1.4,
+                0.0,
+                _MOST,
+                "how soon a pair counts as learned: 1.4 halves its weight at a margin of 0.8 of what words do; 0 never",
             ),
         },
+        unit="words",
     ),
     "dspo_paper": ObjectiveInfo(
         dspo.dspo_paper, True, {"beta": Argument(0.001, 0.0, 1e5, "0.001, 0.01 or 0.05 in the paper")}
@@ -163,6 +169,12 @@ def arguments_in(config: TrainConfig) -> dict[str, float]:
         return found
     del found["sharpness"]
     return found if given == "auto" else {**found, "sharpness": given}
+
+
+def unit_of(config: TrainConfig) -> Literal["words", "model"]:
+    """What a run's margins are measured in."""
+    given = config.loss.unit
+    return find_objective(config.objective).unit if given == "auto" else given
 
 
 def check_objective(config: TrainConfig, *, unpaired: bool = False) -> None:

@@ -27,6 +27,7 @@ from ..training.model import Model
 from ..training.state import Training
 from ..training.trainable import Trainable, check_start, trainable
 from ..training.trainer import StepReport
+from ..training.units import measured_unit
 from .continuing import take_over
 from .first_look import first_look
 from .folder import RunFolder, locked
@@ -88,6 +89,7 @@ class Session:
             readings = first_look(denoiser, self.data.source, self.training.accelerator)
             if readings and readings.mismatch:
                 self.notes(readings.mismatch)
+            self._measure(denoiser)
         self.monitor.resume()
         steps = trainer.train(denoiser, self.data.source, config, self.training)
         with contextlib.closing(steps):
@@ -111,6 +113,14 @@ class Session:
         if self.main:
             self.results.finish(self.monitor.best)
         self.training.accelerator.wait_for_everyone()
+
+    def _measure(self, denoiser: TrainedDenoiser) -> None:
+        """Settle what margins are measured in."""
+        if objectives.unit_of(self.job.config) == "model":
+            return
+        self.training.unit, of_words = measured_unit(denoiser, self.data.source, self.training.accelerator)
+        if not of_words:
+            self.notes("without prompts, what a margin is worth is told by the spread of the model's errors alone")
 
     def checkpoint(self) -> None:
         """Save what a later call can resume from."""

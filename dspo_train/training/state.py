@@ -37,6 +37,7 @@ class Training:
         moving: the reference EMA's tensors, by the parameters' names, if the reference is one.
         margin_size: moving average of |margin|, and its total weight.
         word_weight: of the word anchor; see `words.next_weight`.
+        unit: of the margins that the loss sees; see `units`.
     """
 
     parameters: Mapping[str, Parameter]
@@ -49,6 +50,7 @@ class Training:
     moving: Mapping[str, Tensor] = field(default_factory=dict)
     margin_size: tuple[float, float] = (0.0, 0.0)
     word_weight: float = FIRST_WEIGHT
+    unit: float = 1.0
 
     @property
     def sound(self) -> bool:
@@ -67,6 +69,7 @@ class Training:
             **{f"moving.{name}": value.detach().cpu() for name, value in self.moving.items()},
             "margin_size": torch.tensor(self.margin_size, dtype=torch.float64),
             "word_weight": torch.tensor(self.word_weight, dtype=torch.float64),
+            "unit": torch.tensor(self.unit, dtype=torch.float64),
             "step": torch.tensor(self.step),
         }
 
@@ -95,7 +98,7 @@ class Training:
         size, weight = state["margin_size"].tolist()
         self.margin_size = (size, weight)
         if "word_weight" in state:  # earlier versions kept none
-            self.word_weight = float(state["word_weight"])
+            self.word_weight, self.unit = float(state["word_weight"]), float(state["unit"])
         self.step = int(state["step"])
 
     def follow(self, config: TrainConfig) -> None:

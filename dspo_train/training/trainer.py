@@ -105,7 +105,7 @@ def train(
         for group in training.optimiser.param_groups:
             group["lr"] = lr
         sharpness = training.sharpness(config)
-        loss_of = loss_at(sharpness)
+        loss_of = objectives.in_unit(loss_at(sharpness), training.unit)
         sums = torch.zeros(len(_SUMS) + 3, dtype=torch.float64)
         with _seeded_dropout(config, training, accelerator):
             for batch in source.step(training.step):
