@@ -17,7 +17,7 @@ ALLOWED = {
     "__init__": "version",  # the rest when it is first asked for
     "cli": "config demo exceptions files images lora models objectives pairs rounds runs sheets taste training",
     "demo": "config data evaluate exceptions files images lora models runs sheets training",
-    "rounds": "config exceptions files images lora models pairs runs taste training",
+    "rounds": "config data exceptions files images lora models pairs runs taste training",
     "runs": "config data drawing exceptions files lora models objectives pairs training version",
     "taste": "data drawing evaluate exceptions files images models objectives pairs preferences training",
     "training": "config data exceptions lora models objectives",

@@ -24,6 +24,7 @@ from PIL import Image
 
 from .. import files
 from ..config import TrainConfig
+from ..data import draws
 from ..exceptions import RunError
 from ..images.decode import load_rgb
 from ..lora.attach import applied
@@ -68,8 +69,9 @@ class Rounds:
 
     Attributes:
         count: of trainings, the first on the clicks alone.
-        pairs: that are labelled in a round, at most; four images are drawn for every two of them.
+        pairs: that are labelled in a round, at most; two images are drawn for each.
         steps: of each round after the first.
+        word_budget: of each round after the first, where the run itself has none; see `training.words`.
         changes: to the settings of each round after the first, by dotted name.
         least: probability below which the taste model's label is left out.
     """
@@ -79,6 +81,7 @@ class Rounds:
     steps: int = 100
     least: float = 0.6
     limits: Limits = field(default_factory=Limits)
+    word_budget: float = 0.1
     changes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -176,7 +179,9 @@ class Course:
         files.write_json(self.place / "asked.json", asked)
 
     def _round(self, source: ModelSource, folder: Path, kept: RunFolder, number: int) -> Job:
-        config = _changed(self.job.config, {**self.rounds.changes, "steps": self.rounds.steps})
+        own = self.job.config.loss.word_budget
+        held = {} if own is not None or not any(self._scan.prompts) else {"loss.word_budget": self.rounds.word_budget}
+        config = _changed(self.job.config, {**held, **self.rounds.changes, "steps": self.rounds.steps})
         given = {
             "pairs": folder / "pairs",
             "out": self._folder(number).folder,
@@ -201,8 +206,16 @@ class Course:
 
     @cached_property
     def _prompts(self) -> list[str]:
-        """Of a round's images: each prompt's follow each other, and all prompts have equally many, at least two."""
+        """Of a round's images: each prompt's follow each other, and all prompts have equally many, at least two.
+
+        Of more prompts than pairs, some are left out.
+        """
         texts = list(dict.fromkeys(self._scan.prompts))
+        if (
+            len(texts) > self.rounds.pairs
+        ):  # the same ones in every round: a change of prompts would look like one of taste
+            order = torch.randperm(len(texts), generator=draws.generator(self.job.config.seed, "prompts of rounds"))
+            texts = [texts[row] for row in sorted(order[: self.rounds.pairs].tolist())]
         each = max(2, -(-2 * self.rounds.pairs // len(texts)))
         return [text for text in texts for _ in range(each)]
 
