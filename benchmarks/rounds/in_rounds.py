@@ -14,11 +14,14 @@ from PIL import Image
 from benchmarks.taste.measure import SAMPLING
 from dspo_train import files
 from dspo_train.demo.run import MODEL
+from dspo_train.evaluate.scorers import look
+from dspo_train.images.decode import load_rgb
 from dspo_train.lora.attach import applied
 from dspo_train.lora.writing import load_lora
 from dspo_train.models.base import load_base
 from dspo_train.models.sampling import sample
 from dspo_train.rounds.course import Course, Onlooker, Rounds
+from dspo_train.rounds.fresh import FreshQuestion
 from dspo_train.rounds.guard import Check, Limits
 from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.folder import RunFolder
@@ -41,6 +44,7 @@ class InRounds:
     count: int = 5
     pairs: int = 96
     steps: int = 60
+    ask: int = 0  # of the clicks those that are asked before each further round; the first round has the others
     changes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -65,8 +69,13 @@ def result_of(out: Path, run: InRounds) -> dict[str, Any]:
     pairs = pair_folder(out, taste, run.first.clicks, run.first.seed)
     checks: list[Check] = []
     job = Job(DiffusersSource(MODEL), pairs, folder, config_of(run.first), cache=out / "encoded")
-    rounds = Rounds(run.count, run.pairs, run.steps, limits=NO_LIMITS, changes=run.changes)
-    Course(job, rounds, paint, Onlooker(checked=lambda number, check: checks.append(check))).run()
+    rounds = Rounds(run.count, run.pairs, run.steps, limits=NO_LIMITS, ask=run.ask, changes=run.changes)
+
+    def answer(number: int, questions: Sequence[FreshQuestion], images: Sequence[Path]) -> list[float | None]:
+        rewards = [[taste(look(load_rgb(images[row]))) for row in (each.first, each.second)] for each in questions]
+        return [float(first > second) for first, second in rewards]
+
+    Course(job, rounds, paint, Onlooker(checked=lambda number, check: checks.append(check)), answer).run()
     base, looks = load_base(MODEL), []
     for number, check in enumerate(checks, 1):
         lora = RunFolder(folder if number == 1 else folder / "rounds" / str(number) / f"{folder.name}-r{number}").result

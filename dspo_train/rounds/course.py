@@ -34,14 +34,15 @@ from ..runs.job import Job
 from ..runs.session import OnStageProgress, encodings_of, open_session
 from ..taste.comparisons import Comparisons
 from ..taste.features import DenoiserFeatures
-from ..taste.head import Assessment, Head, fit_head
 from ..taste.looking import comparisons_of, look_at
 from ..taste.prompt_fit import PromptFit
 from ..training.devices import accelerator
 from ..training.model import Model, ModelSource
 from ..training.trainer import StepReport
+from .fresh import Asker, answered, keep_answers, questions_of, share_right
 from .guard import Check, Limits, distance_ratio, spread_ratio
-from .labelling import labelled
+from .knowledge import Knowledge
+from .labelling import Label, labelled
 from .pairs import TABLE, write_drawn, write_round
 
 _FIRST_SEED = 5 * 10**8  # of drawn images; a round's follow those of the round before
@@ -71,6 +72,7 @@ class Rounds:
         count: of trainings, the first on the clicks alone.
         pairs: that are labelled in a round, at most; two images are drawn for each.
         steps: of each round after the first.
+        ask: for how many fresh clicks before each round after the first.
         word_budget: of each round after the first, where the run itself has none; see `training.words`.
         changes: to the settings of each round after the first, by dotted name.
         least: probability below which the taste model's label is left out.
@@ -81,6 +83,7 @@ class Rounds:
     steps: int = 100
     least: float = 0.6
     limits: Limits = field(default_factory=Limits)
+    ask: int = 0
     word_budget: float = 0.1
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -111,12 +114,22 @@ class Course:
     Args:
         job: of the first round, on the person's clicks; unpaired images serve as well.
         paint: draws the images of a round.
+        asker: asks for fresh clicks between rounds, where `rounds.ask` wants some.
     """
 
-    def __init__(self, job: Job, rounds: Rounds, paint: Painter, onlooker: Onlooker | None = None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        rounds: Rounds,
+        paint: Painter,
+        onlooker: Onlooker | None = None,
+        asker: Asker | None = None,
+    ) -> None:
         self.job = replace(job, scan=job.scan or scan_folder(job.pairs))
         self.rounds, self.paint, self.onlooker = rounds, paint, onlooker or Onlooker()
-        self.place = job.out / "rounds"
+        self.asker, self.place = asker, job.out / "rounds"
+        self._knowledge: Knowledge | None = None
+        self._own_fit = np.nan
 
     def run(self) -> Ended:
         """Train as many rounds as were asked for, or until the guard ends them.
@@ -135,21 +148,20 @@ class Course:
             for upcoming in range(2, self.rounds.count + 2):  # the last one only checks what the last round drew
                 folder = self.place / str(upcoming)
                 images = self._draw(model, folder, kept, upcoming)
-                vectors, check = self._check(model, folder, images, upcoming)
+                vectors = self._features(model).of([load_rgb(path) for path in images], self._prompts)
+                known = self._known(model)
+                answers = self._ask(known, folder, images, vectors, upcoming)
+                check = self._check(model, folder, images, vectors, upcoming)
                 if reason := check.broken(self.rounds.limits):
                     return self._ended(*((before, number - 1) if number > 1 else (kept, 1)), reason)
                 if upcoming > self.rounds.count:
                     break
-                labels = labelled(self.head, vectors, self._prompts, least=self.rounds.least, most=self.rounds.pairs)
+                labels = labelled(known.head, vectors, self._prompts, least=self.rounds.least, most=self.rounds.pairs)
                 if len(labels) < _FEWEST:
                     return self._ended(kept, number, f"the taste model was sure of {len(labels)} pairs only")
-                if not (folder / "pairs" / TABLE).exists():
-                    write_round(folder / "pairs", images, self._prompts, labels, self._scan.pairs)
-                before, kept, number = (
-                    kept,
-                    self._train(upcoming, self._round(source, folder, kept, upcoming)),
-                    upcoming,
-                )
+                self._write(folder / "pairs", images, [*labels, *_clicked(answers)])
+                job = self._round(source, folder, kept, upcoming)
+                before, kept, number = kept, self._train(upcoming, job), upcoming
         return self._ended(kept, number, "")
 
     def ended(self) -> Ended | None:
@@ -242,38 +254,56 @@ class Course:
         files.write_json(table, {"lora": kept.result.name, "prompts": prompts, "seeds": seeds})
         return places
 
-    def _check(self, model: Model, folder: Path, images: Sequence[Path], number: int) -> tuple[np.ndarray, Check]:
-        """The features of a round's images, and what the guard sees in them."""
-        opened = [load_rgb(path) for path in images]
-        known, own = self._known(model)
-        vectors = self._features(model).of(opened, self._prompts)
-        step = max(1, len(opened) // FIT_IMAGES)
-        asked, texts = opened[::step], self._prompts[::step]
-        lead = PromptFit(model, self._side).of(asked, texts, self._prompts)
+    def _ask(
+        self, known: Knowledge, folder: Path, images: Sequence[Path], vectors: np.ndarray, number: int
+    ) -> list[dict[str, Any]]:
+        """Fresh clicks on a round's images, from which the head is fit anew."""
+        if self.asker is None or not self.rounds.ask or number > self.rounds.count:
+            return []
+        place = folder / "answers.json"
+        if (answers := answered(place)) is None:
+            questions = questions_of(known.head, vectors, self._prompts, self.rounds.ask)
+            answers = keep_answers(place, questions, self.asker(number, questions, images), known.head, vectors)
+            if (right := share_right(answers)) is not None:
+                self.onlooker.note(f"the taste model had foretold {right:.0%} of {len(answers)} fresh clicks")
+        known.learn(answers, images, vectors)
+        return answers
+
+    def _write(self, folder: Path, images: Sequence[Path], labels: Sequence[Label]) -> None:
+        if not (folder / TABLE).exists():
+            write_round(folder, images, self._prompts, labels, self._scan.pairs)
+
+    def _check(self, model: Model, folder: Path, images: Sequence[Path], vectors: np.ndarray, number: int) -> Check:
+        """What the guard sees in a round's images."""
+        known, own = self._known(model), self._own_fit
+        step = max(1, len(images) // FIT_IMAGES)
+        fit = self._fit(model, images[::step], self._prompts[::step])
+        accuracy = known.assessment.accuracy
         check = Check(
-            accuracy=None if np.isnan(self.assessment.accuracy) else self.assessment.accuracy,
-            fit_lost=None if np.isnan(lead).all() else own - float((lead[~np.isnan(lead)] > 0).mean()),
-            spread=spread_ratio(self.head, known, vectors),
-            distance=distance_ratio(known, vectors),
+            accuracy=None if np.isnan(accuracy) else accuracy,
+            fit_lost=None if np.isnan(fit + own) else own - fit,
+            spread=spread_ratio(known.head, known.vectors, vectors),
+            distance=distance_ratio(known.vectors, vectors),
         )
         files.write_json(folder / "check.json", check.to_dict())
         self.onlooker.checked(number - 1, check)
-        return vectors, check
+        return check
 
-    def _known(self, model: Model) -> tuple[np.ndarray, float]:
-        """Features of the clicked images, and the share of them that show their prompt; the head is fit here, once."""
-        if not hasattr(self, "head"):
+    def _known(self, model: Model) -> Knowledge:
+        """What the clicks tell, and how many of the clicked images show their prompt; looked at once."""
+        if self._knowledge is None:
             places, prompts = [Path(path) for path in self.clicks.images], self.clicks.prompts_of_images
             vectors = look_at(places, prompts, self._features(model), self.place / "clicks")
-            self.head: Head
-            self.assessment: Assessment
-            self.head, self.assessment = fit_head(self.clicks, vectors)
+            self._knowledge = Knowledge(self.clicks, vectors)
             step = max(1, len(places) // FIT_IMAGES)
-            images = [load_rgb(path) for path in places[::step]]
-            lead = PromptFit(model, self._side).of(images, prompts[::step], self._prompts)
-            there = lead[~np.isnan(lead)]
-            self._of_clicks = vectors, float((there > 0).mean()) if len(there) else np.nan
-        return self._of_clicks
+            self._own_fit = self._fit(model, places[::step], prompts[::step])
+        return self._knowledge
+
+    def _fit(self, model: Model, images: Sequence[Path], prompts: Sequence[str]) -> float:
+        """The share of images that show their prompt; NaN where there is no other prompt to compare with."""
+        lead = PromptFit(model, self._side).of([load_rgb(path) for path in images], prompts, self._prompts)
+        there = lead[~np.isnan(lead)]
+        return float((there > 0).mean()) if len(there) else np.nan
 
     @property
     def _side(self) -> int:
@@ -313,3 +343,10 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     values = nested(changes, config.to_dict())
     values["optim"]["warmup"] = min(values["optim"]["warmup"], max(0, values["steps"] // 20))
     return from_dict(values)
+
+
+def _clicked(answers: Sequence[Mapping[str, Any]]) -> list[Label]:
+    """Fresh clicks as labels without doubt."""
+    decided = [answer for answer in answers if answer["target"] != 0.5]
+    rows = [(answer["first"], answer["second"])[:: 1 if answer["target"] > 0.5 else -1] for answer in decided]
+    return [Label(winner, loser, 0.0) for winner, loser in rows]
