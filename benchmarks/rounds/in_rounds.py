@@ -89,7 +89,7 @@ def result_of(out: Path, run: InRounds) -> dict[str, Any]:
 
 def told(result: dict[str, Any]) -> str:
     taste, lines = Taste(result["taste"]), [result["name"]]
-    for look in result["looks"]:
-        check = ", ".join(f"{name} {value:.3f}" for name, value in look["check"].items() if value is not None)
-        lines.append(f"  {look['round']}: {reward(look, taste):+.2f} {fit(look):.0%} ({check})")
+    for seen in result["looks"]:
+        check = ", ".join(f"{name} {value:.3f}" for name, value in seen["check"].items() if value is not None)
+        lines.append(f"  {seen['round']}: {reward(seen, taste):+.2f} {fit(seen):.0%} ({check})")
     return "\n".join(lines)

@@ -48,9 +48,10 @@ def questions_of(head: Head, features: np.ndarray, prompts: Sequence[str], count
     ]
     if not rows:
         return []
-    first, second = (np.array(side) for side in zip(*rows, strict=True))
-    order = np.argsort(-head.disagreement(features[first], features[second]), kind="stable")[:count].tolist()
-    return [FreshQuestion(prompts[rows[place][0]], *rows[place]) for place in sorted(order)]
+    firsts, seconds = (np.array(side) for side in zip(*rows, strict=True))
+    order = np.argsort(-head.disagreement(features[firsts], features[seconds]), kind="stable")[:count].tolist()
+    chosen = [rows[place] for place in sorted(order)]
+    return [FreshQuestion(prompts[first], first, second) for first, second in chosen]
 
 
 def answered(place: Path) -> list[dict[str, Any]] | None:
