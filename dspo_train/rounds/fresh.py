@@ -51,7 +51,7 @@ def questions_of(head: Head, features: np.ndarray, prompts: Sequence[str], count
     firsts, seconds = (np.array(side) for side in zip(*rows, strict=True))
     order = np.argsort(-head.disagreement(features[firsts], features[seconds]), kind="stable")[:count].tolist()
     chosen = [rows[place] for place in sorted(order)]
-    return [FreshQuestion(prompts[first], first, second) for first, second in chosen]
+    return [FreshQuestion(prompts[int(first)], int(first), int(second)) for first, second in chosen]
 
 
 def answered(place: Path) -> list[dict[str, Any]] | None:
