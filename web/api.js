@@ -49,6 +49,10 @@ export const groups = async (place, set, client, count, skip, find = "") => {
 /** Seeds and settings of a group. */
 export const about = (place, set, group) => ask(`about?${query({ place, set, group })}`);
 export const history = (place, set, offset, limit) => ask(`history?${query({ place, set, offset, limit })}`);
+/** How well the taste behind a set is known after all its votes; null without features of its images. */
+export const taste = (set) => ask(`taste?${query({ set })}`, { seconds: 120 });
+/** A page of a set's images, the best first. */
+export const ranked = (set, offset, limit) => ask(`ranked?${query({ set, offset, limit })}`, { seconds: 120 });
 export const result = (set) => ask(`result?${query({ place: "blind", set })}`);
 export const runs = () => ask("runs");
 export const run = (name, since) => ask(`run?${query({ run: name, since })}`);

@@ -45,7 +45,7 @@ app.registerExtension({
   setup() {
     speak(app.extensionManager?.setting?.get("Comfy.Locale"));
     document.head.append(h("link", { rel: "stylesheet", href: styleUrl() }));
-    for (const name of ["run", "run_state", "preview"]) listen(name, () => {}); // else ComfyUI calls them unknown
+    for (const name of ["run", "run_state", "preview", "taste"]) listen(name, () => {}); // else ComfyUI calls them unknown
     shared(); // sends votes that an earlier page could not
     let sidebar = null;
     app.extensionManager.registerSidebarTab({

@@ -1,6 +1,7 @@
 """What a person collected and clicked, kept on disk. `pairs/export.py` and `pairs/importing.py` convert it."""
 
 from .entries import Group, Outcome, QuestionSchedule, Removal, StoredImage, Undo, Vote
+from .guided import Guide
 from .log import LOG_NAME
 from .store import PreferenceStore
 from .types import (
@@ -27,6 +28,7 @@ __all__ = [
     "Gone",
     "Group",
     "GroupQuestion",
+    "Guide",
     "Judged",
     "NewImage",
     "Opinion",

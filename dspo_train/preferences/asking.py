@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
 
 from .ballots import MOST_SHOWN
 from .entries import ImagePair, digits, pair_id
@@ -15,11 +16,20 @@ def asked_of(state: SetState, group: GroupState, pair: ImagePair) -> tuple[str, 
 
     A group is asked about in pairs where two of its images are left to compare, or more than MOST_SHOWN.
     """
-    if 2 < len(group.asked) <= MOST_SHOWN:
+    if asked_whole(group):
         order = sorted(group.asked, key=lambda image: _secret(state, f"{group.entry.id}.{digits(image)}"))
         return group.entry.id, GroupQuestion(group.entry.id, group.entry.prompt, tuple(order))
     question = question_of(state, group, pair)
     return question.pair, question
+
+
+def asked_whole(group: GroupState) -> bool:
+    return 2 < len(group.asked) <= MOST_SHOWN
+
+
+def at_random(state: SetState, name: str, share: int) -> bool:
+    """Is the question of that name among one of `share` that are drawn once for the set?"""
+    return _drawn(state.header.seed if state.header else "", name, share)
 
 
 def question_of(state: SetState, group: GroupState, pair: ImagePair) -> Question:
@@ -33,5 +43,13 @@ def sides(state: SetState, name: str, pair: ImagePair) -> ImagePair:
 
 
 def _secret(state: SetState, name: str) -> bytes:
-    seed = state.header.seed if state.header else ""
+    return _digest(state.header.seed if state.header else "", name)
+
+
+def _digest(seed: str, name: str) -> bytes:
     return hmac.digest(seed.encode(), name.encode(), "sha256")
+
+
+@lru_cache(maxsize=1 << 16)  # asked of every open question, whenever the next one is chosen
+def _drawn(seed: str, name: str, share: int) -> bool:
+    return int.from_bytes(_digest(seed, f"{name}.random")[:4], "big") % share == 0

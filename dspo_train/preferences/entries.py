@@ -4,6 +4,7 @@
     {"kind": "group", "id", "time", "prompt", "schedule", "images": [{"image", "seed", "arm"}, ...], "settings"}
     {"kind": "vote", "id", "time", "group", "pair": [a, b], "outcome", "winner", "left", "seconds", "client", ...}
     {"kind": "vote", ..., "ballot", "bad": [b]}   one of the votes that a ballot on the whole group means
+    {"kind": "vote", ..., "guided": true}         on a question that was chosen for what its answer would tell
     {"kind": "undo", "id", "time", "vote"}        with a vote of a ballot, all of that ballot
     {"kind": "remove" or "restore", "id", "time", "image" or "group"}
 
@@ -94,6 +95,7 @@ class Vote:
         relabel: meant to replace an earlier vote on the pair.
         ballot: the ballot that this vote is a part of; a group with one is closed.
         bad: those of the pair that the ballot calls bad.
+        guided: on a question that was chosen for what its answer would tell.
     """
 
     id: str
@@ -109,6 +111,7 @@ class Vote:
     relabel: bool = False
     ballot: str | None = None
     bad: tuple[str, ...] = ()
+    guided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +272,7 @@ def _vote(row: Mapping[str, Any]) -> Vote:
         row.get("relabel") is True,
         None if row.get("ballot") is None else _id(row, "ballot"),
         tuple(bad),
+        row.get("guided") is True,
     )
 
 

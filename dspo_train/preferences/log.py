@@ -51,6 +51,11 @@ class PreferenceLog:
     def _forget(self) -> None:
         self._offset, self._lines, self._last = 0, 0, b""
 
+    @property
+    def lines(self) -> int:
+        """How many were read or written."""
+        return self._lines
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out. Reentrant.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
-from operator import add, sub
+from operator import add, attrgetter, sub
 from typing import NamedTuple
 
 from ..files import digest
@@ -66,6 +66,7 @@ class SetState:
         self.groups: dict[str, GroupState] = {}
         self.votes: dict[str, Vote] = {}
         self.history: list[Vote] = []
+        self.clicks: list[str] = []  # the group of every vote by itself and of every ballot, undone or not
         self.ballots: dict[str, list[Vote]] = {}
         self.undos: dict[str, Undo] = {}
         self.undone: set[str] = set()
@@ -131,6 +132,8 @@ class SetState:
         self.votes[vote.id] = vote
         self.history.append(vote)
         group.votes.setdefault(vote.pair, []).append(vote)
+        if vote.ballot is None or vote.ballot not in self.ballots:
+            self.clicks.append(vote.group)
         if vote.ballot is not None:
             self.ballots.setdefault(vote.ballot, []).append(vote)
         if vote.client is not None:
@@ -260,7 +263,11 @@ class SetState:
         return next((vote for vote in reversed(votes) if self.status(vote) == "counts"), None)
 
     def upcoming(
-        self, shown: Collection[str], client: str | None = None, find: str = ""
+        self,
+        shown: Collection[str],
+        client: str | None = None,
+        find: str = "",
+        pairs: Callable[[GroupState], list[ImagePair]] = attrgetter("open"),
     ) -> Iterator[tuple[GroupState, ImagePair]]:
         """Open questions that are not being shown: one of each group in turn, from the group after the last vote's.
 
@@ -270,22 +277,31 @@ class SetState:
         Args:
             shown: names of pairs, and of groups that are shown whole.
             find: only of prompts that hold this text, in any case.
+            pairs: those of a group's open pairs to ask about.
         """
         pending = Counter(name.split(".", 1)[0] for name in shown)
-        find = find.casefold()
-        turn = [it for it in self._turn(client) if it.entry.id not in shown and find in it.entry.prompt.casefold()]
+        waiting = {group.entry.id for group in self.waiting(shown, find)}
+        turn = [group for group in self._turn(client) if group.entry.id in waiting]
+        free: dict[str, list[ImagePair]] = {}  # of the groups that had their first turn
         level = 0
         while turn:
             deeper: list[GroupState] = []
             for group in turn:
-                late = pending[group.entry.id]
-                order = group.open if client is None else sorted(group.open, key=partial(digest, client))
-                free = [pair for pair in order if not late or pair_id(group.entry.id, pair) not in shown]
-                if late <= level < late + len(free):
-                    yield group, free[level - late]
-                if level + 1 < late + len(free):
+                name, late = group.entry.id, pending[group.entry.id]
+                if name not in free:
+                    order = pairs(group) if client is None else sorted(pairs(group), key=partial(digest, client))
+                    free[name] = [pair for pair in order if not late or pair_id(name, pair) not in shown]
+                if late <= level < late + len(free[name]):
+                    yield group, free[name][level - late]
+                if level + 1 < late + len(free[name]):
                     deeper.append(group)
             turn, level = deeper, level + 1
+
+    def waiting(self, shown: Collection[str], find: str = "") -> list[GroupState]:
+        """The groups with open questions that are not shown whole, of prompts that hold a text, in the file's order."""
+        find = find.casefold()
+        groups = [self._by_position[place] for place in self._waiting]
+        return [it for it in groups if it.entry.id not in shown and find in it.entry.prompt.casefold()]
 
     def _turn(self, client: str | None) -> list[GroupState]:
         """The groups with open questions, those after the last vote's first."""
@@ -307,6 +323,13 @@ class SetState:
     def present_groups(self) -> list[Group]:
         """All groups that were not removed, in the order of the file."""
         return [group.entry for name, group in self.groups.items() if not self.removed(name)]
+
+    def present_images(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for group in self.groups.values():
+            for image in group.present:
+                found.setdefault(image, group.entry.prompt)
+        return found
 
     def judged(self) -> Iterator[Judged]:
         """Every pair with a win, a tie or "both bad" that counts, by group, in the order of the file."""

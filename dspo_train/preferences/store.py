@@ -34,6 +34,7 @@ from .entries import (
     pair_id,
     parse,
 )
+from .guided import Guide, in_order
 from .images import store_image
 from .judging import ballot_rows, plan_ballot
 from .log import PreferenceLog
@@ -54,6 +55,8 @@ from .types import (
     VotingProgress,
 )
 
+_MOST_LED = 4096  # questions that are remembered until they are answered
+
 
 class PreferenceStore:
     """Reads and extends one set. Any number of threads and processes may do so at once.
@@ -72,6 +75,7 @@ class PreferenceStore:
         self._state = SetState()
         self._lock = threading.RLock()
         self._retired = False
+        self._led: dict[str, None] = {}  # names of questions that a guide chose, the latest last
         with self._current(write=True):
             pass
 
@@ -113,7 +117,13 @@ class PreferenceStore:
             return self._state.groups[group].entry
 
     def next(
-        self, count: int = 1, skip: Collection[str] = frozenset(), *, client: str | None = None, find: str = ""
+        self,
+        count: int = 1,
+        skip: Collection[str] = frozenset(),
+        *,
+        client: str | None = None,
+        find: str = "",
+        guide: Guide | None = None,
     ) -> list[Question]:
         """Up to `count` pairs to judge, of different prompts as far as possible.
 
@@ -124,16 +134,25 @@ class PreferenceStore:
             skip: `Question.pair` of those that are being shown and not answered yet.
             client: the tab that asks; other tabs get other pairs first.
             find: only of prompts that hold this text, in any case.
+            guide: what tells most comes first, but for a share that is asked at random; see `guided.in_order`.
         """
-        skip = frozenset(skip)
+        skip, found = frozenset(skip), list[Question]()
         with self._current():
-            upcoming = self._state.upcoming(skip, client, find)
-            return [
-                question_of(self._state, group, pair) for _, (group, pair) in zip(range(count), upcoming, strict=False)
-            ]
+            for group, pair, led in in_order(self._state, guide, skip, client, find, whole=False):
+                if len(found) >= count:
+                    break
+                found.append(question_of(self._state, group, pair))
+                self._note(found[-1].pair, led)
+        return found
 
     def next_groups(
-        self, count: int = 1, skip: Collection[str] = frozenset(), *, client: str | None = None, find: str = ""
+        self,
+        count: int = 1,
+        skip: Collection[str] = frozenset(),
+        *,
+        client: str | None = None,
+        find: str = "",
+        guide: Guide | None = None,
     ) -> list[Question | GroupQuestion]:
         """Up to `count` groups to choose among; arguments as of `next`, and `skip` names groups too.
 
@@ -141,12 +160,13 @@ class PreferenceStore:
         """
         skip, found = frozenset(skip), dict[str, Question | GroupQuestion]()
         with self._current():
-            for group, pair in self._state.upcoming(skip, client, find):
+            for group, pair, led in in_order(self._state, guide, skip, client, find, whole=True):
                 if group.entry.id in found:  # the whole group, by an earlier pair of it
                     continue
                 name, question = asked_of(self._state, group, pair)
                 if name not in skip:
                     found.setdefault(name, question)
+                    self._note(name, led)
                 if len(found) >= count:
                     break
         return list(found.values())
@@ -207,6 +227,7 @@ class PreferenceStore:
             values = {"group": group, "pair": names, "outcome": outcome, "winner": winner, "client": client}
             values["left"] = None if source else sides(self._state, pair, names)[0]
             values["seconds"] = None if seconds is None else round(seconds, 3)
+            values["guided"] = (counting.guided if counting else pair in self._led) or None
             self._write("vote", {"id": id, **values, "source": source, "relabel": relabel or None})
             return Recorded(self._state.votes[id])
 
@@ -255,7 +276,8 @@ class PreferenceStore:
                 return plan
             id = id or new_id()
             seconds = None if seconds is None else round(seconds, 3)
-            rows = ballot_rows(self._state, group, plan, {"client": client, "ballot": id, "seconds": seconds})
+            common = {"client": client, "ballot": id, "seconds": seconds, "guided": group in self._led or None}
+            rows = ballot_rows(self._state, group, plan, common)
             self._write("vote", *rows)
             return RecordedBallot(id, tuple(self._state.ballots[id]))
 
@@ -313,6 +335,18 @@ class PreferenceStore:
         """Put back what `remove` took out; None where it is in."""
         return self._remove("restore", target, id)
 
+    @property
+    def clicks(self) -> int:
+        """How many votes by themselves and ballots were ever given, undone or not."""
+        with self._current():
+            return len(self._state.clicks)
+
+    @property
+    def lines(self) -> int:
+        """Of the log: two times with as many have the same votes, groups and removals."""
+        with self._current():
+            return self._log.lines
+
     def progress(self) -> VotingProgress:
         with self._current():
             return self._state.progress()
@@ -351,6 +385,11 @@ class PreferenceStore:
         """All groups that were not removed, in the order in which they were added."""
         with self._current():
             return self._state.present_groups()
+
+    def images(self) -> dict[str, str]:
+        """The images that are in the set, with the prompt of each: that of the first group that holds it."""
+        with self._current():
+            return self._state.present_images()
 
     def broken(self) -> list[BrokenLine]:
         """The lines of the log that cannot be used. They stay in the file."""
@@ -407,6 +446,14 @@ class PreferenceStore:
         first = self._log.append(b"".join(lines))
         self._state.feed(enumerate(lines, first))
         self._state.settle()
+
+    def _note(self, name: str, led: bool) -> None:
+        """Remember whether a guide chose a question, until its answer comes."""
+        self._led.pop(name, None)
+        if led:
+            self._led[name] = None
+            while len(self._led) > _MOST_LED:
+                del self._led[next(iter(self._led))]
 
     def _group(self, name: str) -> GroupState:
         group = self._state.groups.get(name)

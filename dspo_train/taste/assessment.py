@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -21,6 +22,17 @@ _FAR = 4  # times the clicks so far, beyond which the curve says little
 _BINS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
+Outlook = Literal["few", "one_prompt", "chance", "more", "little", "unclear"]
+
+_FIGURES = "{rate:.0%} ({low:.0%} to {high:.0%})"
+_TEXTS: dict[Outlook, str] = {
+    "chance": f"Your taste is not known yet: {_FIGURES}, and a coin has 50%.",
+    "more": f"We know your taste to {_FIGURES}; about {{more}} more clicks would tell more.",
+    "little": f"We know your taste to {_FIGURES}; more clicks would tell little more.",
+    "unclear": f"We know your taste to {_FIGURES}; what more clicks would tell is not clear yet.",
+}
+
+
 @dataclass(frozen=True)
 class Assessment:
     """What answers to unseen prompts were foretold; NaN where there are too few clicks to say.
@@ -34,6 +46,8 @@ class Assessment:
         half_accuracy: with half of the prompts to learn from.
         more: further clicks that would raise the accuracy by two points; None where the curve is flat or unknown.
         text: one sentence.
+        outlook: what more clicks would do: `more`, `little` or `unclear`; `chance` where nothing is known for certain,
+            and `few` or `one_prompt` where there is no estimate.
     """
 
     pairs: int
@@ -46,15 +60,17 @@ class Assessment:
     half_accuracy: float | None
     more: int | None
     text: str
+    outlook: Outlook = "few"
 
 
 def unknown(pairs: int, prompts: int, decided: int, counted_prompts: int) -> Assessment:
     """Where no estimate can be made."""
-    text = f"Too few clicks to say: {decided} of about {ENOUGH}."
+    text, outlook = f"Too few clicks to say: {decided} of about {ENOUGH}.", "few"
     if decided >= FEWEST and counted_prompts < 2:
+        outlook = "one_prompt"
         text = "All clicks are on one prompt, so how well we know your taste cannot be said; click on others too."
     nan = math.nan
-    return Assessment(pairs, prompts, nan, nan, nan, nan, (), None, None, text)
+    return Assessment(pairs, prompts, nan, nan, nan, nan, (), None, None, text, outlook)
 
 
 def assess(
@@ -86,10 +102,10 @@ def assess(
     gain, error = _gain(names, right - half_right)
     more = _more(gain, error, rate.rate, known[0]) if rate.low > 0.5 else None
     figures = rate.rate, rate.low, rate.high, float(-np.log(likely).mean())
-    text = f"We know your taste to {rate.rate:.0%} ({rate.low:.0%} to {rate.high:.0%}); {_outlook(gain, error, more)}."
-    if rate.low <= 0.5:
-        text = f"Your taste is not known yet: {rate.rate:.0%} ({rate.low:.0%} to {rate.high:.0%}), and a coin has 50%."
-    return Assessment(*known, *figures, reliability_of(probability[chosen], won), float(half_right.mean()), more, text)
+    outlook = _outlook(gain, error, more) if rate.low > 0.5 else "chance"
+    text = _TEXTS[outlook].format(rate=rate.rate, low=rate.low, high=rate.high, more=more)
+    reliability = reliability_of(probability[chosen], won)
+    return Assessment(*known, *figures, reliability, float(half_right.mean()), more, text, outlook)
 
 
 def reliability_of(probability: np.ndarray, won: np.ndarray) -> tuple[tuple[float, float, int], ...]:
@@ -150,9 +166,7 @@ def _more(gain: float, error: float, accuracy: float, pairs: int) -> int | None:
     return math.ceil(more / 10) * 10 if more <= _FAR * pairs else None
 
 
-def _outlook(gain: float, error: float, more: int | None) -> str:
+def _outlook(gain: float, error: float, more: int | None) -> Outlook:
     if more is not None:
-        return f"about {more} more clicks would tell more"
-    if gain <= error and gain + error > _GAIN:
-        return "what more clicks would tell is not clear yet"
-    return "more clicks would tell little more"
+        return "more"
+    return "unclear" if gain <= error and gain + error > _GAIN else "little"

@@ -127,16 +127,20 @@ def from_store(store: PreferenceStore | SetSnapshot, at_random: Callable[[Judged
     Args:
         at_random: whether a pair was asked regardless of what was known of the taste. Only such pairs count in the
             estimate of accuracy, once FEWEST_RANDOM of them are decided, until all questions are answered. By default
-            every vote counts.
+            those that no guide chose.
     """
     judged = [it for it in store.judged(ties=True) if it.vote.outcome in ("win", "tie")]
-    counted = [at_random is None or at_random(it) for it in judged]
+    counted = [(at_random or _unguided)(it) for it in judged]
     few = sum(counts and it.winner is not None for it, counts in zip(judged, counted, strict=True)) < FEWEST_RANDOM
     everything = few or store.progress().open == 0
     return collect(
         (*it.images, 0.5 if it.winner is None else float(it.winner == it.images[0]), it.prompt, everything or counts)
         for it, counts in zip(judged, counted, strict=True)
     )
+
+
+def _unguided(judged: Judged) -> bool:
+    return not judged.vote.guided
 
 
 def _across(

@@ -6,7 +6,7 @@ from ...dspo_train.preferences import Already, Gone
 from ..collecting import Place
 from .opening import counts, opened
 from .refusals import RefusedError
-from .voting import Json, announce, shown
+from .voting import Json, announce, guide_of, shown
 
 
 def upcoming(place: Place, set: str, count: int, skip: frozenset[str], client: str | None, find: str) -> Json:
@@ -14,7 +14,7 @@ def upcoming(place: Place, set: str, count: int, skip: frozenset[str], client: s
     if place == "blind":
         raise _in_pairs()
     store = opened(place, set)
-    groups = store.next_groups(count, skip, client=client, find=find)
+    groups = store.next_groups(count, skip, client=client, find=find, guide=guide_of(place, set, store))
     return {"groups": [shown(it) for it in groups], "progress": counts(store)}
 
 

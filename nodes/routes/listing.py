@@ -19,6 +19,7 @@ from ...dspo_train.preferences.recognise import is_collected
 from ...dspo_train.preferences.snapshot import SetSnapshot
 from .. import collecting, places
 from ..collecting import Place
+from ..set_tastes import tastes
 from .opening import counts
 
 log = logging.getLogger("dspo")
@@ -51,7 +52,7 @@ def sets() -> dict[str, Any]:
     """
     found = sorted(_found(), key=lambda it: it.updated, reverse=True)
     end = time.monotonic() + _PATIENCE
-    rows = [{**_about(it), **_contents(it, end)} for it in found]
+    rows = [_with_taste(it, {**_about(it), **_contents(it, end)}) for it in found]
     present = {it.folder for it in found}
     for gone in [folder for folder in list(_known) if folder not in present]:
         _known.pop(gone, None)
@@ -106,6 +107,13 @@ def _contents(it: _Found, end: float) -> Row:
 def _folder() -> Row:
     """Its files are looked at when its card is seen."""
     return {"layout": "folder", "progress": None, "state": "folder", "thumbnails": []}
+
+
+def _with_taste(it: _Found, row: Row) -> Row:
+    """`taste` where something is known of it; see `routes.tastes`."""
+    votes = it.place == "sets" and (row["progress"] or {}).get("wins")
+    taste = tastes().summary(it.name, it.folder.resolve()) if votes else None
+    return {**row, "taste": taste} if taste else row
 
 
 def _read(it: _Found) -> Row:

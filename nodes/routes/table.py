@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..gather_sources import SOURCES
-from . import ballots, bin, drop, fields, gather, images, listing, results, runs, transfer, voting
+from . import ballots, bin, drop, fields, gather, images, listing, results, runs, tastes, transfer, voting
 from .fields import Field, Fields, choice, digits, optional
 from .serve import Route
 
@@ -20,6 +20,11 @@ _NEXT: Fields = {
 }
 _IMAGE: Fields = {**_SET, "image": Field(fields.image), "size": optional(digits(32, 2048))}
 _HISTORY: Fields = {**_SET, "offset": optional(digits(0, 10**9), 0), "limit": optional(digits(1, 500), 50)}
+_RANKED: Fields = {
+    "set": Field(fields.name),
+    "offset": optional(digits(0, 10**9), 0),
+    "limit": optional(digits(1, 500), 60),
+}
 _RUN: Fields = {"run": Field(fields.name), "since": optional(digits(0, 10**9), 0)}
 _PREVIEW: Fields = {"run": Field(fields.name), "file": Field(fields.preview), "size": optional(digits(32, 2048))}
 _VOTE: Fields = {
@@ -84,6 +89,8 @@ ROUTES = (
     Route("GET", "/dspo/about", ballots.about, {**_SET, "group": Field(fields.identifier)}),
     Route("GET", "/dspo/image", images.image, _IMAGE),
     Route("GET", "/dspo/history", voting.history, _HISTORY),
+    Route("GET", "/dspo/taste", tastes.told, {"set": Field(fields.name)}),
+    Route("GET", "/dspo/ranked", tastes.ranked, _RANKED),
     Route("GET", "/dspo/result", results.result, _BLIND),
     Route("GET", "/dspo/result.png", results.card, {**_BLIND, "theme": _THEME}),
     Route("GET", "/dspo/card", results.run_card, {"run": Field(fields.name), "theme": _THEME}),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...dspo_train.preferences import Already, Gone, GroupQuestion, Outcome, Question
+from ...dspo_train.preferences import Already, Gone, GroupQuestion, Guide, Outcome, Question
 from ...dspo_train.preferences.entries import digits, pair_id
 from .. import collecting
 from ..collecting import Place
+from ..set_tastes import tastes
 from .opening import counts, opened
 from .refusals import RefusedError
 
@@ -18,8 +19,13 @@ _ALL = 10**9
 
 def upcoming(place: Place, set: str, count: int, skip: frozenset[str], client: str | None, find: str) -> Json:
     store = opened(place, set)
-    questions = store.next(count, skip, client=client, find=find)
+    questions = store.next(count, skip, client=client, find=find, guide=guide_of(place, set, store))
     return {"questions": [shown(it) for it in questions], "progress": counts(store)}
+
+
+def guide_of(place: Place, set: str, store: collecting.PreferenceStore) -> Guide | None:
+    """A blind test asks about everything, in an order that nothing decides."""
+    return tastes().guide(set, store) if place == "sets" else None
 
 
 def shown(it: Question | GroupQuestion) -> Json:

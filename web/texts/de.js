@@ -413,4 +413,24 @@ export const de = {
   noWorkflow:
     "Der Workflow dieses Trainings ist hier nicht bekannt. Öffne und starte ihn: Es geht dort weiter, wo es aufhörte.",
   noLora: "ComfyUI listet die LoRA {name} nicht. Wähle eine in „DSPO Kandidaten“ und starte den Graphen.",
+  // How well a taste is known
+  taste_more: 
+    "Wir kennen deinen Geschmack zu {accuracy} ({low} bis {high}); etwa {more} weitere Klicks würden mehr verraten.",
+  taste_little: 
+    "Wir kennen deinen Geschmack zu {accuracy} ({low} bis {high}); weitere Klicks würden wenig mehr verraten.",
+  taste_unclear: "Wir kennen deinen Geschmack zu {accuracy} ({low} bis {high}).",
+  taste_chance: "Dein Geschmack ist noch nicht bekannt: {accuracy} ({low} bis {high}), und eine Münze hat 50%.",
+  taste_few: "Zu wenige Klicks, um deinen Geschmack zu kennen: {clicks} von etwa {enough}.",
+  taste_one_prompt: 
+    "Alle Klicks gelten einem Prompt: Bewerte auch andere, dann zeigt sich, wie gut dein Geschmack bekannt ist.",
+  tasteBrief: "Geschmack zu {accuracy} bekannt ({low}–\u2060{high})",
+  tasteMeaning: 
+    "Von zwei Bildern eines Prompts, den du nicht bewertet hast, wird in so vielen Fällen das gewählt, " +
+    "das du vorziehst.",
+  sortedByTaste: "Nach Geschmack sortieren",
+  sortedTitle: "{set}, nach deinem Geschmack",
+  sortedShare: "{share} der anderen vorgezogen",
+  sortedNone: "Über diesen Geschmack ist noch nichts bekannt: Bewerte mehr Paare.",
+  sortedUnseen: "{count} Bilder fehlen: Noch nichts hat sie angesehen.",
+  sortedUnseenOne: "1 Bild fehlt: Noch nichts hat es angesehen.",
 };

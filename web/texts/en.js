@@ -411,4 +411,20 @@ export const en = {
   drawing: "Drawing candidates. Voting opens as soon as they are there.",
   noWorkflow: "This run's workflow is not known here. Open it, and run it again: it goes on where it stopped.",
   noLora: "ComfyUI does not list the LoRA {name}; choose one in DSPO Candidates and run the graph.",
+  // How well a taste is known
+  taste_more: "We know your taste to {accuracy} ({low} to {high}); about {more} more clicks would tell more.",
+  taste_little: "We know your taste to {accuracy} ({low} to {high}); more clicks would tell little more.",
+  taste_unclear: "We know your taste to {accuracy} ({low} to {high}).",
+  taste_chance: "Your taste is not known yet: {accuracy} ({low} to {high}), and a coin has 50%.",
+  taste_few: "Too few clicks to know your taste: {clicks} of about {enough}.",
+  taste_one_prompt: "All clicks are on one prompt: vote on others too to learn how well your taste is known.",
+  tasteBrief: "taste known to {accuracy} ({low}–\u2060{high})",
+  tasteMeaning: 
+    "Of two images of a prompt that you have not voted on, the one you prefer is picked in this share of cases.",
+  sortedByTaste: "Sort by taste",
+  sortedTitle: "{set}, by your taste",
+  sortedShare: "preferred to {share} of the others",
+  sortedNone: "Nothing is known of this taste yet: vote on more pairs.",
+  sortedUnseen: "{count} images are left out: nothing has looked at them yet.",
+  sortedUnseenOne: "1 image is left out: nothing has looked at it yet.",
 };

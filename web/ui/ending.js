@@ -4,6 +4,7 @@ import * as loop from "../loop.js";
 import { counted, t } from "../texts.js";
 import { button, h } from "./dom.js";
 import { resultPanel } from "./result.js";
+import { tasteLine } from "./taste.js";
 
 const WINNERS = 12;
 const READ = 200; // votes looked through for them
@@ -27,7 +28,7 @@ export function ending({ place, set, session, act, close }) {
   if (blind && answered) body.push(resultPanel(set));
   else if (answered || !session.find)
     body.push(h("p", { class: "dspo-summary" }, answered ? summary(session.progress) : t("doneEmpty")));
-  if (!blind && answered) body.push(winners(place, set));
+  if (!blind && answered) body.push(tasteLine(set), winners(place, set));
   if (session.passed)
     body.push(
       h(

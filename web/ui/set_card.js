@@ -2,12 +2,14 @@
 import * as api from "../api.js";
 import { ago, share } from "../core/format.js";
 import { contentsOf, stateOf } from "../core/panel.js";
+import { isKnown } from "../core/taste.js";
 import * as loop from "../loop.js";
 import { spoken, t } from "../texts.js";
 import { bar, button, h, icon } from "./dom.js";
 import { menuButton } from "./menu.js";
 import { openResult } from "./result.js";
 import { openReview } from "./review.js";
+import { openRanked, tasteBrief, tasteTitle } from "./taste.js";
 import { openExport, openImport } from "./transfer.js";
 import { openVoting } from "./voting.js";
 
@@ -25,7 +27,7 @@ export const worded = ({ key, values }) => t(key, values);
  */
 export function setCard(row, panel) {
   if (row.layout === "folder") return folderCard(row, panel);
-  const { place, set, progress, state } = row;
+  const { place, set, progress, state, taste } = row;
   const text = worded(stateOf(row));
   const { first, others, looks } = steps(row, panel);
   const card = frame(row, {
@@ -34,12 +36,14 @@ export function setCard(row, panel) {
     facts: [
       h("p", { class: state === "unreadable" ? "dspo-warning" : "dspo-state" }, text),
       state === "voting" && bar(share(progress.answered, progress.total), `${titleOf(row)}: ${text}`),
+      isKnown(taste) && h("p", { class: "dspo-muted dspo-known", title: tasteTitle(taste) }, tasteBrief(taste)),
     ],
     actions: [first && stepButton(row, first), place === "blind" && others[0] && stepButton(row, others[0])],
   });
   const entries = () => [
     ...others.slice(place === "blind" ? 1 : 0).map(({ label, act, key }) => ({ label, act, name: key })),
     progress?.answered > 0 && { label: t("review"), act: () => openReview(place, set), name: "review" },
+    isKnown(taste) && { label: t("sortedByTaste"), act: () => openRanked(set), name: "ranked" },
     place === "sets" && progress?.wins > 0 && { label: t("export"), act: () => openExport(place, set), name: "export" },
     place === "blind" && state === "voting" && { label: t("result"), act: () => openResult(set), name: "result" },
     ...keeping(place, row, panel),

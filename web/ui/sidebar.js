@@ -64,7 +64,7 @@ export class Sidebar {
     this.root.addEventListener("keydown", (event) => this.#key(event));
     acceptImages(this.root, () => this.soon());
     host.replaceChildren(this.root);
-    for (const name of ["collected", "blind", "voted", "lora_saved", "moved", "run_state"])
+    for (const name of ["collected", "blind", "voted", "lora_saved", "moved", "run_state", "taste"])
       this.#stop.push(api.listen(name, () => this.soon()));
     this.#stop.push(
       api.listen("run", (event) => this.#runHeard(event)),

@@ -5,6 +5,7 @@ import { Prefetcher } from "../core/prefetch.js";
 import { isGrid } from "../core/question.js";
 import { Rate } from "../core/rate.js";
 import { VotingSession } from "../core/session.js";
+import { isKnown } from "../core/taste.js";
 import { STEP } from "../core/zoom.js";
 import { share } from "../core/format.js";
 import { uuid } from "../core/uuid.js";
@@ -19,6 +20,7 @@ import { loadQuestion } from "./images.js";
 import { Info } from "./info.js";
 import { Stage } from "./stage.js";
 import { afterPaint } from "./still.js";
+import { tasteBrief, tasteTitle } from "./taste.js";
 import { troubles } from "./trouble.js";
 import { finder, rememberedView, rememberView } from "./view.js";
 
@@ -33,6 +35,7 @@ export function openVoting(place, set, closed = () => {}) {
 
 class Voting {
   #drawn = null; // what is shown
+  #taste = null; // what is known of it so far
   #flickerAt = 0;
   #stop = [];
 
@@ -64,6 +67,7 @@ class Voting {
       () => this.session.close(),
     );
     this.session.start();
+    if (!this.blind) api.taste(set).then(({ taste }) => this.#know(taste), () => {}); // said at the end, too
   }
 
   #listen(client) {
@@ -72,6 +76,7 @@ class Voting {
       api.listen("voted", (event) => {
         if (ours(event) && event.client !== client) this.session.elsewhere(event.pair, event.progress, event.group);
       }),
+      api.listen("taste", (event) => ours(event) && !this.blind && this.#know(event.taste)),
       api.listen("collected", (event) => ours(event) && this.session.state === "done" && this.session.retry()),
       api.onReconnect(() => this.session.reconnected()),
     ];
@@ -297,7 +302,19 @@ class Voting {
       bar(share(counts.answered, counts.total), text),
       h("span", {}, t("pairsLeft", counts)),
       h("span", { class: "dspo-rate" }, rate ? t("rate", { rate: Math.round(rate) }) : ""),
+      this.#known(),
     );
+  }
+
+  /** In passing; at the end, the whole sentence is said. */
+  #known() {
+    if (!isKnown(this.#taste) || this.session.state === "done") return "";
+    return h("span", { class: "dspo-known", title: tasteTitle(this.#taste) }, tasteBrief(this.#taste));
+  }
+
+  #know(taste) {
+    this.#taste = taste;
+    this.#draw();
   }
 
   #drawTrouble() {

@@ -109,8 +109,8 @@ export async function ready(page) {
   await page.waitForFunction(
     (tab) =>
       window.app?.extensionManager &&
+      window.app.vueAppReady && // before it is, asking for the graph is an error in newer frontends
       window.app.graph &&
-      window.app.vueAppReady &&
       window.LiteGraph?.registered_node_types?.DSPOCompareSampler &&
       document.querySelector(tab) &&
       !document.querySelector(".p-blockui-mask, .p-progress-spinner"),
