@@ -30,7 +30,7 @@ BROWSER_SCRIPT = PACK / "tests" / "browser" / "templates.mjs"
 LONG = 400  # seconds
 SMALL = {  # for a processor; the shipped values are for a GPU
     "EmptyLatentImage": {"width": 64, "height": 64},
-    "DSPOTrainLora": {"steps": 3, "resolution": 64, "preview_every": 0, "accumulate": 1},
+    "DSPOTrainLora": {"steps": 3, "resolution": 64, "preview_every": 0, "accumulate": 1, "rounds": 1},
     "DSPOCompareSampler": {"steps": 2},
     "DSPOBlindTest": {"steps": 2, "width": 64, "height": 64, "images_per_prompt": 1},
     "DSPOCandidates": {"steps": 2, "width": 64, "height": 64, "seeds_per_prompt": 2},
