@@ -21,6 +21,7 @@ from ..dspo_train.training.model import Model
 from ..dspo_train.training.trainer import StepReport
 from .comfy.draw import drawn_many
 from .comfy.model import ComfyModel
+from .fresh_clicks import PanelAsker
 from .progress import Progress
 
 PART = 2  # each further round has this part of the first one's steps
@@ -64,12 +65,17 @@ def painter_of(scan: Scan, side: int) -> WiredPainter:
     return WiredPainter(side, size, {name: known[name] for name in _SAMPLING}, str(known.get("negative", "")))
 
 
-def course_of(job: Job, count: int, progress: Progress | None = None) -> Course:
-    """The rounds of a run whose first round is done."""
-    rounds = Rounds(count, steps=max(1, job.config.steps // PART))
+def course_of(job: Job, count: int, fresh: int = 0, progress: Progress | None = None) -> Course:
+    """The rounds of a run whose first round is done.
+
+    Args:
+        fresh: clicks to ask for between rounds.
+    """
+    rounds = Rounds(count, steps=max(1, job.config.steps // PART), ask=fresh)
     assert job.scan is not None
     onlooker = Onlooker() if progress is None else _Told(progress, rounds).onlooker()
-    return Course(job, rounds, painter_of(job.scan, job.config.data.resolution), onlooker)
+    asker = PanelAsker(job.out.name) if fresh else None
+    return Course(job, rounds, painter_of(job.scan, job.config.data.resolution), onlooker, asker)
 
 
 def outcome(ended: Ended, count: int) -> str:

@@ -15,6 +15,7 @@ from ..dspo_train.runs.folder import RunFolder
 from ..dspo_train.runs.overview import About, write_about
 from ..dspo_train.runs.status import recorded
 from . import places
+from .fresh_clicks import Waiting
 from .loaded_name import loras_on
 from .setting_inputs import in_graph
 
@@ -31,7 +32,7 @@ def in_panel(folder: RunFolder, order: Order, steps: int) -> Iterator[None]:
         if order.workflow:
             files.write_json(folder.workflow, order.workflow)
     try:
-        with recorded(folder, steps, cancelled=(mm.InterruptProcessingException,), words=in_graph):
+        with recorded(folder, steps, cancelled=(mm.InterruptProcessingException, Waiting), words=in_graph):
             _tell(name)
             yield
     finally:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import folder_paths
 import torch
 from comfy_api.v0_0_2 import io, ui
+from comfy_execution.graph_utils import ExecutionBlocker
 
+from ..dspo_train.files.words import many
 from ..dspo_train.objectives import OBJECTIVES
 from ..dspo_train.runs.continuing import CHOICES
 from ..dspo_train.runs.presets import PRESETS
 from . import places
+from .fresh_clicks import Waiting, fresh_stamp
 from .images import to_tensor
 from .loaded_name import loaded_name
 from .lora_lineage import carried, stems
@@ -41,9 +46,12 @@ class TrainLora(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, name: str | None = None, refine_lora: str | None = None, **_: object) -> str:
-        """Changes when a file behind a name does, or when a finished LoRA has to be delivered again."""
-        return places.train_stamp(name, refine_lora)
+    def fingerprint_inputs(
+        cls, name: str | None = None, refine_lora: str | None = None, fresh_clicks: int | None = 0, **_: object
+    ) -> str:
+        """Changes when a file behind a name does, with fresh clicks, or to deliver a finished LoRA again."""
+        fresh = fresh_stamp(name, Path(folder_paths.get_input_directory())) if fresh_clicks else ""
+        return f"{places.train_stamp(name, refine_lora)} {fresh}".strip()
 
     @classmethod
     def execute(cls, model: Any, clip: Any, vae: Any, pairs: PairSet, name: str, **settings: Any) -> io.NodeOutput:
@@ -54,8 +62,12 @@ class TrainLora(io.ComfyNode):
         wired = Wired(model, clip, vae, loaded_name(graph, node, "model"), stems(carried(cls, model)))
         workflow = (cls.hidden.extra_pnginfo or {}).get("workflow")
         order = Order(wired, pairs, name, settings, node, graph, workflow)
-        with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
-            done = train(order)
+        try:
+            with errors_in_graph(), torch.inference_mode(False), torch.enable_grad():
+                done = train(order)
+        except Waiting as wait:
+            text = f"{many(wait.open, 'click')} wanted on new images: vote on {wait.name} in the panel, then run again."
+            return io.NodeOutput(*[ExecutionBlocker(None)] * 4, ui={"text": [text]})
         curve = to_tensor([done.curve])
         shown = ui.PreviewImage(curve, cls=cls)
         return io.NodeOutput(done.lora, done.name, {"loss": done.losses}, curve, ui=shown)
@@ -160,5 +172,15 @@ def _later_inputs() -> list[io.Input]:
             tooltip="1: trains on your clicks. More: then the model draws the set's prompts itself, a model of your "
             "taste compares the images, the training goes on from there, and again. It ends by itself where your taste "
             "is no longer known or images stop showing their prompt.",
+        ),
+        io.Int.Input(
+            "fresh_clicks",
+            default=0,
+            min=0,
+            max=50,
+            optional=True,
+            tooltip="Clicks to ask you for before each further round, on what the model draws by then; 10 keep the "
+            "model of your taste right. The run waits for them: vote in the panel, then run again. 0: goes on without you.",
+            extra_dict=FOLDED,
         ),
     ]

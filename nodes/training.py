@@ -132,23 +132,28 @@ def train(order: Order) -> Done:
             _run(plan, folder, progress)
             if count == 1:
                 return _done(folder)
+            _done(folder)
             return _done(_rounds(plan, folder, count, progress))
 
 
 def _ended(plan: Plan, folder: RunFolder, count: int) -> Ended | None:
     """Where the rounds of a run ended, if they did."""
-    return Ended(folder, 1, "") if count == 1 else course_of(_first_round(plan, folder), count).ended()
+    return Ended(folder, 1, "") if count == 1 else course_of(_first_round(plan, folder), count, _fresh(plan)).ended()
 
 
 def _rounds(plan: Plan, folder: RunFolder, count: int, progress: Progress) -> RunFolder:
     """Go on from the first round."""
     found: list[Ended] = []
-    course = course_of(_first_round(plan, folder), count, progress)
+    course = course_of(_first_round(plan, folder), count, _fresh(plan), progress)
     assert plan.setup is not None
     if preflight.ran_out_of_memory(lambda: found.append(course.run())):
         raise RunError(preflight.too_large(plan.setup, _machine().total, plan.config.accumulate, FIXED))
     PromptServer.instance.send_progress_text(outcome(found[0], count), plan.order.node_id)
     return found[0].folder
+
+
+def _fresh(plan: Plan) -> int:
+    return plan.order.settings.get("fresh_clicks", 0)
 
 
 def _first_round(plan: Plan, folder: RunFolder) -> Job:
