@@ -180,7 +180,8 @@ def _later_inputs() -> list[io.Input]:
             max=50,
             optional=True,
             tooltip="Clicks to ask you for before each further round, on what the model draws by then; 10 keep the "
-            "model of your taste right. The run waits for them: vote in the panel, then run again. 0: goes on without you.",
+            "model of your taste right. The run waits for them: vote in the panel, then run again. 0: goes on without "
+            "you.",
             extra_dict=FOLDED,
         ),
     ]
