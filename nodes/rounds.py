@@ -23,7 +23,7 @@ from .comfy.draw import drawn_many
 from .comfy.model import ComfyModel
 from .progress import Progress
 
-PART = 2  # each further round has this part of the first one's steps
+STEPS = 4  # the part of the first round's steps that each further round has
 _SAMPLING = ("steps", "cfg", "sampler_name", "scheduler")
 
 
@@ -66,7 +66,7 @@ def painter_of(scan: Scan, side: int) -> WiredPainter:
 
 def course_of(job: Job, count: int, progress: Progress | None = None) -> Course:
     """The rounds of a run whose first round is done."""
-    rounds = Rounds(count, steps=max(1, job.config.steps // PART))
+    rounds = Rounds(count, steps=max(1, job.config.steps // STEPS))
     assert job.scan is not None
     onlooker = Onlooker() if progress is None else _Told(progress, rounds).onlooker()
     return Course(job, rounds, painter_of(job.scan, job.config.data.resolution), onlooker)
