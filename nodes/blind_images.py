@@ -10,7 +10,6 @@ from comfy_api.v0_0_2 import io
 from ..dspo_train.exceptions import ConfigError
 from ..dspo_train.files.names import file_name
 from ..dspo_train.pairs.likeness import refuse_unlike_graphs, refuse_unlike_images
-from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
 from . import blind_making, collecting, places
 from .blind_making import WHAT, Compared, blind_outputs
 from .collecting import CandidateInfo, Candidates
@@ -81,30 +80,12 @@ class BlindTestImages(io.ComfyNode):
         _same_shape(base, aligned)
         _same_making(cls, base_candidates, aligned_candidates, len(base))
         stem = file_name(name, WHAT)
-        texts = _prompts(prompts, base_candidates, collecting.traced_prompt(cls, "base"), len(base))
+        traced = collecting.traced_prompt(cls, "base")
+        texts = collecting.prompts_of_images(prompts, base_candidates, traced, len(base))
         called = lora_name.strip()[:200] or stem
         seeds = base_candidates.seeds if base_candidates else ()
         facts = {"lora": called} if called in places.loras() else {}
         return blind_making.make(cls, stem, Compared(to_pil(base), to_pil(aligned), texts, called, seeds, facts=facts))
-
-
-def _prompts(written: str, drawn: CandidateInfo | None, traced: str, count: int) -> list[str]:
-    """The prompt of each pair: as written, one per line, or of the candidates, or traced in the graph.
-
-    Raises:
-        ConfigError: there is none of these. The interval would otherwise treat every pair as a prompt of its own.
-    """
-    if written.strip():
-        return prompts_for("\n".join(read_prompts(written)), count)
-    if drawn is not None:
-        return list(drawn.prompts)
-    text = " ".join(traced.split())
-    if not text:
-        raise ConfigError(
-            "the prompts of the images cannot be read from the graph; wire in the prompts of DSPO Candidates, "
-            "or write them into `prompts`"
-        )
-    return prompts_for(text, count)
 
 
 def _same_shape(base: torch.Tensor, aligned: torch.Tensor) -> None:

@@ -13,6 +13,7 @@ from . import places
 from .collecting import CandidateInfo, Candidates
 from .comfy.latents import latent_size
 from .drawing import Drawing, decoded_all, encoded_texts
+from .looking import drawn_vectors
 from .lora_choice import chosen, is_named, listed_name, lora_inputs, lora_stamp, name_of
 from .lora_fit import patched
 from .sampling_inputs import sampling_inputs, size_inputs
@@ -75,13 +76,16 @@ class DrawCandidates(io.ComfyNode):
         unlike = list(dict.fromkeys(given))  # a repeated prompt would draw the same images again
         texts = prompts_of_round(unlike, prompts_per_round, round)
         seeds = seeds_of_round(seed, seeds_per_prompt, round)
-        model, settings = _with_lora(model, lora, lora_name)
+        drawing_model, settings = _with_lora(model, lora, lora_name)
         encoded = encoded_texts(clip, [*texts, negative])
-        size = latent_size(model, width, height)
-        drawing = Drawing(model, size, batch_size, sampling, len(texts) * len(seeds))
+        size = latent_size(drawing_model, width, height)
+        drawing = Drawing(drawing_model, size, batch_size, sampling, len(texts) * len(seeds))
         images = decoded_all(vae, drawing.draw_each(texts, negative, encoded, seeds))
         settings |= {"negative": negative, "width": width, "height": height, **sampling}
-        info = CandidateInfo(tuple(t for t in texts for _ in seeds), tuple(seeds) * len(texts), settings)
+        of_each = tuple(t for t in texts for _ in seeds)
+        # without the LoRA, so that the images of all rounds are comparable
+        vectors = drawn_vectors(model, clip, vae, images, of_each, encoded)
+        info = CandidateInfo(of_each, tuple(seeds) * len(texts), settings, vectors)
         return io.NodeOutput(images, info, "\n".join(texts))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,11 +16,13 @@ from ..dspo_train.exceptions import ConfigError, DspoError
 from ..dspo_train.files import digest
 from ..dspo_train.files.words import many
 from ..dspo_train.pairs.upstream import is_linked_to, upstream_digest
-from ..dspo_train.preferences import PreferenceStore, QuestionSchedule, StoredImage
+from ..dspo_train.preferences import Group, PreferenceStore, QuestionSchedule, StoredImage
 from ..dspo_train.preferences.drawn import DrawnPart, find_drawn, note_drawn
-from ..dspo_train.preferences.entries import MAX_IMAGES
+from ..dspo_train.preferences.entries import MAX_IMAGES, digits
+from ..dspo_train.preferences.images import pixel_digits
 from ..dspo_train.preferences.recognise import is_collected
 from ..dspo_train.sheets.text_inputs import read_seeds
+from ..dspo_train.taste.kept import keep_features
 from . import collecting
 from .collecting import CandidateInfo, Candidates, Shot
 from .images import to_pil
@@ -90,8 +93,8 @@ class CollectPairs(io.ComfyNode):
         if images is None:
             drawn, added = _find(folder, part) or DrawnPart(()), 0
         else:
-            shots = _by_prompt(to_pil(images), candidates or _info(cls, prompt, seeds, len(images)))
-            drawn, added = _collected(folder, shots, schedule, cls, dict(candidates.settings) if candidates else {})
+            info = candidates or _info(cls, prompt, seeds, len(images))
+            drawn, added = _collected(folder, _by_prompt(to_pil(images), info), schedule, cls, info)
         store = collecting.stores.get(folder)
         if images is not None and part is not None:
             _note(folder, store.id, part, drawn)
@@ -149,14 +152,28 @@ def _inputs() -> list[io.Input]:
 
 
 def _collected(
-    folder: Path, shots: dict[str, list[Shot]], schedule: QuestionSchedule, cls: Any, settings: dict[str, Any]
+    folder: Path, shots: dict[str, list[Shot]], schedule: QuestionSchedule, cls: Any, info: CandidateInfo
 ) -> tuple[DrawnPart, int]:
     """What the images became, and how many pairs are new."""
-    before = _total(folder)
+    before, settings = _total(folder), dict(info.settings)
     found = [collecting.add_group(folder, text, each, schedule, cls, settings) for text, each in shots.items()]
     groups = [group for group in found if group is not None]
+    if info.vectors is not None:
+        _keep(folder, info.vectors.identity, groups, [shot for each in shots.values() for shot in each])
     dropped = sum(map(len, shots.values())) - sum(len(group.images) for group in groups)
     return DrawnPart(tuple(group.id for group in groups), dropped), _total(folder) - before
+
+
+def _keep(folder: Path, identity: str, groups: Sequence[Group], shots: Sequence[Shot]) -> None:
+    """Put the features of the stored images beside the set."""
+    vectors = {pixel_digits(shot.image): shot.vector for shot in shots if shot.vector is not None}
+    names = [stored.image for group in groups for stored in group.images]
+    found = {name: vectors[digits(name)] for name in names if digits(name) in vectors}
+    try:
+        if found:
+            keep_features(folder, identity, found)
+    except DspoError as error:  # the images are in the set; the questions are then asked in their usual order
+        log.warning("%s", error)
 
 
 def _part(cls: Any, schedule: str, prompt: str, seeds: str) -> str | None:
@@ -221,7 +238,8 @@ def _by_prompt(batch: list[Any], info: CandidateInfo) -> dict[str, list[Shot]]:
     found: dict[str, list[Shot]] = {}
     for n, image in enumerate(batch):
         seed = info.seeds[n] if info.seeds else None
-        found.setdefault(info.prompts[n], []).append(Shot(image, seed))
+        vector = info.vectors.rows[n] if info.vectors else None
+        found.setdefault(info.prompts[n], []).append(Shot(image, seed, vector=vector))
     most = max(map(len, found.values()))
     if most > MAX_IMAGES:
         raise ConfigError(f"{most} images of one prompt came in; at most {MAX_IMAGES} can be compared")

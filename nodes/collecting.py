@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import folder_paths
+import numpy as np
 from comfy.cli_args import args
 from comfy_api.v0_0_2 import io
 from PIL import Image
@@ -30,6 +31,7 @@ from ..dspo_train.preferences import LOG_NAME, Group, NewImage, PreferenceStore
 from ..dspo_train.preferences.entries import QuestionSchedule
 from ..dspo_train.preferences.kept import Kept
 from ..dspo_train.preferences.recognise import is_collected
+from ..dspo_train.sheets.text_inputs import prompts_for, read_prompts
 from . import places
 
 Place = Literal["sets", "blind"]
@@ -39,21 +41,40 @@ _STORES = 32  # kept open; about 2 KB of memory per vote
 
 
 @dataclass(frozen=True)
+class ImageVectors:
+    """Features of a batch of images.
+
+    Attributes:
+        identity: of the features; see `taste.features.ImageFeatures`.
+        rows: (N, F) float16, as they are kept
+    """
+
+    identity: str
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
 class CandidateInfo:
-    """What a `DSPO_CANDIDATES` wire carries: prompt and seed of each image of the batch, and the settings."""
+    """What a `DSPO_CANDIDATES` wire carries: prompt and seed of each image of the batch, the settings, and features.
+
+    Attributes:
+        vectors: None where the model gives none.
+    """
 
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
     settings: Mapping[str, Any] = field(default_factory=dict)
+    vectors: ImageVectors | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Shot:
-    """An image to be voted on, its noise seed, and the arm (`base`, `lora`) that drew it."""
+    """An image to be voted on, its noise seed, the arm (`base`, `lora`) that drew it, and its features, (F,)."""
 
     image: Image.Image
     seed: int | None = None
     arm: str | None = None
+    vector: np.ndarray | None = field(default=None, compare=False)
 
     @cached_property
     def digest(self) -> str:
@@ -204,6 +225,25 @@ def traced_prompt(cls: Any, socket: str) -> str:
     """
     graph: dict[str, Any] = (cls.hidden.prompt if cls.hidden else None) or {}
     return prompt_upstream(graph, cls.hidden.unique_id, socket) if graph else ""
+
+
+def prompts_of_images(written: str, drawn: CandidateInfo | None, traced: str, count: int) -> list[str]:
+    """The prompt of each image: as written, one per line, or of the candidates, or traced in the graph.
+
+    Raises:
+        ConfigError: there is none of these, or the lines cannot be spread evenly over the images.
+    """
+    if written.strip():
+        return prompts_for("\n".join(read_prompts(written)), count)
+    if drawn is not None:
+        return list(drawn.prompts)
+    text = " ".join(traced.split())
+    if not text:
+        raise ConfigError(
+            "the prompts of the images cannot be read from the graph; wire in the prompts of DSPO Candidates, "
+            "or write them into `prompts`"
+        )
+    return prompts_for(text, count)
 
 
 def send(event: str, **data: Any) -> None:

@@ -19,7 +19,9 @@ from .compare_sampler import CompareSampler
 from .negative_lora import NegativeLora
 from .playground import Playground
 from .preference_set import PreferenceSet
+from .score_images import ScoreImages
 from .search import findable
+from .taste import LearnTaste
 from .train_lora import TrainLora
 from .training_options import TrainingOptions
 
@@ -38,6 +40,8 @@ NODES: list[type[io.ComfyNode]] = [
     BlindTest,
     BlindTestImages,
     Playground,
+    LearnTaste,
+    ScoreImages,
 ]
 
 

@@ -133,6 +133,31 @@ def train_stamp(name: str | None, refine_lora: str | None) -> str:
     return f"{stamps} {missing}"
 
 
+def tastes_folder() -> Path:
+    return Path(folder_paths.get_output_directory()) / "dspo" / "tastes"
+
+
+def tastes() -> list[str]:
+    """Names of the saved tastes."""
+    found = (path.stem for path in tastes_folder().glob("*.safetensors") if not path.name.startswith("."))
+    return sorted(found, key=str.casefold)
+
+
+def taste(name: str) -> Path:
+    """The file of a taste, there or not.
+
+    Raises:
+        ConfigError: the name is no plain name.
+    """
+    what = "the taste's name"
+    return inside(tastes_folder(), f"{file_name(name, what)}.safetensors", what)
+
+
+def features() -> Path:
+    """One cache for all sets, as of the encodings."""
+    return Path(folder_paths.get_output_directory()) / "dspo" / "features"
+
+
 def blind_tests() -> Path:
     return Path(folder_paths.get_output_directory()) / "dspo" / "blind"
 

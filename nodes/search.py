@@ -24,6 +24,8 @@ ALIASES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "DSPOCandidates": ("best of", "batch", "variations", "seeds", "generate", "pick", "vote", "prompts"),
         "DSPOBlindTest": ("vote", "blind", "compare", "win rate", "ab test", "evaluate", "rate", "pick"),
         "DSPOBlindTestImages": ("vote", "blind", "compare images", "win rate", "ab test", "evaluate", "rate", "pick"),
+        "DSPOTaste": ("preference model", "reward model", "aesthetic", "personal", "learn", "accuracy", "votes"),
+        "DSPOScoreImages": ("best of", "rank", "sort", "aesthetic score", "pick", "reward", "filter", "taste"),
         "DSPOPlayground": ("tiny model", "demo", "try", "test model", "without checkpoint", "example"),
     }
 )

@@ -14,6 +14,7 @@ CATEGORY = "DSPO"
 
 Pairs = io.Custom("DSPO_PAIRS")
 TrainOptions = io.Custom("DSPO_OPTIONS")  # `forms.Overrides`
+Taste = io.Custom("DSPO_TASTE")  # a `taste.model.TasteModel`
 LoraModel = io.Custom("LORA_MODEL")  # a LoRA's tensors by their keys in the file
 LossMap = io.Custom("LOSS_MAP")  # {"loss": [one value per step]}
 

@@ -13,7 +13,7 @@ from test_preferences import pictures, png
 
 from dspo_train.pairs.importing import import_folder
 from dspo_train.preferences import NewImage, PreferenceStore
-from dspo_train.preferences.images import image_name, store_image
+from dspo_train.preferences.images import image_name, pixel_digits, store_image
 from dspo_train.preferences.kept import Kept
 
 
@@ -135,3 +135,11 @@ def test_a_store_goes_on_after_its_folder_was_deleted(tmp_path):
     shutil.rmtree(store.folder)
     store.add_group("a", pictures(1, 2), id="g")
     assert store.id != old and len(PreferenceStore(store.folder).next(9)) == 1
+
+
+def test_the_name_of_an_image_that_is_not_stored_yet_is_known(tmp_path):
+    image = Image.effect_noise((24, 16), 60).convert("RGB")
+    stored = store_image(tmp_path, encoded(image))
+    assert stored == f"images/{pixel_digits(image)}.png"
+    assert store_image(tmp_path, encoded(image, format="WEBP", lossless=True)) == stored
+    assert pixel_digits(image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)) not in stored

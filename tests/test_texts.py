@@ -30,6 +30,8 @@ NODE_IDS = (
     "DSPONegativeLora",
     "DSPOPlayground",
     "DSPOPreferenceSet",
+    "DSPOScoreImages",
+    "DSPOTaste",
     "DSPOTrainLora",
     "DSPOTrainingOptions",
 )
@@ -182,6 +184,9 @@ def test_the_source_was_understood():
     assert candidates[:3] == ["model", "clip", "vae"] and candidates[7:10] == ["width", "height", "batch_size"]
     assert len(candidates) == 19
     assert list(NODES["DSPOCandidates"].outputs) == ["images", "candidates", "prompts_used"]
+    assert list(NODES["DSPOTaste"].inputs) == ["model", "clip", "vae", "pairs", "name"]
+    scored = ["images", "model", "clip", "vae", "best", "among", "taste", "taste_name", "prompts", "candidates"]
+    assert list(NODES["DSPOScoreImages"].inputs) == scored
     assert list(NODES["DSPOPlayground"].inputs) == ["model"]
     assert list(NODES["DSPOPlayground"].outputs) == ["model", "clip", "vae"]
     assert all(node.inputs for node in NODES.values())

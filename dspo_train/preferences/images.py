@@ -26,7 +26,12 @@ def image_name(data: bytes) -> str:
     kind = kind_of(data)
     if kind is None:
         raise DatasetError(f"an image must be a PNG, JPEG or WebP file, but it starts with {bytes(data[:12])!r}")
-    return f"images/{hashlib.sha256(_content(data)).hexdigest()[:16]}.{kind}"
+    return f"images/{_digits(_content(data))}.{kind}"
+
+
+def pixel_digits(image: Image.Image) -> str:
+    """The hash in the name under which an RGB image is stored, whatever the type of its file."""
+    return _digits(_pixels(image))
 
 
 def store_image(folder: Path, data: bytes) -> str:
@@ -51,6 +56,10 @@ def store_image(folder: Path, data: bytes) -> str:
     return name
 
 
+def _digits(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def _there(folder: Path, name: str, data: bytes) -> bool:
     """Whether the file is there and whole."""
     path = folder / name
@@ -69,6 +78,10 @@ def _content(data: bytes) -> bytes:
             image.load()
             turn, clear = image.getexif().get(ORIENTATION, 1), image.info.get("transparency")
             pixels = image.convert("RGBA") if image.mode in ("P", "PA") else image  # else kept: 16 bits stay 16 bits
-            return f"{pixels.size} {pixels.mode} {turn} {clear!r}".encode() + pixels.tobytes()
+            return _pixels(pixels, turn, clear)
     except Exception:  # decoders raise OSError, ValueError, SyntaxError, struct.error, zlib.error, ...
         return data
+
+
+def _pixels(image: Image.Image, turn: int = 1, clear: object = None) -> bytes:
+    return f"{image.size} {image.mode} {turn} {clear!r}".encode() + image.tobytes()

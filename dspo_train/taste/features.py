@@ -58,7 +58,7 @@ class DenoiserFeatures:
     network is used as it stands: with an adapter on it, the vectors are other ones under the same identity.
 
     Args:
-        side: images are scaled and cropped to buckets of at most `side` x `side` pixels.
+        side: images are scaled and cropped to buckets of at most `side` x `side` pixels, and not enlarged.
         at_once: images in a pass.
 
     Raises:
@@ -176,11 +176,18 @@ def _watching(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, li
         for name in names:
 
             def keep(module: nn.Module, given: Any, result: Any, name: str = name) -> None:
-                output = result[0] if isinstance(result, (tuple, list)) else result
+                output = _image_stream(name, result)
                 seen[name] = [_pooled(output, grid) for grid in (GRIDS if output.ndim == 4 else GRIDS[:1])]
 
             stack.callback(modules[name].register_forward_hook(keep).remove)
         yield seen
+
+
+def _image_stream(name: str, result: Any) -> Tensor:
+    """Of a block that gives text and image, the image: last, but in FLUX's double blocks as ComfyUI has them."""
+    if not isinstance(result, (tuple, list)):
+        return result
+    return result[0 if name.startswith("double_blocks") else -1]
 
 
 def _pooled(maps: Tensor, grid: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -61,6 +62,9 @@ def prepare(
 ) -> Prepared:
     """Encode images, scaled and cropped to the nearest bucket, and their prompts; frees the encoders' memory.
 
+    An image that is smaller than its bucket gets a smaller one of about the same proportions: enlarging it would add
+    nothing but work.
+
     Args:
         further: prompts to encode besides.
 
@@ -68,9 +72,10 @@ def prepare(
         ModelError: an encoder gives values that are not finite.
     """
     encoder, clean, frames = model.encoder, [], []
+    step = math.gcd(*(side for bucket in buckets for side in bucket))
     try:
         for image in images:
-            bucket = nearest_bucket(*image.size, buckets)
+            bucket = no_larger(nearest_bucket(*image.size, buckets), image.size, step)
             cropped, (left, top) = crop_to_bucket(image.convert("RGB"), bucket)
             mean = encoder.moments(to_tensor(cropped)[None])[0].chunk(2)[0]
             clean.append((mean - encoder.shift) * encoder.scaling)
@@ -79,6 +84,18 @@ def prepare(
     finally:
         encoder.release()
     return Prepared(model, clean, frames, prompts, texts)
+
+
+def no_larger(bucket: Bucket, size: tuple[int, int], step: int) -> Bucket:
+    """A bucket with no more pixels than an image has, to the nearest multiple of `step` on each side.
+
+    >>> no_larger(Bucket(512, 512), (260, 250), 64)
+    Bucket(width=256, height=256)
+    >>> no_larger(Bucket(512, 512), (500, 500), 64)
+    Bucket(width=512, height=512)
+    """
+    share = min(1.0, math.sqrt(size[0] * size[1] / (bucket.width * bucket.height)))
+    return Bucket(*(max(step, round(side * share / step) * step) for side in bucket))
 
 
 def in_parts(items: Sequence[Piece], size: int) -> Iterator[Sequence[Piece]]:

@@ -109,9 +109,7 @@ class ComfyEncoder:
         return cat([self._prompt(text) for text in texts])
 
     def _prompt(self, text: str) -> Conditioning:
-        with torch.inference_mode():
-            found = self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
-        context, rest = found[0]
+        context, rest = self._given(text)[0]
         given = {"cross_attn": context, **{name: value for name, value in rest.items() if isinstance(value, Tensor)}}
         tensors: dict[str, Tensor] = {}
         for name, value in given.items():
@@ -122,6 +120,11 @@ class ComfyEncoder:
             tensors[name] = value.to("cpu").clone()[None]
             tensors[name + SHAPE] = torch.tensor([value.shape])
         return Conditioning(tensors)
+
+    def _given(self, text: str) -> Any:
+        """What CLIPTextEncode gives."""
+        with torch.inference_mode():
+            return self.clip.encode_from_tokens_scheduled(self.clip.tokenize(text))
 
     def as_read(self, text: str) -> str:
         """The whole prompt: ComfyUI's tokenizers read weights and embeddings in it."""

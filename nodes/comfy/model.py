@@ -77,10 +77,7 @@ class Wired:
         Raises:
             ModelError: the model cannot be trained, a part is missing, or the VAE is another model's.
         """
-        for part, what in ((self.clip, "CLIP"), (self.vae, "VAE")):
-            if part is None:
-                raise ModelError(f"the wire of the {what} is empty, because its file holds none; wire another loader's")
-        family, process = self.family, self.process
+        family, process = self.matched()
         if process.prediction == "flow":
             refuse_old_core(family)
         if getattr(self.model, "injections", None):
@@ -88,6 +85,17 @@ class Wired:
                 "the wired model carries a LoRA that bypasses its weights, through which no gradient flows; load that "
                 "LoRA without bypass"
             )
+        return family, process
+
+    def matched(self) -> tuple[ComfyFamily, Process]:
+        """
+        Raises:
+            ModelError: it is no model of images, a part is missing, or the VAE is another model's.
+        """
+        for part, what in ((self.clip, "CLIP"), (self.vae, "VAE")):
+            if part is None:
+                raise ModelError(f"the wire of the {what} is empty, because its file holds none; wire another loader's")
+        family, process = self.family, self.process
         wanted, found = self.model.model.latent_format.latent_channels, self.vae.latent_channels
         if wanted != found:
             raise ModelError(

@@ -134,6 +134,33 @@ def family(pack: Pack, name: str, base: str, dtype: str = "float32") -> dict[str
     }
 
 
+def looked_at(pack: Pack, name: str) -> dict[str, Any]:
+    """Features of the same images together and one by one, as a node computes them."""
+    import numpy as np
+    from PIL import Image
+
+    wired = _wired(pack, name)
+    wired.__dict__["family"] = replace(wired.family, resolution=SIDE)
+    before, draw = _state(pack, wired), np.random.default_rng(0)
+    images = [Image.fromarray(draw.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)) for _ in range(3)]
+    prompts = [PROMPTS[0], "a very small red dog, sitting", PROMPTS[0]]
+    with torch.inference_mode():
+        features, again = (pack.nodes__comfy__features.WiredFeatures(wired) for _ in range(2))
+        together = features.of(images, prompts)
+        alone = np.concatenate([again.of([image], [prompt]) for image, prompt in zip(images, prompts, strict=True)])
+    return {
+        "images": len(together),
+        "features": together.shape[1],
+        "finite": bool(np.isfinite(together).all()),
+        "apart": float(np.abs(together[0] - together[2]).max()),
+        "error": float(np.abs(together - alone).max()),
+        "same": features.identity == again.identity,
+        "watched": len(features.watched),
+        "untouched": _state(pack, wired) == before,
+        "hooks": _hooks(wired),
+    }
+
+
 def _bare_prediction(pack: Pack, wired: Any, given: tuple[Any, ...]) -> Tensor:
     """ComfyUI's own, with nothing of a training around it."""
     model = pack.nodes__comfy__model.WiredSource(wired).load(_config(pack), "fp32", torch.device("cpu"))
@@ -482,6 +509,7 @@ _CHANGES: dict[str, Callable[[Any], None]] = {
 
 CHECKS = {
     "family": family,
+    "looked_at": looked_at,
     "quantised": quantised,
     "patched_on_the_fly": patched_on_the_fly,
     "fingerprints": fingerprints,

@@ -14,7 +14,8 @@ from test_confine import HOSTILE
 
 pytestmark = pytest.mark.comfy
 SNAPSHOT = Path(__file__).with_name("schemas.json")
-FOUND = {"dataset", "refine_lora", "lora_name", "sampler_name", "scheduler", "prompts_file"}  # lists of what is there
+LISTS = {"dataset", "refine_lora", "lora_name", "taste_name", "prompts_file"}  # of what is there
+FOUND = {*LISTS, "sampler_name", "scheduler"}
 KEPT = ("default", "min", "max", "step", "round", "tooltip", "multiline", "forceInput", "advanced")
 
 

@@ -37,6 +37,16 @@ def test_every_family_trains_saves_and_draws(core: Core, tmp_path: Path, name: s
     assert seen["untouched"] and seen["hooks"] == 0, "the user's objects are as before"
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_gives_features_of_images(core: Core, name: str) -> None:
+    """An image has the same features alone as among others, to the rounding of sums."""
+    seen = inside(core, "looked_at", name)
+    assert seen["images"] == 3 and seen["features"] > 100 and seen["watched"] >= 1
+    assert seen["finite"] and seen["same"]
+    assert seen["error"] < 1e-3 * seen["apart"]
+    assert seen["untouched"] and seen["hooks"] == 0, "the user's objects are as before"
+
+
 # How far gradients on quantised weights may be from those on the same weights dequantised, relative to their size.
 # Plain fp8 is cast; int8 rounds the activations too, to 1 part in 254 of their largest in each layer.
 QUANTISED = {"fp8": 1e-6, "fp8_scaled": 1e-5, "int8": 0.03, "int8_convrot": 0.03}
