@@ -62,7 +62,8 @@ class LearnTaste(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, clip: Any, vae: Any, pairs: PairSet, name: str) -> io.NodeOutput:
-        from ..dspo_train.taste.report import reliability_chart, report_text
+        from ..dspo_train.taste.charts import reliability_chart
+        from ..dspo_train.taste.report import report_text
         from .comfy.features import WiredFeatures
         from .comfy.model import Wired
         from .learning_taste import Learning, learned

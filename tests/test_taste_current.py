@@ -14,7 +14,7 @@ from dspo_train.preferences import PreferenceStore
 from dspo_train.taste import current
 from dspo_train.taste.current import EVERY, CurrentTastes
 from dspo_train.taste.kept import keep_features
-from dspo_train.taste.summary import FILE
+from dspo_train.taste.summary import SUMMARY_FILE
 
 GROUPS = 20
 
@@ -62,7 +62,7 @@ def test_nothing_is_known_without_features(store, tastes, told):
     vote(store, bright(store), 30)
     assert tastes.guide("set", store) is tastes.fresh("set", store) is tastes.summary("set", store.folder) is None
     settled(tastes)
-    assert told == [] and not (store.folder / FILE).exists()
+    assert told == [] and not (store.folder / SUMMARY_FILE).exists()
 
 
 def test_a_fit_is_begun_beside_the_voting_and_guides_from_twelve_clicks_on(store, tastes, told):

@@ -65,7 +65,7 @@ def test_a_taste_comes_back_to_the_bit(tmp_path: Path, pairs: int):
 
 
 def test_the_chart_has_a_dot_where_answers_came_true():
-    """Another share that came true is another chart; of nothing foretold there is none."""
+    """Another share that came true is another chart."""
     known = taste().assessment
     drawn = [
         np.asarray(reliability_chart(replace(known, reliability=((0.6, share, 10), (0.9, 0.9, 20)))))
@@ -74,8 +74,6 @@ def test_the_chart_has_a_dot_where_answers_came_true():
     changed = (drawn[0] != drawn[2]).any(2)
     assert (drawn[0] == drawn[1]).all() and changed.any()
     assert changed.nonzero()[1].max() < 0.85 * drawn[0].shape[1]  # right of 0.9 nothing is another
-    with pytest.raises(ConfigError, match="3 of about 20"):
-        reliability_chart(taste(3).assessment)
 
 
 def test_what_is_not_a_taste_is_refused(tmp_path: Path):

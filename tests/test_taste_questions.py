@@ -12,9 +12,9 @@ from dspo_train.preferences.entries import canonical
 from dspo_train.taste.assessment import Assessment, unknown
 from dspo_train.taste.comparisons import from_store
 from dspo_train.taste.head import Head
-from dspo_train.taste.questions import LAST, Questions, near_duplicates, questions
+from dspo_train.taste.questions import LAST, Questions, most_telling, near_duplicates
 from dspo_train.taste.standing import ranked, standing
-from dspo_train.taste.summary import FILE, find_summary, note_summary, summary_of
+from dspo_train.taste.summary import SUMMARY_FILE, find_summary, note_summary, summary_of
 
 A, B, C, D = (f"images/{name * 16}.png" for name in "abcd")
 
@@ -33,7 +33,7 @@ def vectors(**named: tuple[float, ...]) -> dict[str, np.ndarray]:
 def test_members_that_contradict_each_other_make_a_question_worth_asking():
     """On the first axis all members agree; on the second, two say sigmoid(3) and two sigmoid(-3), and row 0 a half."""
     members = (4.0, 3.0), (4.0, -3.0)
-    told = questions(head(*members), vectors(a=(0, 0), b=(1, 0), c=(0, 1)), [[A, B, C]], 7)
+    told = most_telling(head(*members), vectors(a=(0, 0), b=(1, 0), c=(0, 1)), [[A, B, C]], 7)
     p = 1 / (1 + math.exp(-3))
     entropy = -(p * math.log(p) + (1 - p) * math.log(1 - p))
     assert told.worth(canonical(A, B)) == pytest.approx(0, abs=1e-12)
@@ -43,15 +43,15 @@ def test_members_that_contradict_each_other_make_a_question_worth_asking():
 
 
 def test_an_image_without_features_and_another_group_are_worth_nothing():
-    told = questions(head((1.0,), (-1.0,)), vectors(a=(0,), b=(1,), c=(5,)), [[A, B, D], [C, D]], 0)
+    told = most_telling(head((1.0,), (-1.0,)), vectors(a=(0,), b=(1,), c=(5,)), [[A, B, D], [C, D]], 0)
     assert set(told.worths) == {canonical(A, B)}
     assert told.worth(canonical(A, D)) == told.worth(canonical(A, C)) == 0
-    assert questions(head((1.0,)), {}, [[A, B]], 0).worths == {}
+    assert most_telling(head((1.0,)), {}, [[A, B]], 0).worths == {}
 
 
 def test_near_duplicates_come_last():
     """Distances 10, 10 and 1 to each other: the median is 10, and 1 is less than a third of it."""
-    told = questions(head((1.0,), (-1.0,)), vectors(a=(0,), b=(1,), c=(10.5,)), [[A, B, C]], 0)
+    told = most_telling(head((1.0,), (-1.0,)), vectors(a=(0,), b=(1,), c=(10.5,)), [[A, B, C]], 0)
     assert told.worth(canonical(A, B)) == LAST
     assert min(told.worth(canonical(A, C)), told.worth(canonical(B, C))) > 0
 
@@ -65,7 +65,7 @@ def test_typical_is_the_median_whatever_one_distance_is():
 def test_near_is_judged_on_standardised_features():
     """Of two features the second varies a hundred times as much: unscaled, the first would count for nothing."""
     scaled = Head(np.zeros(2), np.array([1.0, 100.0]), np.array([[1.0, 0.01], [-1.0, 0.01]]), 1.0, 1.0)
-    told = questions(scaled, vectors(a=(0, 0), b=(3, 0), c=(0, 300), d=(0, 310)), [[A, B, C, D]], 0)
+    told = most_telling(scaled, vectors(a=(0, 0), b=(3, 0), c=(0, 300), d=(0, 310)), [[A, B, C, D]], 0)
     assert {pair for pair, worth in told.worths.items() if worth == LAST} == {canonical(C, D)}
 
 
@@ -118,5 +118,5 @@ def test_a_summary_is_plain_and_lies_beside_the_set(tmp_path):
     assert find_summary(tmp_path) is None
     note_summary(tmp_path, known)
     assert find_summary(tmp_path) == known
-    (tmp_path / FILE).write_text("{")
+    (tmp_path / SUMMARY_FILE).write_text("{")
     assert find_summary(tmp_path) is None

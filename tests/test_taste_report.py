@@ -7,10 +7,11 @@ import numpy as np
 from dspo_train.drawing.themes import LIGHT
 from dspo_train.images.buckets import Bucket
 from dspo_train.taste.assessment import Assessment, unknown
+from dspo_train.taste.charts import reliability_chart
 from dspo_train.taste.features import _image_stream
 from dspo_train.taste.prepared import no_larger
 from dspo_train.taste.ranking import best_first
-from dspo_train.taste.report import reliability_chart, report_text
+from dspo_train.taste.report import report_text
 
 KNOWN = Assessment(
     *(120, 20, 0.86, 0.81, 0.9, 0.35, ((0.55, 0.5, 20), (0.75, 0.8, 40), (0.95, 1.0, 60)), 0.84, None),
@@ -44,7 +45,7 @@ def test_a_report_says_how_often_a_certainty_came_true():
 
 def test_the_chart_has_a_line_where_there_are_figures():
     known, unknown = reliability_chart(KNOWN, title="my-taste"), reliability_chart(UNKNOWN)
-    assert known.size == unknown.size == (900, 700)
+    assert known.size == unknown.size == (800, 600)
     colours = [{colour for _, colour in image.getcolors(1 << 24) or []} for image in (known, unknown)]
     assert LIGHT.series[0] in colours[0] and LIGHT.series[0] not in colours[1]
 

@@ -15,7 +15,7 @@ from ..preferences import Guide, PreferenceStore
 from .assessment import FEWEST
 from .kept import FOLDER
 from .knowing import known
-from .questions import questions
+from .questions import most_telling
 from .standing import ranked
 from .summary import find_summary, note_summary, summary_of
 
@@ -29,7 +29,7 @@ Told = Callable[[str, "dict[str, Any] | None"], None]
 
 
 @dataclass(frozen=True)
-class Fit:
+class SetFit:
     """What a fit told, and of what it was made.
 
     Attributes:
@@ -57,7 +57,7 @@ class CurrentTastes:
 
     def __init__(self, opened: Callable[[Path], PreferenceStore], told: Told) -> None:
         self._opened, self._told = opened, told
-        self._fits: OrderedDict[Path, Fit] = OrderedDict()
+        self._fits: OrderedDict[Path, SetFit] = OrderedDict()
         self._waiting: OrderedDict[Path, str] = OrderedDict()  # sets to be fitted, with their names
         self._worker: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -73,7 +73,7 @@ class CurrentTastes:
             self._begin(name, store.folder)
         return fit and fit.guide
 
-    def fresh(self, name: str, store: PreferenceStore) -> Fit | None:
+    def fresh(self, name: str, store: PreferenceStore) -> SetFit | None:
         """Of all that is in the set now; waits for it. None without features."""
         if _stamp(store.folder) is None:
             return None
@@ -105,7 +105,7 @@ class CurrentTastes:
             self._begin(name, folder)
         return found
 
-    def _latest(self, store: PreferenceStore) -> Fit | None:
+    def _latest(self, store: PreferenceStore) -> SetFit | None:
         with self._lock:
             fit = self._fits.get(store.folder)
         return fit if fit is not None and fit.set_id == store.id else None
@@ -118,7 +118,7 @@ class CurrentTastes:
                 self._worker.start()
 
     def _work(self) -> None:
-        """Fit what waits, one set after another."""
+        """SetFit what waits, one set after another."""
         while True:
             with self._lock:
                 if not self._waiting:
@@ -142,9 +142,9 @@ def _stamp(folder: Path) -> int | None:
         return None
 
 
-def _fitted(store: PreferenceStore) -> Fit:
+def _fitted(store: PreferenceStore) -> SetFit:
     """What was fitted, or why not in the log: it is not tried again until there is something new."""
-    made = Fit(store.id, _stamp(store.folder), store.lines, store.clicks)
+    made = SetFit(store.id, _stamp(store.folder), store.lines, store.clicks)
     try:
         found, decided = known(store, store.folder), store.progress().wins
     except (DspoError, ValueError) as error:  # the second: features that do not fit together
@@ -153,12 +153,12 @@ def _fitted(store: PreferenceStore) -> Fit:
     if found is None:
         return made
     groups = [group.names for group in store.groups()]
-    guide = questions(found.head, found.features, groups, made.clicks) if decided >= FEWEST else None
+    guide = most_telling(found.head, found.features, groups, made.clicks) if decided >= FEWEST else None
     order = ranked(found.head, found.features) if decided else ()
     return replace(made, guide=guide, summary=summary_of(found.assessment, decided), ranked=order)
 
 
-def _note(folder: Path, fit: Fit) -> None:
+def _note(folder: Path, fit: SetFit) -> None:
     if fit.summary is None:
         return
     try:

@@ -33,7 +33,7 @@ class Questions:
         return self.worths.get(pair, 0.0)
 
 
-def questions(
+def most_telling(
     head: Head, features: Mapping[str, np.ndarray], groups: Iterable[Sequence[str]], clicks: int
 ) -> Questions:
     """The worth of every pair within a group: the information in nats that the answer gives on which member of the

@@ -10,7 +10,7 @@ from typing import Any
 from .. import files
 from .assessment import ENOUGH, Assessment
 
-FILE = ".taste.json"
+SUMMARY_FILE = ".taste.json"
 """Beside the log; losing it costs a fit and nothing else."""
 
 
@@ -31,7 +31,7 @@ def summary_of(assessment: Assessment, clicks: int) -> dict[str, Any]:
 
 def find_summary(folder: Path) -> dict[str, Any] | None:
     """What was noted of a set; None if nothing was, or it cannot be read."""
-    return files.read_json_object(folder / FILE) or None
+    return files.read_json_object(folder / SUMMARY_FILE) or None
 
 
 def note_summary(folder: Path, summary: dict[str, Any]) -> None:
@@ -39,4 +39,4 @@ def note_summary(folder: Path, summary: dict[str, Any]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    files.write_text(folder / FILE, json.dumps(summary))
+    files.write_text(folder / SUMMARY_FILE, json.dumps(summary))
