@@ -39,8 +39,7 @@ def courses() -> Iterator[InRounds]:
 
 def course(taste: int, seed: int) -> InRounds:
     """The settings that were chosen on the other five tastes."""
-    settings = {"objective_args.sharpness": 10, "loss.word_budget": 0.1}
-    first = OneShot(taste, "diffusion_dpo", settings, CLICKS, seed, steps=60)
+    first = OneShot(taste, "dspo", {"loss.word_budget": 0.1}, CLICKS, seed, steps=60)
     return InRounds(first, "rounds", count=5)
 
 

@@ -202,7 +202,7 @@ def _rounds(parser: argparse.ArgumentParser) -> None:
         "rounds", "after the first training the model draws, a model of the taste labels, and the training goes on"
     )
     rounds.add_argument("--rounds", type=int, default=1, metavar="N", help="trainings in all (default: %(default)s)")
-    rounds.add_argument("--round-steps", type=int, metavar="N", help="of each further round; default: a quarter")
+    rounds.add_argument("--round-steps", type=int, metavar="N", help="of each further round; default: half")
     rounds.add_argument("--round-pairs", type=int, default=100, metavar="N", help="of a round (default: %(default)s)")
     rounds.add_argument("--draw-steps", type=int, default=20, metavar="N", help="default: %(default)s")
     rounds.add_argument("--draw-guidance", type=float, metavar="X", help="default: the model family's")

@@ -20,7 +20,7 @@ def rounds_of(arguments: argparse.Namespace, config: TrainConfig) -> Rounds:
     Raises:
         ConfigError: a number of rounds, steps or pairs that cannot be.
     """
-    steps = max(1, config.steps // 4) if arguments.round_steps is None else arguments.round_steps
+    steps = max(1, config.steps // 2) if arguments.round_steps is None else arguments.round_steps
     numbers = {"--rounds": arguments.rounds, "--round-steps": steps, "--round-pairs": arguments.round_pairs}
     for name, value in numbers.items():
         if value < 1:

@@ -190,7 +190,8 @@ class LossSpec(SettingGroup, name="loss"):
             blank="off",
             empty="off",
             example="1000",
-            note="dspo's own is 4; where margins are around a thousandth, hundreds to thousands are useful.",
+            note="dspo's own is 1.4, in what words do; the others measure the model's own error, and hundreds to "
+            "thousands are useful.",
             folded=True,
         ),
     )

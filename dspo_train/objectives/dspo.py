@@ -33,12 +33,13 @@ def dspo(e: PairErrors, *, strength: float, loser_drift: float, sharpness: float
     nothing holds the model where there are only losers.
 
     w is eq. 13's weight: 1 if the policy ranks a pair as the reference does, towards 0 as the pair is learned.
-    A margin's unit is the target's variance, about 1 for epsilon and for v. In units of the reference's own error,
-    which is small at high noise, the noisiest pairs would count as learned first, and images kept their colours less
-    well: see docs/taste.md.
+    A run measures margins in what words do to the prediction (see `training.units`), so that `sharpness` means the same
+    for every model. Not in units of the reference's own error: it is small at high noise, the noisiest pairs would
+    count as learned first, and images kept their colours less well: see docs/taste.md.
 
     Args:
-        sharpness: 2 goes further and tolerates wrong labels better; 7 keeps more images intact: docs/taste.md.
+        sharpness: half of the default goes further and tolerates wrong labels better; nearly twice keeps more images
+            intact: docs/taste.md, where margins are the model's own errors and 4 stands for the default.
     """
     towards = e.policy_w - e.drift_w - e.reference_w
     away = e.policy_l - e.drift_l - e.reference_l

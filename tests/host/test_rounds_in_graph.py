@@ -1,0 +1,61 @@
+"""A hundred clicks and one button: the run goes on in rounds, ends where it should, and is better when judged blind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from comfy_server import ComfyServer
+from PIL import Image
+from test_one_workflow import SET, liking, node_of, ran, the_loop
+
+from dspo_train.evaluate.shapes import captions
+from dspo_train.preferences import PreferenceStore
+
+pytestmark = [pytest.mark.comfy, pytest.mark.slow]
+
+PROMPTS = captions()[::2]  # 24 groups, one click each
+
+
+def best_of(folder: Path, images: list[str]) -> str:
+    return max(images, key=lambda image: liking((folder / image).read_bytes()))
+
+
+def test_three_rounds_on_the_playground_win_blind(fresh_server: Callable[..., ComfyServer]) -> None:
+    server = fresh_server()
+    graph = the_loop(server, CollectPairs_train_after=24, TrainLora_rounds=3, TrainLora_preview_every=0)
+    graph[node_of(graph, "DSPOCandidates")]["inputs"]["prompts"] = "\n".join(PROMPTS)
+    ran(server, graph)
+    folder = server.base / "input" / SET
+    store = PreferenceStore(folder)
+    for group in store.groups():
+        store.judge(group.id, [best_of(folder, list(group.names))])
+    assert len(store.groups()) == 24
+
+    outputs, executed = ran(server, graph)
+    assert "DSPOTrainLora" in executed
+    loras = sorted(path.name for path in (server.base / "output" / "loras" / "dspo").glob("*.safetensors"))
+    run = server.base / "output" / "dspo" / "runs" / "my-shapes-01"
+    end = json.loads((run / "rounds" / "end.json").read_text())
+    kept = "my-shapes-01.safetensors" if end["round"] == 1 else f"my-shapes-01-r{end['round']}.safetensors"
+    assert kept in loras and end["asked"] == 3 and end["round"] > 1
+    drawn = json.loads((run / "rounds" / "2" / "drawn" / "drawn.json").read_text())
+    assert set(drawn["prompts"]) == set(PROMPTS)
+    with Image.open(next((run / "rounds" / "2" / "drawn").glob("*.png"))) as image:
+        assert image.size == (64, 64)
+
+    (test,) = outputs["DSPOBlindTest"]["dspo_blind"]
+    blind = PreferenceStore(server.base / "output" / "dspo" / "blind" / test)
+    wins = 0
+    for group in blind.groups():
+        arms = {image.arm: liking((blind.folder / image.image).read_bytes()) for image in group.images}
+        wins += arms["lora"] > arms["base"]
+    assert wins >= 0.9 * len(blind.groups()), f"{wins} of {len(blind.groups())}; {end}"
+
+    marked = (run / "rounds" / "2" / "pairs" / "metadata.jsonl").stat().st_mtime_ns
+    server.free()
+    ran(server, graph)  # a finished course is found, and not gone through again
+    assert (run / "rounds" / "2" / "pairs" / "metadata.jsonl").stat().st_mtime_ns == marked
+    assert sorted(path.name for path in (server.base / "output" / "loras" / "dspo").glob("*.safetensors")) == loras
