@@ -1,7 +1,7 @@
 """Does a setting mean the same on another model? `python -m benchmarks.rounds.carry_over --out DIR`.
 
-One training on 100 clicks of the tastes that settings are chosen on, for the network read as three kinds of model, with
-a fixed sharpness, whose unit is a squared error of the model, and with `auto`, which follows the run's own margins.
+One training on 100 clicks of a taste that settings were chosen on, for the network read as three kinds of model: with
+the sharpness in what words do, a quarter and four times of it, and with one in each model's own unit.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ from .rereads import KINDS, RereadSource
 from .summing import best
 from .tastes import Taste, pair_folder
 
-SHARPNESS: tuple[float | str, ...] = ("auto", 1, 4, 16, 64)
-TASTES = (4, 1)
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"objective_args.sharpness": 1.4},
+    {"objective_args.sharpness": 0.35},
+    {"objective_args.sharpness": 5.6},
+    {"objective_args.sharpness": 4.0, "loss.unit": "model"},
+)
+TASTES = (4,)
 LOOKS = (75, 100, 125, 150)
 
 
@@ -60,14 +65,13 @@ def main() -> None:
     for number in TASTES:
         taste = Taste(number)
         say(f"taste {number}: {taste}; base {reward(base, taste):+.2f}")
-        for sharpness in SHARPNESS:
+        for settings in SETTINGS:
             for kind in KINDS:
-                run = OneShot(number, "dspo", {"loss.sharpness": sharpness, "loss.word_budget": 0.1})
-                found = result_of(out, kind, run)
+                found = result_of(out, kind, OneShot(number, "dspo", {**settings, "loss.word_budget": 0.1}))
                 kept = best(found["looks"], base, taste)
                 last = found["looks"][-1]
                 ending = f"{reward(last, taste):+.2f} {fit(last):.0%}, margin {last['margin']:.3g}"
-                say(f"{kind:6} sharpness {sharpness}: {reward(kept, taste):+.2f}; at the end {ending}")
+                say(f"{kind:6} {settings}: {reward(kept, taste):+.2f}; at the end {ending}")
 
 
 if __name__ == "__main__":
