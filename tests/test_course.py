@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,9 +16,10 @@ from dspo_train.config import from_names
 from dspo_train.demo.run import MODEL
 from dspo_train.evaluate.shapes import SIZE, draw_scenes, random_scene
 from dspo_train.exceptions import RunError
-from dspo_train.images.decode import to_images
+from dspo_train.images.decode import load_rgb, to_images
 from dspo_train.pairs import scan_folder
 from dspo_train.rounds.course import Course, Onlooker, Rounds
+from dspo_train.rounds.fresh import FreshQuestion
 from dspo_train.rounds.guard import Limits
 from dspo_train.rounds.painting import DiffusersPainter
 from dspo_train.runs.diffusers_model import DiffusersSource
@@ -115,3 +118,34 @@ def test_rounds_begun_in_another_way_are_refused(whole: Path, clicks: Path):
     other = Rounds(count=3, pairs=10, steps=2, least=0.5, limits=FREE)
     with pytest.raises(RunError, match="`pairs` was 12 and is 10"):
         Course(job(clicks, whole), other, PAINT).run()
+
+
+@pytest.mark.slow
+def test_fresh_clicks_refit_the_taste_and_are_trained_on_without_doubt(clicks: Path, tmp_path: Path):
+    asked: list[int] = []
+
+    def darker(number: int, questions: Sequence[FreshQuestion], images: Sequence[Path]) -> list[float | None]:
+        asked.append(number)
+        tones = [[mean_tone(images[row]) for row in (each.first, each.second)] for each in questions]
+        return [float(first < second) for first, second in tones[:-1]] + [None]  # the last one is skipped
+
+    out, rounds = tmp_path / "taste", Rounds(count=2, pairs=12, steps=2, least=0.5, ask=3, limits=FREE)
+    notes: list[str] = []
+    Course(job(clicks, out), rounds, PAINT, Onlooker(note=notes.append), darker).run()
+    assert asked == [2]  # not for what is drawn only to be checked
+    answers = json.loads((out / "rounds" / "2" / "answers.json").read_text())["answers"]
+    assert len(answers) == 2 and len({answer["prompt"] for answer in answers}) == 2
+    right = sum((answer["foretold"] > 0.5) == (answer["target"] > 0.5) for answer in answers)
+    assert notes == [f"the taste model had foretold {right / 2:.0%} of 2 fresh clicks"]
+    sure = [pair for pair in scan_folder(out / "rounds" / "2" / "pairs").pairs if not pair.doubt]
+    assert len(sure) == len(scan_folder(clicks).pairs) + 2  # in place of labels on the same two images
+
+    def never(*given: object) -> list[float | None]:
+        pytest.fail("asked again")
+
+    (out / "rounds" / "end.json").unlink()
+    assert Course(job(clicks, out), rounds, PAINT, asker=never).run().number == 2
+
+
+def mean_tone(path: Path) -> float:
+    return float(np.asarray(load_rgb(path), dtype=np.float64).mean())

@@ -159,7 +159,7 @@ class Course:
                 labels = labelled(known.head, vectors, self._prompts, least=self.rounds.least, most=self.rounds.pairs)
                 if len(labels) < _FEWEST:
                     return self._ended(kept, number, f"the taste model was sure of {len(labels)} pairs only")
-                self._write(folder / "pairs", images, [*labels, *_clicked(answers)])
+                self._write(folder / "pairs", images, _with_clicks(labels, answers))
                 job = self._round(source, folder, kept, upcoming)
                 before, kept, number = kept, self._train(upcoming, job), upcoming
         return self._ended(kept, number, "")
@@ -345,8 +345,10 @@ def _changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
     return from_dict(values)
 
 
-def _clicked(answers: Sequence[Mapping[str, Any]]) -> list[Label]:
-    """Fresh clicks as labels without doubt."""
+def _with_clicks(labels: Sequence[Label], answers: Sequence[Mapping[str, Any]]) -> list[Label]:
+    """Fresh clicks without doubt, in place of what the taste model says of the same two images."""
     decided = [answer for answer in answers if answer["target"] != 0.5]
     rows = [(answer["first"], answer["second"])[:: 1 if answer["target"] > 0.5 else -1] for answer in decided]
-    return [Label(winner, loser, 0.0) for winner, loser in rows]
+    known = {frozenset((answer["first"], answer["second"])) for answer in answers}
+    others = [label for label in labels if frozenset((label.winner, label.loser)) not in known]
+    return [*others, *(Label(winner, loser, 0.0) for winner, loser in rows)]
