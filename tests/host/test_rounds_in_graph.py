@@ -40,7 +40,7 @@ def test_three_rounds_on_the_playground_win_blind(fresh_server: Callable[..., Co
     run = server.base / "output" / "dspo" / "runs" / "my-shapes-01"
     end = json.loads((run / "rounds" / "end.json").read_text())
     kept = "my-shapes-01.safetensors" if end["round"] == 1 else f"my-shapes-01-r{end['round']}.safetensors"
-    assert kept in loras and end["asked"] == 3 and end["round"] > 1
+    assert kept in loras and end["asked"] == 3 and end["round"] > 1, end
     drawn = json.loads((run / "rounds" / "2" / "drawn" / "drawn.json").read_text())
     assert set(drawn["prompts"]) == set(PROMPTS)
     with Image.open(next((run / "rounds" / "2" / "drawn").glob("*.png"))) as image:
