@@ -26,7 +26,7 @@ class Limits:
     accuracy: float = 0.6
     fit_lost: float = 0.15
     spread: float = 2.4
-    distance: float = 1.5
+    distance: float = 2.5
 
 
 @dataclass(frozen=True)

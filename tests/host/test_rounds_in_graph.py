@@ -25,8 +25,9 @@ def best_of(folder: Path, images: list[str]) -> str:
 
 def test_three_rounds_on_the_playground_win_blind(fresh_server: Callable[..., ComfyServer]) -> None:
     server = fresh_server()
-    graph = the_loop(server, CollectPairs_train_after=24, TrainLora_rounds=3, TrainLora_preview_every=0)
+    graph = the_loop(server, CollectPairs_train_after=24, TrainLora_rounds=3, TrainLora_steps=60)
     graph[node_of(graph, "DSPOCandidates")]["inputs"]["prompts"] = "\n".join(PROMPTS)
+    graph[node_of(graph, "DSPOTrainLora")]["inputs"]["preview_every"] = 0
     ran(server, graph)
     folder = server.base / "input" / SET
     store = PreferenceStore(folder)
