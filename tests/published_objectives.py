@@ -110,7 +110,7 @@ def sft(x: Elements) -> Tensor:
     return mean((x.policy_w - x.target_w) ** 2)
 
 
-def dspo(x: Elements, strength: float, loser_drift: float = 0.25, sharpness: float = 4.0) -> Tensor:
+def dspo(x: Elements, strength: float, loser_drift: float = 0.25, sharpness: float = 1.4) -> Tensor:
     """With the weight w of a pair, held constant, and lead = reference - target:
 
     mean(d_w^2) + b mean(d_l^2) + g w (2 mean(d_w lead_w) - 2 mean(d_l lead_l)),   d = policy - reference.

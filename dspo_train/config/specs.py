@@ -211,11 +211,11 @@ class LossSpec(SettingGroup, name="loss"):
 
     word_budget: float | None = setting(
         None,
-        "Holds what the words of a prompt do while the taste moves: the share of their effect that may change, such as "
-        "0.05. Images keep showing what was asked for, and training takes about a quarter longer.",
+        "Holds what the words of a prompt do while the taste moves, so that images keep showing what was asked for: "
+        "the share of their effect that may change, such as 0.1; training takes about a quarter longer.",
         1e-4,
         10.0,
-        shown=Shown("options", 16, blank=0.0, empty="off", example="0.05", folded=True),
+        shown=Shown("options", 16, blank=0.0, empty="off", example="0.1", folded=True),
     )
     word_every: int = setting(
         2, "Steps between those at which the words' effect is looked at; fewer are surer and slower.", 1, 1000

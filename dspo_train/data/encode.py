@@ -122,6 +122,8 @@ def encode_wanted(wanted: Sequence[Wanted], opening: Opening, data: DataSpec, *,
             _encode_caption(item.prompt, encoded.caption, encoder, cache)
             opening.on_progress(mine.index(i) + 1, len(mine))
         found.append(encoded)
+    if data.caption_dropout:
+        encode_empty(opening)
     return found
 
 

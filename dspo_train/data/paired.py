@@ -15,7 +15,7 @@ from .bank import Bank
 from .encode import Opening, Wanted, encode_wanted
 from .pair_source import EncodedPair, PairSource
 from .split import normalised, split
-from .training_data import RULER, Opened, drawing, refuse_wordless
+from .training_data import RULER, Opened, drawing, encode_rival, refuse_wordless
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class PairedData:
         source = PairSource(pairs=encoded, **drawing(config, opening))
         content = files.digest(*(pair.content for pair in encoded))
         if not config.held_out.share:
+            encode_rival((pair.prompt for pair in pairs), opening)
             return Opened(source, None, len(encoded), content)
         train, hold = split([pair.prompt for pair in pairs], config.held_out.share, RULER)
+        encode_rival((pairs[i].prompt for i in train), opening)
         trained, held = tuple(encoded[i] for i in train), tuple(encoded[i] for i in hold)
         bank = Bank(dataclasses.replace(source, pairs=held, seed=RULER), config.held_out.draws)
         return Opened(dataclasses.replace(source, pairs=trained), bank, len(trained), content)

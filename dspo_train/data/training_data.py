@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,7 +64,6 @@ class TrainingData(Protocol):
 def drawing(config: TrainConfig, opening: Opening) -> dict[str, Any]:
     """The arguments of a `Source` besides its images."""
     encoder, cache = opening.encoder, opening.cache
-    encode_empty(opening)  # for a caption to be dropped, or to be compared with another
     return {
         "encodings": Encodings(cache, encoder.scaling, encoder.shift, encoder.frame, empty_caption(encoder, cache)),
         "process": opening.process,
@@ -72,6 +72,14 @@ def drawing(config: TrainConfig, opening: Opening) -> dict[str, Any]:
         "share": Share(config.batch_size * config.accumulate, config.batch_size, *opening.workers),
         "words_every": config.loss.word_every if config.loss.word_budget is not None else 0,
     }
+
+
+def encode_rival(prompts: Iterable[str], opening: Opening) -> None:
+    """Encode the empty caption if these are all prompts to train on and there is only one: it has nothing else to be
+    compared with.
+    """
+    if len(set(prompts)) < 2:
+        encode_empty(opening)
 
 
 def refuse_wordless(scan: Scan, config: TrainConfig) -> None:

@@ -27,7 +27,7 @@ from . import draws
 from .batch import Batch
 from .encode import Opening, Wanted, encode_wanted
 from .source import Drawn, Source
-from .training_data import RULER, Opened, drawing, refuse_wordless
+from .training_data import RULER, Opened, drawing, encode_rival, refuse_wordless
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class UnpairedData:
         """See `TrainingData.open`."""
         images = [_swapped(image) for image in self.scan.images] if config.labels == "swapped" else self.scan.images
         encoded = encode_images(images, config.data, opening)
+        encode_rival((image.prompt for image in images), opening)
         content = files.digest(*(image.content for image in encoded))
         return Opened(UnpairedSource(images=encoded, **drawing(config, opening)), None, len(encoded), content)
 
