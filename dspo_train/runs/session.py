@@ -119,7 +119,7 @@ class Session:
         if objectives.unit_of(self.job.config) == "model":
             return
         self.training.unit, of_words = measured_unit(denoiser, self.data.source, self.training.accelerator)
-        if not of_words:
+        if not (of_words or any(self.scan.prompts)):
             self.notes("without prompts, what a margin is worth is told by the spread of the model's errors alone")
 
     def checkpoint(self) -> None:

@@ -22,12 +22,13 @@ STEPS = 8  # whose batches are looked at
 # Where there are no words, this many times the mean absolute difference of the base's errors within a pair: between the
 # factors 4 and 26 that were measured on one network, read as v, noise and velocity.
 _OF_SPREAD = 10.0
+_LEAST = 0.01  # of the base's error
 
 
 @torch.no_grad()
 def measured_unit(denoiser: Denoiser, source: Source, accelerator: Accelerator) -> tuple[float, bool]:
     """The unit, and whether the words gave it; the same in every process."""
-    looking, sums = replace(source, words_every=1), torch.zeros(3, dtype=torch.float64)
+    looking, sums = replace(source, words_every=1), torch.zeros(4, dtype=torch.float64)
     for step in range(STEPS):
         for batch in looking.step(step):
             batch = batch.to(accelerator.device)
@@ -35,10 +36,26 @@ def measured_unit(denoiser: Denoiser, source: Source, accelerator: Accelerator) 
             errors = errors_of(seen, batch)
             effect = word_errors(denoiser, batch, seen).effect
             apart = (errors.reference_w - errors.reference_l).abs()
-            sums += torch.stack([effect.double().sum(), apart.double().sum(), torch.tensor(float(len(batch)))]).cpu()
+            rows = torch.stack([effect, apart, errors.reference_w, torch.ones_like(effect)])
+            sums += rows.double().sum(1).cpu()
     total = accelerator.reduce(sums.to(accelerator.device, torch.float32), reduction="sum")
     assert isinstance(total, Tensor)
-    effect, apart, count = total.cpu().double().tolist()
-    if effect > 0:
-        return effect / count, True
-    return (_OF_SPREAD * apart / count, False) if apart > 0 else (1.0, False)
+    effect, apart, error, count = total.cpu().double().tolist()
+    return unit_from(effect / count, apart / count, error / count)
+
+
+def unit_from(effect: float, apart: float, error: float) -> tuple[float, bool]:
+    """The unit, and whether the words gave it.
+
+    Args:
+        effect: of other words.
+        apart: mean absolute difference of the base's errors within a pair.
+        error: the base's mean error, of which the unit is at least a hundredth: where words do next to nothing, margins
+            would be divided by what rounding leaves.
+
+    >>> unit_from(0.35, 0.09, 0.25), unit_from(1e-7, 0.09, 0.25), unit_from(0.0, 0.09, 0.25)
+    ((0.35, True), (0.9, False), (0.9, False))
+    """
+    if effect > _LEAST * error:
+        return effect, True
+    return max(_OF_SPREAD * apart, _LEAST * error) or 1.0, False
