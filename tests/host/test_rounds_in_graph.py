@@ -60,3 +60,34 @@ def test_three_rounds_on_the_playground_win_blind(fresh_server: Callable[..., Co
     ran(server, graph)  # a finished course is found, and not gone through again
     assert (run / "rounds" / "2" / "pairs" / "metadata.jsonl").stat().st_mtime_ns == marked
     assert sorted(path.name for path in (server.base / "output" / "loras" / "dspo").glob("*.safetensors")) == loras
+
+
+def test_fresh_clicks_are_asked_in_the_panel_and_waited_for(fresh_server: Callable[..., ComfyServer]) -> None:
+    server = fresh_server()
+    graph = the_loop(
+        server, CollectPairs_train_after=6, TrainLora_rounds=2, TrainLora_steps=4, TrainLora_fresh_clicks=2
+    )
+    del graph[node_of(graph, "DSPOBlindTest")]
+    train = graph[node_of(graph, "DSPOTrainLora")]["inputs"] | {"preview_every": 0}
+    graph[node_of(graph, "DSPOTrainLora")]["inputs"] = train
+    ran(server, graph)
+    folder = server.base / "input" / SET
+    store = PreferenceStore(folder)
+    for group in store.groups():
+        store.judge(group.id, [best_of(folder, list(group.names))])
+
+    outputs, _ = ran(server, graph)
+    wanted = "2 clicks wanted on new images: vote on my-shapes-01-fresh in the panel, then run again."
+    assert outputs["DSPOTrainLora"]["text"] == [wanted]
+    asked = PreferenceStore(server.base / "input" / "my-shapes-01-fresh")
+    assert asked.progress().open == 2 and len({group.prompt for group in asked.groups()}) == 2
+    for group in asked.groups():
+        asked.judge(group.id, [best_of(asked.folder, list(group.names))])
+
+    outputs, executed = ran(server, graph)
+    assert "DSPOTrainLora" in executed and "text" not in outputs.get("DSPOTrainLora", {})
+    rounds = server.base / "output" / "dspo" / "runs" / "my-shapes-01" / "rounds"
+    answers = json.loads((rounds / "2" / "answers.json").read_text())["answers"]
+    assert len(answers) == 2 and json.loads((rounds / "end.json").read_text())["asked"] == 2
+    loras = server.base / "output" / "loras" / "dspo"
+    assert "my-shapes-01.safetensors" in {path.name for path in loras.glob("*.safetensors")}
