@@ -35,17 +35,19 @@ def bare() -> Bare:
 
 
 class FakeDenoiser:
-    """predict(x) = base * x + delta * x, where delta is the adapter; the reference leaves delta out."""
+    """predict(x) = weight * x + delta * x, where delta is the adapter; the reference leaves delta out."""
+
+    reference_is_base = True
 
     def __init__(self, prediction: str = "epsilon", channels: int = 4, seed: int = 0) -> None:
         self.process = ddpm(prediction)
         generator = torch.Generator().manual_seed(seed)
-        self.base = torch.randn(channels, channels, generator=generator) * 0.3
+        self.weight = torch.randn(channels, channels, generator=generator) * 0.3
         self.delta = nn.Parameter(torch.zeros(channels, channels))
         self.active = True
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
-        weight = self.base + self.delta if self.active else self.base
+        weight = self.weight + self.delta if self.active else self.weight
         return torch.einsum("oc,nchw->nohw", weight.to(noisy.dtype), noisy)
 
     @contextmanager
@@ -56,7 +58,7 @@ class FakeDenoiser:
         finally:
             self.active = True
 
-    origin = reference
+    origin = base = reference
 
 
 @dataclass(frozen=True)

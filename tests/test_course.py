@@ -140,7 +140,7 @@ def test_fresh_clicks_refit_the_taste_and_are_trained_on_without_doubt(clicks: P
     sure = [pair for pair in scan_folder(out / "rounds" / "2" / "pairs").pairs if not pair.doubt]
     assert len(sure) == len(scan_folder(clicks).pairs) + 2  # in place of labels on the same two images
 
-    def never(*given: object) -> list[float | None]:
+    def never(number: int, questions: Sequence[FreshQuestion], images: Sequence[Path]) -> list[float | None]:
         pytest.fail("asked again")
 
     (out / "rounds" / "end.json").unlink()

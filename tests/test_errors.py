@@ -52,7 +52,7 @@ def test_errors_follow_the_definition(prediction):
     a, s = a2**0.5, (1 - a2) ** 0.5
     noisy = a * pair.loser + s * pair.noise
     target = pair.noise if prediction == "epsilon" else a * pair.noise - s * pair.loser
-    weight = denoiser.base + denoiser.delta
+    weight = denoiser.weight + denoiser.delta
     predicted = torch.einsum("oc,nchw->nohw", weight, noisy)
     e = pair_errors(denoiser, pair.batch(prediction))
     torch.testing.assert_close(e.policy_l, (predicted - target).square().mean().view(1), rtol=1e-5, atol=1e-6)

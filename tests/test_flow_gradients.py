@@ -45,7 +45,8 @@ class Line:
         finally:
             self.active = self.policy
 
-    origin = reference
+    origin = base = reference
+    reference_is_base = True
 
 
 def batch(winner: list[float], loser: list[float], noise: list[float], t: float) -> Batch:

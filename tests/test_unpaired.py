@@ -350,5 +350,5 @@ def test_errors_are_measured_on_each_picture_with_its_own_noise(uneven):
         clean, noise = plain.noisy[place], plain.target[place]
         signal = denoiser.process.alphas_cumprod[batch.t[place]].float()
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
-        predicted = torch.einsum("oc,chw->ohw", denoiser.base, noisy)
+        predicted = torch.einsum("oc,chw->ohw", denoiser.weight, noisy)
         torch.testing.assert_close(found, (predicted - noise).square().mean(), rtol=1e-4, atol=0)
