@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from dspo_train.rounds.fresh import FreshQuestion
 from dspo_train.rounds.guard import Limits
 from dspo_train.rounds.painting import DiffusersPainter
 from dspo_train.runs.diffusers_model import DiffusersSource
-from dspo_train.runs.job import Job
+from dspo_train.runs.job import Job, Start
 from dspo_train.training.trainer import StepReport
 
 PAINT = DiffusersPainter(SIZE, steps=2, guidance=1.0, batch=8)
@@ -149,3 +150,12 @@ def test_fresh_clicks_refit_the_taste_and_are_trained_on_without_doubt(clicks: P
 
 def mean_tone(path: Path) -> float:
     return float(np.asarray(load_rgb(path), dtype=np.float64).mean())
+
+
+@pytest.mark.slow
+def test_only_the_first_round_goes_on_from_an_earlier_run(whole: Path, clicks: Path, tmp_path: Path):
+    """Four steps from the state after two: two are left for the first round, and the second has its own two."""
+    longer = replace(job(clicks, tmp_path / "longer"), config=replace(CONFIG, steps=4), start=Start(whole, 2))
+    trained: list[tuple[int, int]] = []
+    Course(longer, ROUNDS, PAINT, Onlooker(step=lambda number, report: trained.append((number, report.step)))).run()
+    assert trained == [(1, 3), (1, 4), (2, 1), (2, 2)]

@@ -1,12 +1,14 @@
 """The course of the rounds: train, draw with what was trained, check, label, train on; resumable at every stage.
 
 OUT/                    the first round: an ordinary run on the clicks
-OUT/rounds/clicks.safetensors   features of the clicked images
+OUT/rounds/clicks/      features of the clicked images
 OUT/rounds/2/drawn/     what the LoRA of the round before drew, with drawn.json
+OUT/rounds/2/answers.json   fresh clicks on it, where some were asked for
 OUT/rounds/2/check.json what the guard measured on it
 OUT/rounds/2/pairs/     what was labelled, and the clicks
-OUT/rounds/2/NAME/      the run of this round, which refines the LoRA of the round before
-OUT/rounds/end.json     which round is kept, and why it ended
+OUT/rounds/2/NAME-r2/   the run of this round, which refines the LoRA of the round before
+OUT/rounds/asked.json   how the rounds go
+OUT/rounds/end.json     which round is kept, of how many that were asked for, and why it ended
 """
 
 from __future__ import annotations
@@ -23,30 +25,28 @@ import torch
 from PIL import Image
 
 from .. import files
-from ..config import TrainConfig
+from ..config import TrainConfig, from_dict
+from ..config.run import nested
 from ..data import draws
 from ..exceptions import RunError
-from ..images.decode import load_rgb
 from ..lora.attach import applied
 from ..pairs import Scan, scan_folder
 from ..runs.folder import RunFolder
 from ..runs.job import Job
+from ..runs.presets import WARM_UP
 from ..runs.session import OnStageProgress, encodings_of, open_session
-from ..taste.comparisons import Comparisons
-from ..taste.features import DenoiserFeatures
-from ..taste.looking import comparisons_of, look_at
-from ..taste.prompt_fit import PromptFit
+from ..taste.looking import comparisons_of
 from ..training.devices import accelerator
 from ..training.model import Model, ModelSource
 from ..training.trainer import StepReport
+from .examiner import Examiner
 from .fresh import Asker, answered, keep_answers, questions_of, share_right
-from .guard import Check, Limits, distance_ratio, spread_ratio
+from .guard import Check, Limits
 from .knowledge import Knowledge
 from .labelling import Label, labelled
 from .pairs import TABLE, write_drawn, write_round
 
 _FIRST_SEED = 5 * 10**8  # of drawn images; a round's follow those of the round before
-FIT_IMAGES = 96  # of a round's images that are asked whether they show their prompt: it takes a while
 _FEWEST = 8  # pairs of a round
 
 
@@ -128,8 +128,6 @@ class Course:
         self.job = replace(job, scan=job.scan or scan_folder(job.pairs))
         self.rounds, self.paint, self.onlooker = rounds, paint, onlooker or Onlooker()
         self.asker, self.place = asker, job.out / "rounds"
-        self._knowledge: Knowledge | None = None
-        self._own_fit = np.nan
 
     def run(self) -> Ended:
         """Train as many rounds as were asked for, or until the guard ends them.
@@ -145,21 +143,26 @@ class Course:
         self._claim()
         before = kept
         with _held(self.job) as (source, model):
+            side, clicks = self.job.config.data.resolution, comparisons_of(self._scan)
+            examiner = Examiner(model, side, clicks, self._prompts, self.place / "clicks")
             for upcoming in range(2, self.rounds.count + 2):  # the last one only checks what the last round drew
                 folder = self.place / str(upcoming)
                 images = self._draw(model, folder, kept, upcoming)
-                vectors = self._features(model).of([load_rgb(path) for path in images], self._prompts)
-                known = self._known(model)
+                vectors, known = examiner.vectors(images), examiner.known
                 answers = self._ask(known, folder, images, vectors, upcoming)
-                check = self._check(model, folder, images, vectors, upcoming)
+                check = examiner.check(images, vectors)
+                files.write_json(folder / "check.json", check.to_dict())
+                self.onlooker.checked(number, check)
                 if reason := check.broken(self.rounds.limits):
-                    return self._ended(*((before, number - 1) if number > 1 else (kept, 1)), reason)
+                    return self._ended(before, max(1, number - 1), reason)
                 if upcoming > self.rounds.count:
                     break
                 labels = labelled(known.head, vectors, self._prompts, least=self.rounds.least, most=self.rounds.pairs)
                 if len(labels) < _FEWEST:
                     return self._ended(kept, number, f"the taste model was sure of {len(labels)} pairs only")
-                self._write(folder / "pairs", images, _with_clicks(labels, answers))
+                if not (folder / "pairs" / TABLE).exists():
+                    rows = _with_clicks(labels, answers)
+                    write_round(folder / "pairs", images, self._prompts, rows, self._scan.pairs)
                 job = self._round(source, folder, kept, upcoming)
                 before, kept, number = kept, self._train(upcoming, job), upcoming
         return self._ended(kept, number, "")
@@ -194,14 +197,10 @@ class Course:
         own = self.job.config.loss.word_budget
         held = {} if own is not None or not any(self._scan.prompts) else {"loss.word_budget": self.rounds.word_budget}
         config = _changed(self.job.config, {**held, **self.rounds.changes, "steps": self.rounds.steps})
-        given = {
-            "pairs": folder / "pairs",
-            "out": self._folder(number).folder,
-            "config": config,
-            "refine": kept.result,
-            "scan": None,
-        }
-        return replace(self.job, model=source, cache=encodings_of(self.job), **given)
+        out = self._folder(number).folder
+        # the state that the first round went on from, if any, is not this round's
+        job = replace(self.job, model=source, cache=encodings_of(self.job), config=config, scan=None, start=None)
+        return replace(job, pairs=folder / "pairs", out=out, refine=kept.result)
 
     def _train(self, number: int, job: Job) -> RunFolder:
         folder = RunFolder(job.out)
@@ -223,17 +222,11 @@ class Course:
         Of more prompts than pairs, some are left out.
         """
         texts = list(dict.fromkeys(self._scan.prompts))
-        if (
-            len(texts) > self.rounds.pairs
-        ):  # the same ones in every round: a change of prompts would look like one of taste
+        if len(texts) > self.rounds.pairs:  # the same in every round, or they would differ by more than the LoRA
             order = torch.randperm(len(texts), generator=draws.generator(self.job.config.seed, "prompts of rounds"))
             texts = [texts[row] for row in sorted(order[: self.rounds.pairs].tolist())]
         each = max(2, -(-2 * self.rounds.pairs // len(texts)))
         return [text for text in texts for _ in range(each)]
-
-    @cached_property
-    def clicks(self) -> Comparisons:
-        return comparisons_of(self._scan)
 
     def _draw(self, model: Model, folder: Path, kept: RunFolder, number: int) -> list[Path]:
         """The images that the LoRA drew, or those of an earlier call."""
@@ -269,49 +262,6 @@ class Course:
         known.learn(answers, images, vectors)
         return answers
 
-    def _write(self, folder: Path, images: Sequence[Path], labels: Sequence[Label]) -> None:
-        if not (folder / TABLE).exists():
-            write_round(folder, images, self._prompts, labels, self._scan.pairs)
-
-    def _check(self, model: Model, folder: Path, images: Sequence[Path], vectors: np.ndarray, number: int) -> Check:
-        """What the guard sees in a round's images."""
-        known, own = self._known(model), self._own_fit
-        step = max(1, len(images) // FIT_IMAGES)
-        fit = self._fit(model, images[::step], self._prompts[::step])
-        accuracy = known.assessment.accuracy
-        check = Check(
-            accuracy=None if np.isnan(accuracy) else accuracy,
-            fit_lost=None if np.isnan(fit + own) else own - fit,
-            spread=spread_ratio(known.head, known.vectors, vectors),
-            distance=distance_ratio(known.vectors, vectors),
-        )
-        files.write_json(folder / "check.json", check.to_dict())
-        self.onlooker.checked(number - 1, check)
-        return check
-
-    def _known(self, model: Model) -> Knowledge:
-        """What the clicks tell, and how many of the clicked images show their prompt; looked at once."""
-        if self._knowledge is None:
-            places, prompts = [Path(path) for path in self.clicks.images], self.clicks.prompts_of_images
-            vectors = look_at(places, prompts, self._features(model), self.place / "clicks")
-            self._knowledge = Knowledge(self.clicks, vectors)
-            step = max(1, len(places) // FIT_IMAGES)
-            self._own_fit = self._fit(model, places[::step], prompts[::step])
-        return self._knowledge
-
-    def _fit(self, model: Model, images: Sequence[Path], prompts: Sequence[str]) -> float:
-        """The share of images that show their prompt; NaN where there is no other prompt to compare with."""
-        lead = PromptFit(model, self._side).of([load_rgb(path) for path in images], prompts, self._prompts)
-        there = lead[~np.isnan(lead)]
-        return float((there > 0).mean()) if len(there) else np.nan
-
-    @property
-    def _side(self) -> int:
-        return self.job.config.data.resolution
-
-    def _features(self, model: Model) -> DenoiserFeatures:
-        return DenoiserFeatures(model, self._side)
-
     def _ended(self, kept: RunFolder, number: int, reason: str) -> Ended:
         files.write_json(self.place / "end.json", {"round": number, "reason": reason, "asked": self.rounds.count})
         if reason:
@@ -338,10 +288,8 @@ def _held(job: Job) -> Iterator[tuple[ModelSource, Model]]:
 
 
 def _changed(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    from ..config.run import from_dict, nested
-
     values = nested(changes, config.to_dict())
-    values["optim"]["warmup"] = min(values["optim"]["warmup"], max(0, values["steps"] // 20))
+    values["optim"]["warmup"] = min(values["optim"]["warmup"], int(WARM_UP * values["steps"]))
     return from_dict(values)
 
 

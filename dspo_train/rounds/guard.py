@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from ..taste.head import Head
 
@@ -94,11 +95,6 @@ def distance_ratio(known: np.ndarray, new: np.ndarray) -> float:
     """
     mean, scale = known.mean(0), np.maximum(known.std(0), 1e-6 + 1e-3 * known.std(0).max())
     a, b = (known - mean) / scale, (new - mean) / scale
-    among = _distances(a, a)
+    among = cdist(a, a)
     np.fill_diagonal(among, np.inf)
-    return float(np.median(_distances(b, a).min(1)) / max(float(np.median(among.min(1))), 1e-12))
-
-
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
-    return np.sqrt(np.maximum(squared, 0))
+    return float(np.median(cdist(b, a).min(1)) / max(float(np.median(among.min(1))), 1e-12))
