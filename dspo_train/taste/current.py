@@ -118,7 +118,7 @@ class CurrentTastes:
                 self._worker.start()
 
     def _work(self) -> None:
-        """SetFit what waits, one set after another."""
+        """Fit what waits, one set after another."""
         while True:
             with self._lock:
                 if not self._waiting:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -39,4 +38,4 @@ def note_summary(folder: Path, summary: dict[str, Any]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    files.write_text(folder / SUMMARY_FILE, json.dumps(summary))
+    files.write_json(folder / SUMMARY_FILE, summary)

@@ -106,6 +106,7 @@ def train(
             group["lr"] = lr
         sharpness = training.sharpness(config)
         loss_of = objectives.in_unit(loss_at(sharpness), training.unit)
+        slope = objectives.slope_at_reference(loss_of) if source.words_every else 0.0
         sums = torch.zeros(len(_SUMS) + 3, dtype=torch.float64)
         with _seeded_dropout(config, training, accelerator):
             for batch in source.step(training.step):
@@ -118,7 +119,6 @@ def train(
                 known = _sums(losses, errors)
                 if batch.others is not None:
                     words = word_errors(denoiser, batch, seen)
-                    slope = objectives.slope_at_reference(loss_of)
                     losses = losses + words.cost(training.word_weight * source.words_every, slope)
                     known[-2:] = torch.stack([words.change, words.effect]).detach().double().sum(1).cpu()
                 accelerator.backward(losses.sum() / source.per_step)

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from ..data.source import Source
 from ..models.denoiser import Denoiser
-from .forward import errors_of, predicted
-from .words import word_errors
+from ..objectives.errors import per_sample_mse
 
 STEPS = 8  # whose batches are looked at
 # Where there are no words, this many times the mean absolute difference of the base's errors within a pair: between the
@@ -32,12 +31,15 @@ def measured_unit(denoiser: Denoiser, source: Source, accelerator: Accelerator) 
     for step in range(STEPS):
         for batch in looking.step(step):
             batch = batch.to(accelerator.device)
-            seen = predicted(denoiser, batch)
-            errors = errors_of(seen, batch)
-            effect = word_errors(denoiser, batch, seen).effect
-            apart = (errors.reference_w - errors.reference_l).abs()
-            rows = torch.stack([effect, apart, errors.reference_w, torch.ones_like(effect)])
-            sums += rows.double().sum(1).cpu()
+            assert batch.others is not None
+            rows = len(batch)
+            with denoiser.base():
+                own = denoiser.predict(batch.noisy, batch.t, batch.conditioning)
+                other = denoiser.predict(batch.noisy[:rows], batch.t[:rows], batch.others)
+            winners, losers = per_sample_mse(own, batch.target).chunk(2)
+            effect = per_sample_mse(own[:rows], other)
+            seen = torch.stack([effect, (winners - losers).abs(), winners, torch.ones_like(effect)])
+            sums += seen.double().sum(1).cpu()
     total = accelerator.reduce(sums.to(accelerator.device, torch.float32), reduction="sum")
     assert isinstance(total, Tensor)
     effect, apart, error, count = total.cpu().double().tolist()
