@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +23,6 @@ from ..dspo_train.pairs.discover import pairs_stamp
 from ..dspo_train.rounds.course import Ended
 from ..dspo_train.runs import keepsake, preflight
 from ..dspo_train.runs.continuing import FROM_SCRATCH, beginning, request_of
-from ..dspo_train.runs.examples import draw_examples
 from ..dspo_train.runs.folder import FREE_SETTINGS, RunFolder
 from ..dspo_train.runs.installed import refuse_old_packages
 from ..dspo_train.runs.job import Job, Start
@@ -31,7 +30,6 @@ from ..dspo_train.runs.machine import Machine, host_memory, shares_memory
 from ..dspo_train.runs.memory import Setup, need_of
 from ..dspo_train.runs.names import claim
 from ..dspo_train.runs.presets import OWN_NUMBER, configure
-from ..dspo_train.runs.previews import Previewer
 from ..dspo_train.runs.results import write_curve
 from ..dspo_train.runs.session import Session, open_session
 from ..dspo_train.training.devices import resolve_precision
@@ -41,6 +39,7 @@ from .comfy.model import Wired, WiredSource
 from .comfy.probe import refuse_unfit
 from .comfy.sizes import WiredSizes
 from .lora_choice import NamedLora
+from .previews import Previews
 from .progress import Progress
 from .rounds import course_of, outcome
 from .run_record import in_panel
@@ -138,13 +137,13 @@ def train(order: Order) -> Done:
 
 def _ended(plan: Plan, folder: RunFolder, count: int) -> Ended | None:
     """Where the rounds of a run ended, if they did."""
-    return Ended(folder, 1, "") if count == 1 else course_of(_first_round(plan, folder), count, _fresh(plan)).ended()
+    return Ended(folder, 1, "") if count == 1 else course_of(_job(plan, folder), count, _fresh(plan)).ended()
 
 
 def _rounds(plan: Plan, folder: RunFolder, count: int, progress: Progress) -> RunFolder:
     """Go on from the first round."""
     found: list[Ended] = []
-    course = course_of(_first_round(plan, folder), count, _fresh(plan), progress)
+    course = course_of(_job(plan, folder), count, _fresh(plan), progress)
     assert plan.setup is not None
     if preflight.ran_out_of_memory(lambda: found.append(course.run())):
         raise RunError(preflight.too_large(plan.setup, _machine().total, plan.config.accumulate, FIXED))
@@ -154,11 +153,6 @@ def _rounds(plan: Plan, folder: RunFolder, count: int, progress: Progress) -> Ru
 
 def _fresh(plan: Plan) -> int:
     return plan.order.settings.get("fresh_clicks", 0)
-
-
-def _first_round(plan: Plan, folder: RunFolder) -> Job:
-    room = 0 if plan.setup is None else _room(plan.setup)
-    return _job_in(plan, folder, room)
 
 
 def _config(order: Order) -> TrainConfig:
@@ -217,19 +211,8 @@ def _sized(plan: Plan) -> Plan:
 
 
 def _job(plan: Plan, folder: RunFolder) -> Job:
-    assert plan.setup is not None
-    return _job_in(plan, folder, _room(plan.setup))
-
-
-def _room(setup: Setup) -> int:
-    """Bytes beside the weights."""
-    need = need_of(setup)
-    return need.adapter + need.activations + need.workspace
-
-
-def _job_in(plan: Plan, folder: RunFolder, room: int) -> Job:
     return Job(
-        model=WiredSource(plan.order.wired, room),
+        model=WiredSource(plan.order.wired, 0 if plan.setup is None else _room(plan.setup)),
         pairs=plan.scan.folder,
         out=folder.folder,
         config=plan.config,
@@ -239,6 +222,12 @@ def _job_in(plan: Plan, folder: RunFolder, room: int) -> Job:
         wired_loras=plan.order.wired.loras,
         start=plan.start,
     )
+
+
+def _room(setup: Setup) -> int:
+    """Bytes beside the weights."""
+    need = need_of(setup)
+    return need.adapter + need.activations + need.workspace
 
 
 def _preflight(plan: Plan) -> list[str]:
@@ -282,49 +271,13 @@ def _steps(session: Session, order: Order, progress: Progress) -> None:
     if session.finished:
         return
     every, total = order.settings["preview_every"], session.job.config.steps
-    previews = _Previews(session, order, progress) if every else None
+    previews = Previews(session, order.settings["preview_prompt"], progress) if every else None
     with contextlib.closing(session.reports()) as reports:
         for report in reports:
             wanted = previews is not None and (report.step % every == 0 or report.step == total or report.stopped)
             progress.step(report, previews.draw() if previews is not None and wanted else None, session.notes.texts)
     if previews is not None and session.finished:
         previews.keep()
-
-
-class _Previews:
-    """Previews for as long as there is memory for them; training continues without."""
-
-    def __init__(self, session: Session, order: Order, progress: Progress) -> None:
-        self.progress = progress
-        prompt = order.settings["preview_prompt"].strip() or session.scan.usable()[0].prompt
-        seed = session.job.config.seed
-        self.previewer = self._try(lambda: Previewer(session, prompt, seed, progress.check_cancel))
-
-    def draw(self) -> Image.Image | None:
-        previewer = self.previewer
-        return None if previewer is None else self._try(previewer.draw)
-
-    def keep(self) -> None:
-        """Draw the pictures that lie beside the LoRA, which is written already."""
-        if self.previewer is None:
-            return
-        session, check = self.previewer.session, self.progress.check_cancel
-        try:
-            self._try(lambda: draw_examples(session, check))
-        except RunError as error:
-            self.progress.note(f"no picture beside the LoRA: {error}")
-
-    def _try(self, work: Callable[[], T]) -> T | None:
-        try:
-            return work()
-        except (MemoryError, RuntimeError) as error:
-            if not preflight.is_out_of_memory(error):
-                raise
-        self.previewer = None
-        gc.collect()
-        mm.soft_empty_cache()
-        self.progress.note("no previews: not enough memory to draw them while training")
-        return None
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -42,19 +43,19 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.image is not None:
         load_rgb(arguments.image)
     with devices.accelerator("auto", arguments.precision) as (accelerator, precision):
-        base = load_base(
-            arguments.base,
-            dtype=devices.DTYPES[precision],
-            device=accelerator.device,
-            tokenizer=arguments.tokenizer,
-            prediction=arguments.prediction,
-        )
+        base = base_of(arguments, arguments.base, devices.DTYPES[precision], accelerator.device)
         say(f"base {base.name} ({base.family.title}, {PREDICTION_NAMES[base.process.prediction]} prediction)")
         for remark in base.encoder.remarks([*prompts, arguments.negative]):
             log.warning("%s", remark)
         if compare:
             return _compare(arguments, base, prompts, strengths)
         return _sample(arguments, base, prompts)
+
+
+def base_of(arguments: argparse.Namespace, path: Path, dtype: torch.dtype, device: torch.device) -> Base:
+    """The base at a path, with the vocabulary and the prediction type that were given for it."""
+    given = {"tokenizer": arguments.tokenizer, "prediction": arguments.prediction}
+    return load_base(path, dtype=dtype, device=device, **given)
 
 
 def _sample(arguments: argparse.Namespace, base: Base, prompts: list[str]) -> int:

@@ -20,7 +20,6 @@ from .. import files
 from ..exceptions import ConfigError
 from ..files.words import many
 from ..images.formats import SUFFIXES
-from ..models.base import load_base
 from ..models.sampling import default_spec
 from ..pairs import prompt_from_image, scan_folder
 from ..pairs.captions import CaptionError, read_caption
@@ -31,6 +30,7 @@ from ..taste.features import DenoiserFeatures, ImageFeatures, VisionFeatures
 from ..taste.looking import OnLook, fit_scan, look_at
 from ..taste.model import TasteModel, load_taste
 from ..training import devices
+from .images import base_of
 from .main import OK, say
 
 log = logging.getLogger("dspo")
@@ -182,13 +182,7 @@ def _features(arguments: argparse.Namespace) -> Iterator[tuple[ImageFeatures, st
         if arguments.features is not None:
             yield VisionFeatures(arguments.features, device=accelerator.device), arguments.features.name
             return
-        base = load_base(
-            arguments.model,
-            dtype=devices.DTYPES[precision],
-            device=accelerator.device,
-            tokenizer=arguments.tokenizer,
-            prediction=arguments.prediction,
-        )
+        base = base_of(arguments, arguments.model, devices.DTYPES[precision], accelerator.device)
         side = min(default_spec(base).width, _LARGEST_SIDE)
         yield DenoiserFeatures(DiffusersModel(base, torch.device(accelerator.device), arguments.model), side), base.name
 
