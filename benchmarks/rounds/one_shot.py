@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dspo_train.evaluate.shapes import SIZE
 from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
+from dspo_train.training.model import ModelSource
 
 from .looks import fit, look_at, reward
 from .tastes import Taste, pair_folder
@@ -62,22 +64,30 @@ def config_of(run: OneShot) -> TrainConfig:
 
 
 def result_of(out: Path, run: OneShot) -> dict[str, Any]:
-    """Train and look, or read what an earlier call found."""
-    place = out / "one-shot" / f"{run.name}.json"
+    """See `trained`."""
+    return trained(out, run, DiffusersSource(MODEL), out / "one-shot" / f"{run.name}.json")
+
+
+def trained(out: Path, run: OneShot, source: ModelSource, place: Path, steps: Sequence[int] = LOOKS) -> dict[str, Any]:
+    """Train and look, or read what an earlier call found and kept in `place`.
+
+    Args:
+        source: of a model that diffusers loaded.
+        steps: after which it is looked at.
+    """
     if place.exists():
         return json.loads(place.read_text(encoding="utf-8"))
-    taste, folder = Taste(run.taste), out / "work" / run.name
+    taste, folder = Taste(run.taste), out / "work" / place.stem
     shutil.rmtree(folder, ignore_errors=True)
     pairs = pair_folder(out, taste, run.clicks, run.seed)
     looks = []
-    with open_session(Job(DiffusersSource(MODEL), pairs, folder, config_of(run), cache=out / "encoded")) as session:
+    with open_session(Job(source, pairs, folder, config_of(run), cache=out / "encoded")) as session:
         assert isinstance(session.model, DiffusersModel)
         for report in session.reports():
-            if report.step in LOOKS:
-                seen = look_at(session.model.base)
-                looks.append({"step": report.step, "drift": report.drift, "words": report.words, **seen})
+            if report.step in steps:
+                told = {name: getattr(report, name) for name in ("step", "margin", "drift", "words")}
+                looks.append({**told, **look_at(session.model.base)})
     shutil.rmtree(folder, ignore_errors=True)
-    place.parent.mkdir(parents=True, exist_ok=True)
     result = {"taste": run.taste, "seed": run.seed, "name": run.name, "looks": looks}
     files.write_text(place, json.dumps(result))
     return result

@@ -7,9 +7,8 @@ one. The first five are for choosing settings; only the other five are reported.
 from __future__ import annotations
 
 import itertools
-import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,11 +84,3 @@ def pair_folder(out: Path, taste: Taste, count: int, seed: int) -> Path:
         files.write_text(folder / f"{number:03d}.txt", pair[0].caption + "\n")
     files.write_text(folder / "done.md", f"{count} pairs of taste {taste.number}: {taste}\n")
     return folder
-
-
-def every(numbers: Sequence[int]) -> Iterator[Taste]:
-    return map(Taste, numbers)
-
-
-def is_known(reading: Reading) -> bool:
-    return reading.shape is not None and math.isfinite(reading.size)
