@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import eigh
 
 from .comparisons import Comparisons
 
@@ -71,7 +70,7 @@ def span_of(comparisons: Comparisons, features: np.ndarray, seed: int = 0) -> Sp
             cross += projected[comparisons.first] - projected[comparisons.second]
     if basis is pairs:
         cross = gram
-    values, vectors = eigh(gram, check_finite=False)
+    values, vectors = np.linalg.eigh(gram)
     kept = values > 1e-10 * max(float(values.max(initial=0.0)), 1e-300)
     values, vectors = values[kept], vectors[:, kept]
     if not exact:
