@@ -19,6 +19,7 @@ Labels = Literal["given", "swapped"]
 Keep = Literal["last", "best"]
 Auto = Literal["auto"]
 Unit = Literal["auto", "words", "model"]
+Errors = Literal["model", "v"]
 
 
 @dataclass(frozen=True)
@@ -200,6 +201,12 @@ class LossSpec(SettingGroup, name="loss"):
         "What margins are measured in, for a sharpness or a cap: words is how much other words would change the "
         "untrained model's prediction, which means the same for every model; model is its own mean squared error, as "
         "in papers; auto is words for dspo and model for the others.",
+    )
+    errors: Errors = setting(
+        "model",
+        "What errors are measured in: model is what the network predicts, as in papers; v is the same for all: of a "
+        "predicted noise, the noisiest times, at which light and layout are decided, count for next to nothing "
+        "otherwise.",
     )
     min_snr: float | None = setting(
         None,

@@ -16,6 +16,7 @@ from ..exceptions import ModelError
 from ..models.denoiser import Denoiser
 from ..models.families import Prediction
 from ..models.process import Ddpm
+from ..models.reading import v_of
 from ..models.weights import precision_hint
 
 _NOISE = (0.5, 0.8)  # part of the schedule: much noise, and yet an image to see
@@ -54,8 +55,9 @@ def first_look(denoiser: Denoiser, source: Source, accelerator: Accelerator) -> 
     Raises:
         ModelError: a prediction is not finite.
     """
-    noisy = replace(source, data=replace(source.data, least_noise=_NOISE[0], most_noise=_NOISE[1]))
     process, sums = denoiser.process, torch.zeros(4, dtype=torch.float64)
+    part = replace(source.data, least_noise=_NOISE[0], most_noise=_NOISE[1])
+    noisy = replace(source, process=process, data=part)
     for batch in islice(noisy.step(0), _BATCHES):
         batch = batch.to(accelerator.device)
         with torch.no_grad(), denoiser.reference():
@@ -84,9 +86,7 @@ def _other_target(process: Ddpm, batch: Batch) -> Tensor:
 
     noise = s v + r x_t, x_0 = s x_t - r v (Salimans & Ho 2022, appendix D).
     """
-    signal, spread = process.levels(batch.t, batch.noisy)
     if process.prediction == "v_prediction":
+        signal, spread = process.levels(batch.t, batch.noisy)
         return signal * batch.target + spread * batch.noisy
-    noise = batch.target
-    clean = (batch.noisy - spread * noise) / signal
-    return signal * noise - spread * clean
+    return v_of(process, batch.target, batch.noisy, batch.t)

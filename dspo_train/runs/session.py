@@ -20,6 +20,7 @@ from ..exceptions import DspoError, RunError
 from ..files.words import many
 from ..lora.layers import LoraWeights
 from ..lora.metadata import lora_metadata
+from ..models.reading import in_v
 from ..pairs import Scan, decodable, scan_folder
 from ..training import devices, trainer
 from ..training.denoiser import TrainedDenoiser
@@ -84,9 +85,10 @@ class Session:
         for note in objectives.warnings(config):
             self.notes(note)
         mixed = self.training.accelerator.autocast if config.method == "full" else contextlib.nullcontext
-        denoiser = TrainedDenoiser(self.model, self.trained, mixed)
+        denoiser = TrainedDenoiser(self.model, self.trained, mixed, in_v=config.loss.errors == "v")
         if not self.training.step:
-            readings = first_look(denoiser, self.data.source, self.training.accelerator)
+            as_declared = TrainedDenoiser(self.model, self.trained, mixed)
+            readings = first_look(as_declared, self.data.source, self.training.accelerator)
             if readings and readings.mismatch:
                 self.notes(readings.mismatch)
             self._measure(denoiser)
@@ -208,7 +210,7 @@ def _damaged(scan: Scan, found: Scan) -> str:
 def _encode(job: Job, model: Model, scan: Scan, accelerator: Accelerator, on_progress: OnStageProgress) -> Opened:
     opening = Opening(
         model.encoder,
-        model.process,
+        in_v(model.process) if job.config.loss.errors == "v" else model.process,
         EncodingCache(encodings_of(job)),
         Workers(accelerator.process_index, accelerator.num_processes),
         lambda done, total: on_progress("encode", done, total),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..models.conditioning import Conditioning
 from ..models.process import Process
+from ..models.reading import in_v, v_of
 from .model import Model
 from .trainable import Trainable
 
@@ -23,21 +24,26 @@ class TrainedDenoiser:
         autocast: makes the context of each prediction. A LoRA needs none; a whole model has float32 masters and runs
             under autocast. Every prediction has one of its own: a longer one caches casts of the trained weights, and
             would use them for the untrained model if both are the same tensors.
+        in_v: tell a predicted noise as v; see `models.reading`.
     """
 
-    def __init__(self, model: Model, trained: Trainable, autocast: Autocast = nullcontext) -> None:
+    def __init__(
+        self, model: Model, trained: Trainable, autocast: Autocast = nullcontext, *, in_v: bool = False
+    ) -> None:
         self.model = model
         self.trained = trained
         self.autocast = autocast
+        self.in_v = in_v
 
     @property
     def process(self) -> Process:
-        return self.model.process
+        return in_v(self.model.process) if self.in_v else self.model.process
 
     def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
         """See `Denoiser.predict`."""
         with self.autocast():
-            return self.model.predict(noisy, t, conditioning)
+            predicted = self.model.predict(noisy, t, conditioning)
+        return v_of(self.model.process, predicted, noisy, t) if self.in_v else predicted
 
     def reference(self) -> AbstractContextManager[None]:
         """Inside, `predict` answers as the reference."""
