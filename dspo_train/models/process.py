@@ -145,6 +145,10 @@ class Flow:
         """-> 0-d float32"""
         return self._time(low + (high - low) * _inner(generator))
 
+    def time(self, position: float) -> float:
+        """Of a position on the schedule."""
+        return self.shift * position / (1 + (self.shift - 1) * position)
+
     def _time(self, position: Tensor) -> Tensor:
         return (self.shift * position / (1 + (self.shift - 1) * position)).float()
 
