@@ -33,7 +33,7 @@ def readings(base: Path, pairs: Path, out: Path, prediction: Prediction | None =
     job = Job(DiffusersSource(base, prediction=prediction), pairs, out, config(steps=1), cache=out.parent / "cache")
     with open_session(job) as session:
         found = first_look(
-            TrainedDenoiser(session.model, session.trained), session.data.source, session.training.accelerator
+            TrainedDenoiser(session.model, session.trained), session.data.encoded, session.training.accelerator
         )
     assert found is not None
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -72,7 +73,7 @@ def test_all_the_way_down_states_have_the_mean_and_variance_of_the_data(process:
         at, spread = begin.signal * mean, begin.signal**2 * variance + begin.spread**2
         generator = torch.Generator().manual_seed(1)
         state = at + spread**0.5 * torch.randn(count, generator=generator, dtype=torch.float64)
-        for now, after in zip(levels, levels[1:], strict=False):
+        for now, after in pairwise(levels):
             step = transition(process, now, after, 1.0)
 
             def moved(x: torch.Tensor, now: Levels = now, step: Transition = step) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
     python -m benchmarks.rounds.smaller --out FOLDER
 
-The VAE and the text encoder are the embedded model's, frozen. About half an hour on one core; an ordinary diffusers folder.
+The VAE and the text encoder are the embedded model's, frozen. About an hour on one core.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_type_hints
 from ..exceptions import ConfigError
 from .setting import Setting, SettingGroup, Shown, setting, settings_of
 from .specs import DataSpec, Device, HeldOutSpec, Keep, Labels, LoraSpec, LossSpec, Method, OptimSpec, Precision
+from .stepwise import StepwiseSpec
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,7 @@ class TrainConfig(SettingGroup):
     lora: LoraSpec = field(default_factory=LoraSpec)
     optim: OptimSpec = field(default_factory=OptimSpec)
     data: DataSpec = field(default_factory=DataSpec)
+    stepwise: StepwiseSpec = field(default_factory=StepwiseSpec)
 
     def check_together(self) -> None:
         if self.keep == "best" and not self.held_out.share:

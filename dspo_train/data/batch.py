@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ class Batch:
         conditioning: of 2B images.
         others: other captions for the B winners, where what the words do is held; see `training.words`.
         doubt: the share of each row's label that is believed wrong, (B,); None where all are trusted.
+        scale: by which each row's errors are multiplied, (B,); None for 1.
+        twins: whether winners and losers are one and the same x_t, with other targets, so that half is predicted.
     """
 
     noisy: Tensor
@@ -33,6 +35,8 @@ class Batch:
     conditioning: Conditioning
     others: Conditioning | None = None
     doubt: Tensor | None = None
+    scale: Tensor | None = None
+    twins: bool = False
 
     @classmethod
     def of(cls, process: Process, clean: Tensor, noise: Tensor, t: Tensor, conditioning: Conditioning) -> Batch:
@@ -51,14 +55,10 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """Move every tensor; the model casts to its own precision."""
-        return Batch(
-            self.noisy.to(device),
-            self.target.to(device),
-            self.t.to(device),
-            self.conditioning.to(device),
-            None if self.others is None else self.others.to(device),
-            None if self.doubt is None else self.doubt.to(device),
-        )
+        moved = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, (Tensor, Conditioning))
+        }
+        return replace(self, **moved)
 
 
 def joined(batches: Sequence[Batch]) -> Batch:

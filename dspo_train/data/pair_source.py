@@ -28,6 +28,7 @@ class EncodedPair:
         caption: file with the text embeddings.
         frame: the winner's for both images, so that size conditioning cannot distinguish them.
         doubt: the share of its label that is believed wrong.
+        prompt: as it was given.
     """
 
     key: str
@@ -38,6 +39,7 @@ class EncodedPair:
     caption: Path
     frame: Frame
     doubt: float = 0.0
+    prompt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ class PairSource(Source[int]):
         )
         words = [(p, each.caption, self.pairs[row].frame) for (p, row), each in zip(rows, drawn, strict=True)]
         doubt = torch.tensor([self.pairs[row].doubt for _, row in rows])
-        return replace(batch, others=self._others(step, words), doubt=doubt if bool(doubt.any()) else None)
+        return replace(batch, others=self.others(step, words), doubt=doubt if bool(doubt.any()) else None)
 
     def captions(self) -> tuple[Path, ...]:
         """See `Source.captions`."""

@@ -80,6 +80,7 @@ def encode_pairs(
             caption=encoded.caption,
             frame=encoded.frame,
             doubt=pair.doubt,
+            prompt=pair.prompt,
         )
         for pair, item, encoded in zip(pairs, wanted, found, strict=True)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -103,15 +103,25 @@ class Source(ABC, Generic[_Row]):
     def per_step(self) -> int:
         return self.share.per_step
 
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """What else there is to say of the step that was drawn last."""
+        return {}
+
     def step(self, step: int) -> Iterator[Batch]:
         """This process's batches of a step (counted from 0), each of one shape."""
+        for rows in self.groups(step):
+            yield self._batch(step, rows)
+
+    def groups(self, step: int) -> Iterator[Sequence[tuple[int, _Row]]]:
+        """This process's rows of a step with their positions in it, those of one shape together."""
         first, size = self.share.process * self.share.rows, self.share.at_once
         by_bucket: dict[Bucket, list[tuple[int, _Row]]] = defaultdict(list)
         for position, row in enumerate(self.indices(step)[first : first + self.share.rows], first):
             by_bucket[self._bucket(row)].append((position, row))
         for rows in by_bucket.values():
             for start in range(0, len(rows), size):
-                yield self._batch(step, rows[start : start + size])
+                yield rows[start : start + size]
 
     @abstractmethod
     def indices(self, step: int) -> tuple[_Row, ...]:
@@ -128,7 +138,7 @@ class Source(ABC, Generic[_Row]):
     def captions(self) -> tuple[Path, ...]:
         """The files of all different captions, in the order of their first use."""
 
-    def _others(self, step: int, rows: Sequence[tuple[int, Path, Frame]]) -> Conditioning | None:
+    def others(self, step: int, rows: Sequence[tuple[int, Path, Frame]]) -> Conditioning | None:
         """For each row's position, winner's caption and frame another caption: any of the set's, or the empty one where
         there is no other. -> B rows; None at a step without.
         """

@@ -12,6 +12,7 @@ from ..pairs import Scan
 from .bank import Bank
 from .encode import Opening, empty_caption, encode_empty
 from .encodings import Encodings
+from .on_policy import OnPolicySource
 from .source import Share, Source
 
 # The seed for which pairs are taken and held out, where they are cropped, and at which draws they are measured, so that
@@ -29,10 +30,15 @@ class Opened:
         content: hash of all of them, including the held-out ones.
     """
 
-    source: Source
+    source: Source[Any] | OnPolicySource
     bank: Bank | None
     size: int
     content: str
+
+    @property
+    def encoded(self) -> Source[Any]:
+        """What is encoded, where the run draws images of its own too."""
+        return self.source.rows if isinstance(self.source, OnPolicySource) else self.source
 
     def identity(self) -> dict[str, object]:
         """What distinguishes it from other data; recorded with a run."""

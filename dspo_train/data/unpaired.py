@@ -191,7 +191,7 @@ class UnpairedSource(Source[tuple[int, int]]):
         )
         liked = zip(chosen[: len(rows)], drawn, strict=False)
         words = [(position, each.caption, image.frame) for (_, position, image), each in liked]
-        return dataclasses.replace(batch, others=self._others(step, words))
+        return dataclasses.replace(batch, others=self.others(step, words))
 
     def captions(self) -> tuple[Path, ...]:
         """See `Source.captions`."""

@@ -63,5 +63,10 @@ class PairErrors:
 
 
 def per_sample_mse(a: Tensor, b: Tensor) -> Tensor:
-    """Mean squared difference over everything but the batch axis, in float32. (N, ...) -> (N,)"""
-    return (a.float() - b.float()).square().flatten(1).mean(1)
+    """Mean squared difference over everything but the batch axis, in float32 or better. (N, ...) -> (N,)"""
+    return (exact(a) - exact(b)).square().flatten(1).mean(1)
+
+
+def exact(x: Tensor) -> Tensor:
+    """In float32, or in the tensor's own type if that is better."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -174,6 +174,8 @@ def arguments_in(config: TrainConfig) -> dict[str, float]:
 def unit_of(config: TrainConfig) -> Literal["words", "model"]:
     """What a run's margins are measured in."""
     given = config.loss.unit
+    if config.stepwise.method != "off":  # a margin is a difference of log-probabilities there
+        return "model"
     return find_objective(config.objective).unit if given == "auto" else given
 
 

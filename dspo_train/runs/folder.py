@@ -3,6 +3,7 @@
     run.json                      settings, what they were applied to, and the version
     reports.jsonl                 one line per step
     reference.safetensors         the frozen reference, if an existing LoRA is refined
+    taste.safetensors             the taste that ranks the policy's own steps, if it is trained on them
     beginning/                    state, reports and best weights of the run that this one goes on from, if it does
     checkpoints/step-000050/      state.safetensors (to resume from) and lora.safetensors (to use)
     previews/step-000050.png      base beside LoRA, if previews were requested
@@ -96,6 +97,11 @@ class RunFolder:
     @property
     def reference(self) -> Path:
         return self.folder / "reference.safetensors"
+
+    @property
+    def taste(self) -> Path:
+        """By which a run that draws its own images ranks them, as it was when the run began."""
+        return self.folder / "taste.safetensors"
 
     @property
     def beginning(self) -> Path:

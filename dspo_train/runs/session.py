@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from accelerate import Accelerator
 
@@ -15,6 +15,8 @@ from ..config import TrainConfig
 from ..data.cache import EncodingCache
 from ..data.encode import Opening, Workers
 from ..data.kinds import training_data
+from ..data.on_policy import OnPolicySource
+from ..data.source import Source
 from ..data.training_data import Opened
 from ..exceptions import DspoError, RunError
 from ..files.words import many
@@ -22,6 +24,7 @@ from ..lora.layers import LoraWeights
 from ..lora.metadata import lora_metadata
 from ..models.reading import in_v
 from ..pairs import Scan, decodable, scan_folder
+from ..stepwise.steering import Steering, check_steering, steering
 from ..training import devices, trainer
 from ..training.denoiser import TrainedDenoiser
 from ..training.model import Model
@@ -63,6 +66,7 @@ class Session:
     results: Results
     monitor: Monitor
     notes: Notes
+    steered: Steering | None = None
 
     @property
     def finished(self) -> bool:
@@ -86,14 +90,17 @@ class Session:
             self.notes(note)
         mixed = self.training.accelerator.autocast if config.method == "full" else contextlib.nullcontext
         denoiser = TrainedDenoiser(self.model, self.trained, mixed, in_v=config.loss.errors == "v")
+        given, pairs = self.data.source, self.data.encoded
         if not self.training.step:
             as_declared = TrainedDenoiser(self.model, self.trained, mixed)
-            readings = first_look(as_declared, self.data.source, self.training.accelerator)
+            readings = first_look(as_declared, pairs, self.training.accelerator)
             if readings and readings.mismatch:
                 self.notes(readings.mismatch)
-            self._measure(denoiser)
+            self._measure(denoiser, pairs)
         self.monitor.resume()
-        steps = trainer.train(denoiser, self.data.source, config, self.training)
+        source = self.steered.bound(given, denoiser) if self.steered and isinstance(given, OnPolicySource) else given
+        policy = source.policy if isinstance(source, OnPolicySource) else denoiser
+        steps = trainer.train(policy, source, config, self.training)
         with contextlib.closing(steps):
             try:
                 while not self.monitor.over and (report := next(steps, None)) is not None:
@@ -116,11 +123,11 @@ class Session:
             self.results.finish(self.monitor.best)
         self.training.accelerator.wait_for_everyone()
 
-    def _measure(self, denoiser: TrainedDenoiser) -> None:
+    def _measure(self, denoiser: TrainedDenoiser, pairs: Source[Any]) -> None:
         """Settle what margins are measured in."""
         if objectives.unit_of(self.job.config) == "model":
             return
-        self.training.unit, of_words = measured_unit(denoiser, self.data.source, self.training.accelerator)
+        self.training.unit, of_words = measured_unit(denoiser, pairs, self.training.accelerator)
         if not (of_words or any(self.scan.prompts)):
             self.notes("without prompts, what a margin is worth is told by the spread of the model's errors alone")
 
@@ -143,7 +150,8 @@ def check_settings(config: TrainConfig, scan: Scan, *, refine: bool = False) -> 
         DatasetError: nothing in the folder is usable.
     """
     objectives.check_objective(config, unpaired=scan.unpaired)
-    training_data(scan).check(config)
+    check_steering(config)
+    training_data(scan, config).check(config)
     check_start(config, refine=refine)
 
 
@@ -173,6 +181,7 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
             stack.enter_context(locked(job.out))
         model = job.model.load(job.config, precision, accelerator.device)
         data = _encode(job, model, scan, accelerator, on_progress)
+        steered = _steering(job, model, scan, folder) if job.config.stepwise.method != "off" else None
         identity = {**asked, **run_identity(model, data, accelerator, precision)}
         initial, unused = _initial_lora(job, model, folder)
         stack.enter_context(model.training(checkpointing=job.config.gradient_checkpointing))
@@ -185,6 +194,8 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
             if job.start is not None and not folder.begun:
                 take_over(job.start, folder)
             folder.start(identity, job.refine)
+            if steered is not None and steered.taste is not None and not folder.taste.exists():
+                steered.taste.save(folder.taste)
             stack.enter_context(recorded(folder, job.config.steps))
         accelerator.wait_for_everyone()
         _resume(job, folder, training, accelerator)
@@ -195,7 +206,11 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
             notes(remark)
         results = Results(job, model, trained, training, folder, facts, notes)
         monitor = Monitor(job.config, data.bank, folder, training, notes)
-        yield Session(job, model, trained, folder, scan, data, training, results, monitor, notes)
+        yield Session(job, model, trained, folder, scan, data, training, results, monitor, notes, steered)
+
+
+def _steering(job: Job, model: Model, scan: Scan, folder: RunFolder) -> Steering:
+    return steering(job.config, model, scan, folder.taste, job.cache or job.pairs)
 
 
 def _damaged(scan: Scan, found: Scan) -> str:
@@ -216,7 +231,7 @@ def _encode(job: Job, model: Model, scan: Scan, accelerator: Accelerator, on_pro
         lambda done, total: on_progress("encode", done, total),
     )
     try:
-        data = training_data(scan).open(job.config, opening)
+        data = training_data(scan, job.config).open(job.config, opening)
     finally:
         model.encoder.release()
     accelerator.wait_for_everyone()

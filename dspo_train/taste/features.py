@@ -87,21 +87,23 @@ class DenoiserFeatures:
         prepared = prepare(self.model, images, prompts, self.buckets)
         with torch.no_grad(), self.model.training(checkpointing=False):
             for places, clean, conditioning in prepared.batches(self.at_once):
-                rows.update(zip(places, self._vectors(clean, conditioning), strict=True))
+                found = self.vectors(clean, conditioning)
+                if not found.isfinite().all():
+                    raise ModelError(f"{self.model.name} gives values that are not finite; use another precision")
+                rows.update(zip(places, found.cpu().numpy(), strict=True))
         return np.stack([rows[place] for place in range(len(images))])
 
-    def _vectors(self, clean: Tensor, conditioning: Conditioning) -> np.ndarray:
+    def vectors(self, clean: Tensor, conditioning: Conditioning) -> Tensor:
+        """Of latents in model units, (N, C, h, w), on the network's device, with their gradient. -> (N, F) float32"""
         device, process = self.model.device, self.model.process
         time = process.draw_evenly(draws.generator(0, "taste"), POSITION, POSITION + 1e-3)
         noise = torch.randn(clean.shape[1:], generator=draws.generator(0, "taste noise"))
-        noisy, _ = process.sample(clean, noise.expand_as(clean), time.repeat(len(clean)))
+        clean = clean.to(device)
+        noisy, _ = process.sample(clean, noise.to(device).expand_as(clean), time.repeat(len(clean)))
         with _watching(self.model.network, self.watched) as seen:
-            self.model.predict(noisy.to(device), time.repeat(len(clean)).to(device), conditioning.to(device))
+            self.model.predict(noisy, time.repeat(len(clean)).to(device), conditioning.to(device))
         parts = [_pooled(clean, LATENT_GRID), *(part for name in self.watched for part in seen[name])]
-        found = torch.cat([part.float().cpu() for part in parts], dim=1)
-        if not found.isfinite().all():
-            raise ModelError(f"{self.model.name} gives values that are not finite; use another precision")
-        return found.numpy()
+        return torch.cat([part.float() for part in parts], dim=1)
 
 
 class VisionFeatures:

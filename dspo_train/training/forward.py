@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..data.batch import Batch
 from ..models.denoiser import Denoiser
-from ..objectives.errors import PairErrors, per_sample_mse
+from ..objectives.errors import PairErrors, exact, per_sample_mse
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ def predicted(denoiser: Denoiser, batch: Batch, *, loser_gradient: bool = True) 
     Args:
         loser_gradient: False measures the loser without building a graph, for objectives that do not train on it.
     """
+    if batch.twins:
+        return _once(denoiser, batch)
     if loser_gradient:
         policy = denoiser.predict(batch.noisy, batch.t, batch.conditioning)
     else:
@@ -46,9 +48,21 @@ def errors_of(seen: Predicted, batch: Batch) -> PairErrors:
     policy_w, policy_l = per_sample_mse(policy, batch.target).chunk(2)
     reference_w, reference_l = per_sample_mse(reference, batch.target).chunk(2)
     drift_w, drift_l = per_sample_mse(policy, reference).chunk(2)
-    error_w, error_l = (policy.detach().float() - batch.target.float()).chunk(2)
+    error_w, error_l = (exact(policy.detach()) - exact(batch.target)).chunk(2)
     cross = (error_w * error_l).flatten(1).mean(1)
-    return PairErrors(policy_w, policy_l, reference_w, reference_l, drift_w, drift_l, cross)
+    errors = PairErrors(policy_w, policy_l, reference_w, reference_l, drift_w, drift_l, cross)
+    scale = batch.scale
+    return errors if scale is None else errors.map(lambda error: error * scale)
+
+
+def _once(denoiser: Denoiser, batch: Batch) -> Predicted:
+    """Winners and losers are the same states: each is predicted once."""
+    rows = slice(len(batch))
+    given = batch.noisy[rows], batch.t[rows], batch.conditioning[rows]
+    policy = denoiser.predict(*given)
+    with torch.no_grad(), denoiser.reference():
+        reference = denoiser.predict(*given)
+    return Predicted(torch.cat([policy, policy]), torch.cat([reference, reference]))
 
 
 def _winners_then_losers(denoiser: Denoiser, batch: Batch) -> Tensor:

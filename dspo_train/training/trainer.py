@@ -18,6 +18,7 @@ from .. import objectives
 from ..config import TrainConfig
 from ..data import draws
 from ..data.batch import Batch
+from ..data.on_policy import OnPolicySource
 from ..data.source import Source
 from ..exceptions import RunError
 from ..models.denoiser import Denoiser
@@ -42,6 +43,7 @@ class StepReport:
         sharpness: the value of `loss.sharpness`, if it is set.
         words: the share of what the words do that has changed, and the anchor's weight; see `words`. None at steps that
             do not look.
+        drawn: of a run that draws its own images, what `OnPolicySource.figures` says; empty otherwise.
         held_out: the measurement on held-out pairs after this step, flat; empty between measurements.
     """
 
@@ -59,6 +61,7 @@ class StepReport:
     sharpness: float | None = None
     words: float | None = None
     word_weight: float | None = None
+    drawn: Mapping[str, float] = field(default_factory=dict)
     held_out: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -68,9 +71,9 @@ class StepReport:
 
     def flat(self) -> dict[str, Any]:
         """Everything that is set, on one level, as in a line of reports."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "held_out"}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("held_out", "drawn")}
         unset = {name for name in ("sharpness", "words", "word_weight") if values[name] is None}
-        return {**{name: value for name, value in values.items() if name not in unset}, **self.held_out}
+        return {**{name: value for name, value in values.items() if name not in unset}, **self.drawn, **self.held_out}
 
 
 _MOST_SKIPPED = 40  # the scale halves each time: from 2^16 to 2^-24 by then
@@ -90,7 +93,7 @@ def begin(
 
 
 def train(
-    denoiser: Denoiser, source: Source[Any], config: TrainConfig, training: Training
+    denoiser: Denoiser, source: Source[Any] | OnPolicySource, config: TrainConfig, training: Training
 ) -> Generator[StepReport, None, None]:
     """Train until `config.steps` and report each step; between reports `training` is always at a whole step.
 
@@ -145,6 +148,7 @@ def train(
             sharpness=sharpness,
             words=share,
             word_weight=weight,
+            drawn=dict(source.figures),
         )
 
 

@@ -1,0 +1,107 @@
+"""What ranks and watches the steps of a run that trains on its own: made while the network is still untrained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import TrainConfig
+from ..config.stepwise import StepwiseSpec
+from ..data.on_policy import Drawing, OnPolicySource, StepScorer
+from ..evaluate.scorers import make_scorer
+from ..exceptions import ConfigError
+from ..models.conditioning import Conditioning
+from ..models.denoiser import Denoiser
+from ..models.guided import Guided
+from ..pairs import Scan
+from ..taste.features import DenoiserFeatures
+from ..taste.looking import fit_scan
+from ..taste.model import TasteModel, load_taste
+from ..training.model import Model
+from .scoring import DecodedScorer, TasteScorer, TasteSureness, Untrained
+
+TASTE = "taste"
+SURENESS = "sureness"  # of the taste, which watches it where nothing else is named
+
+
+def check_steering(config: TrainConfig) -> None:
+    """
+    Raises:
+        ConfigError: a scorer is unknown, or cannot do what is asked of it.
+    """
+    spec = config.stepwise
+    if spec.method == "off":
+        return
+    for name in (spec.scorer, _watch(spec)):
+        if name and name not in (TASTE, SURENESS):
+            make_scorer(name)
+    if spec.plan.push and spec.scorer != TASTE:
+        raise ConfigError(
+            f"`stepwise.push` moves along the scorer's gradient, and {spec.scorer!r} has none; set it to 0, or use "
+            f"the scorer {TASTE}"
+        )
+
+
+@dataclass(frozen=True)
+class Steering:
+    """The scorers of a run, before there is a policy.
+
+    Attributes:
+        taste: as the pairs showed it when the run began; None if no scorer uses it.
+    """
+
+    spec: StepwiseSpec
+    model: Model
+    features: DenoiserFeatures | None
+    taste: TasteModel | None
+
+    def bound(self, source: OnPolicySource, denoiser: Denoiser) -> OnPolicySource:
+        """The source with a policy to draw from it: with guidance, if there is any."""
+        empty = Conditioning(source.rows.encodings.cache.read(source.rows.encodings.empty_caption))
+        guidance = self.spec.guidance
+        policy = Guided(denoiser, guidance, empty) if guidance > 1 else denoiser
+        watch = _watch(self.spec)
+        drawing = Drawing(
+            policy,
+            self._scorer(self.spec.scorer, denoiser.base),
+            self._scorer(watch, denoiser.base) if watch else None,
+            self.model.device,
+        )
+        return source.by(drawing)
+
+    def _scorer(self, name: str, untrained: Untrained) -> StepScorer:
+        if name not in (TASTE, SURENESS):
+            decode = getattr(self.model.encoder, "decode", None)
+            if decode is None:
+                raise ConfigError(f"{name!r} judges pixels, which a wired model's steps do not become; use {TASTE}")
+            return DecodedScorer(decode, make_scorer(name))
+        assert self.features is not None and self.taste is not None
+        taste = TasteScorer(self.features, self.taste.head, untrained)
+        return taste if name == TASTE else TasteSureness(taste)
+
+
+def steering(config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: Path) -> Steering:
+    """Learn what the steps are ranked by.
+
+    Args:
+        kept: where an earlier part of the run left the taste that it was ranked by.
+        cache: a folder for the features of the pairs' images.
+
+    Raises:
+        ConfigError: the kept taste is damaged, or was learned on another model.
+        DatasetError: an image cannot be read.
+    """
+    spec = config.stepwise
+    if not {spec.scorer, _watch(spec)} & {TASTE, SURENESS}:
+        return Steering(spec, model, None, None)
+    features = DenoiserFeatures(model, config.data.resolution)
+    if kept.exists():
+        taste = load_taste(kept)
+        taste.check(features)
+    else:
+        taste = fit_scan(scan, features, cache, seen_by=model.name)
+    return Steering(spec, model, features, taste)
+
+
+def _watch(spec: StepwiseSpec) -> str:
+    return spec.watch or (SURENESS if spec.scorer == TASTE else "")

@@ -1,0 +1,369 @@
+"""Steps that the policy draws, ranked against others from the same state."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fakes import FakeDenoiser
+from tiny_runs import config, train_and_cut, write_base, write_opinions, write_pairs
+from torch import Tensor
+from torch.distributions import Normal
+
+from dspo_train import objectives
+from dspo_train.config import from_names
+from dspo_train.config.stepwise import METHODS, StepwiseSpec
+from dspo_train.data.bank import Bank
+from dspo_train.data.batch import Batch
+from dspo_train.data.on_policy import Drawing, OnPolicySource, window
+from dspo_train.exceptions import ConfigError
+from dspo_train.models.conditioning import Conditioning
+from dspo_train.models.denoiser import Denoiser
+from dspo_train.models.guided import Guided
+from dspo_train.models.process import Flow
+from dspo_train.models.transitions import times, transition
+from dspo_train.runs.diffusers_model import DiffusersSource
+from dspo_train.runs.folder import RunFolder
+from dspo_train.runs.job import Job
+from dspo_train.runs.session import open_session
+from dspo_train.training.denoiser import TrainedDenoiser
+from dspo_train.training.forward import pair_errors
+
+TINY = {
+    **{"steps": 4, "batch_size": 2, "save_every": 2, "precision": "fp32", "device": "cpu", "lora.rank": 2},
+    **{"optim.lr": 1e-2, "data.resolution": 64, "data.bucket_step": 16, "objective": "diffusion_dpo"},
+    **{"stepwise.steps": 6, "stepwise.trained": 2, "stepwise.guidance": 1.0},
+}
+
+
+@dataclass(frozen=True)
+class Brightness:
+    """Likes high values in the first channel."""
+
+    differentiable: bool = True
+
+    def score(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:
+        return clean[:, 0].mean((1, 2))
+
+
+class Prompted(FakeDenoiser):
+    """Answers by the prompt too, and in float64 where it is asked in that."""
+
+    def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+        weight = self.weight + self.delta if self.active else self.weight
+        words = conditioning.tensors["text"].to(noisy.dtype).mean((1, 2)).view(-1, 1, 1, 1)
+        return torch.einsum("oc,nchw->nohw", weight.to(noisy.dtype), noisy) + words
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_base(folder / "base")
+    write_pairs(folder / "pairs")
+    return folder
+
+
+def job(inputs: Path, out: Path, pairs: str = "pairs", **changes: Any) -> Job:
+    settings = from_names({**TINY, "stepwise.method": "tailorpo", **changes})
+    return Job(DiffusersSource(inputs / "base"), inputs / pairs, out, settings, cache=inputs / "cache")
+
+
+@pytest.fixture(scope="module")
+def rows(inputs: Path, tmp_path_factory: pytest.TempPathFactory) -> OnPolicySource:
+    """Of a set of pairs in two shapes, to be bound to any policy."""
+    with open_session(job(inputs, tmp_path_factory.mktemp("rows") / "run")) as session:
+        found = session.data.source
+    assert isinstance(found, OnPolicySource)
+    return found
+
+
+def source(rows: OnPolicySource, policy: Any = None, scorer: Any = None, **settings: Any) -> OnPolicySource:
+    spec = from_names({**TINY, "stepwise.method": "tailorpo", **settings}).stepwise
+    return replace(rows, spec=spec).by(Drawing(policy or FakeDenoiser(), scorer or Brightness(), None, "cpu"))
+
+
+def test_the_loss_is_that_of_the_log_probabilities_of_both_steps():
+    """-log sigmoid(beta (log p_w - log p_w' - log p_l + log p_l')), mean over elements: value and gradient, float64;
+    and the margin is (x_w - x_l) (mean - mean') / std^2, whose quadratic terms cancel."""
+    policy = FakeDenoiser()
+    policy.delta = torch.nn.Parameter(0.1 * torch.randn(4, 4, generator=torch.Generator().manual_seed(1)).double())
+    policy.weight = policy.weight.double()
+    levels = times(policy.process, 20)
+    move, now = transition(policy.process, levels[8], levels[9], 1.0), levels[8]
+    state, noise_w, noise_l = torch.randn((3, 2, 4, 4, 4), generator=torch.Generator().manual_seed(2)).double()
+    nothing = Conditioning({"text": torch.zeros(2, 1, 1)})
+    with torch.no_grad():
+        mean = move.mean(state, policy.predict(state, now.t.repeat(2), nothing))
+    winner, loser = mean + move.std * noise_w, mean + move.std * noise_l
+    batch = Batch(
+        state.repeat(2, 1, 1, 1),
+        torch.cat([move.target(state, winner), move.target(state, loser)]),
+        now.t.repeat(4),
+        nothing.twice(),
+        scale=torch.full((2,), move.likelihood, dtype=torch.float64),
+        twins=True,
+    )
+    beta = 3.0
+    errors = pair_errors(policy, batch)
+    loss = objectives.bind("diffusion_dpo", {"sharpness": beta})(errors).sum()
+    (gradient,) = torch.autograd.grad(loss, policy.delta, retain_graph=True)
+
+    def means() -> Tensor:
+        return move.mean(state, policy.predict(state, now.t.repeat(2), nothing))
+
+    own = means()
+    with torch.no_grad(), policy.reference():
+        reference = means()
+    ratios = [
+        (Normal(own, move.std).log_prob(x) - Normal(reference, move.std).log_prob(x)).flatten(1).mean(1)
+        for x in (winner, loser)
+    ]
+    expected = -torch.nn.functional.logsigmoid(beta * (ratios[0] - ratios[1])).sum()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, policy.delta, retain_graph=True)[0])
+    closed = ((winner - loser) * (own - reference)).flatten(1).mean(1) / move.std**2
+    torch.testing.assert_close(errors.margin, closed)
+
+
+def test_at_the_reference_the_gradient_points_from_the_loser_to_the_winner():
+    """-beta / 2 of the mean's Jacobian times (x_w - x_l) / std^2: here on the prediction itself."""
+    policy, spec = FakeDenoiser(), StepwiseSpec(method="tailorpo")
+    levels = times(policy.process, 20)
+    move = transition(policy.process, levels[8], levels[9], spec.eta)
+    prediction = torch.zeros(1, 4, 2, 2, requires_grad=True)
+    state, winner, loser = torch.randn((3, 1, 4, 2, 2), generator=torch.Generator().manual_seed(0))
+    targets = move.target(state, winner), move.target(state, loser)
+    margin = [((prediction - target) ** 2).mean() * move.likelihood for target in targets]
+    reference = [error.detach() for error in margin]
+    loss = -torch.nn.functional.logsigmoid(-((margin[0] - reference[0]) - (margin[1] - reference[1])))
+    (slope,) = torch.autograd.grad(loss, prediction)
+    expected = -0.5 * move.of_prediction * (winner - loser) / move.std**2 / prediction.numel()
+    torch.testing.assert_close(slope, expected)
+
+
+def test_a_step_is_the_same_each_time_and_another_for_other_weights(rows):
+    first = list(source(rows).step(3))
+    again = list(source(rows).step(3))
+    assert len(first) == len(again) > 0
+    for one, other in zip(first, again, strict=True):
+        assert torch.equal(one.noisy, other.noisy) and torch.equal(one.target, other.target)
+    other = list(source(rows, FakeDenoiser(seed=1)).step(3))
+    assert not torch.equal(first[-1].noisy, other[-1].noisy)
+    assert not torch.equal(first[0].noisy, next(source(rows).step(4)).noisy)
+
+
+def test_processes_share_the_images_of_a_step(rows):
+    whole = replace(rows.rows, share=replace(rows.rows.share, rows=4, at_once=4))
+    halves = [replace(rows.rows, share=replace(rows.rows.share, rows=2, process=n, processes=2)) for n in (0, 1)]
+
+    def states(part: Any) -> set[tuple[float, ...]]:
+        found = source(replace(rows, rows=part))
+        return {tuple(row.flatten()[:3].tolist()) for batch in found.step(0) for row in batch.noisy[: len(batch)]}
+
+    assert states(halves[0]) | states(halves[1]) == states(whole)
+    assert not states(halves[0]) & states(halves[1])
+    per_step = {source(replace(rows, rows=part)).per_step for part in (whole, *halves)}
+    assert per_step == {4 * 2}
+
+
+def test_winners_lead_to_what_is_scored_higher(rows):
+    policy, scorer = FakeDenoiser(), Brightness()
+    for batch in source(rows, policy, **{"stepwise.pool": 4}).step(0):
+        assert batch.twins and batch.scale is not None and (batch.scale > 0).all()
+        size, now = len(batch), batch.t[0]
+        levels = times(policy.process, 6)
+        number = next(n for n, level in enumerate(levels) if level.t == now)
+        move = transition(policy.process, levels[number], levels[number + 1], 1.0)
+        children = move.of_state * batch.noisy + move.of_prediction * batch.target
+        signal, spread = levels[number + 1].signal, levels[number + 1].spread
+        clean = (children - spread * policy.predict(children, batch.t, batch.conditioning)) / signal
+        scores = scorer.score(clean, [], batch.conditioning)
+        assert (scores[:size] > scores[size:]).all()
+
+
+@pytest.mark.parametrize("rule", ["best", "worst", "random"])
+def test_the_image_goes_on_from_the_child_that_is_asked_for(rows, rule):
+    """Trained at every step, the state of a step is the child that was chosen at the one before."""
+    settings = {"stepwise.trained": 5, "stepwise.next": rule, "stepwise.pool": 2, "batch_size": 1}
+    one = replace(rows.rows, share=replace(rows.rows.share, rows=1, at_once=1))
+    policy = FakeDenoiser()
+    drawn = source(replace(rows, rows=one), policy, **settings)
+    drawn = replace(drawn, spec=replace(drawn.spec, method="spo", rollout_steps=1, gap=0.0))
+    levels, picks = times(policy.process, 6), []
+    batches = [batch for step in range(6) for batch in [*drawn.step(step), None]]
+    for batch, after in pairwise(batches):
+        if batch is None or after is None:
+            continue
+        number = next(n for n, level in enumerate(levels) if level.t == batch.t[0])
+        move = transition(policy.process, levels[number], levels[number + 1], 1.0)
+        children = move.of_state * batch.noisy + move.of_prediction * batch.target
+        near = [torch.allclose(child, after.noisy[0], atol=1e-4) for child in children]
+        assert sum(near) == 1
+        picks.append("best" if near[0] else "worst")
+    assert len(picks) >= 12
+    assert set(picks) == ({rule} if rule != "random" else {"best", "worst"})
+
+
+def test_the_better_state_is_pushed_along_its_scores_gradient(rows):
+    """By half of the length of its noise; the score rises, the loser stays."""
+    plain, pushed = (list(source(rows, **{"stepwise.push": push}).step(0)) for push in (0.0, 0.5))
+    batch, other = plain[0], pushed[0]
+    size, policy = len(batch), FakeDenoiser()
+    assert torch.equal(batch.target[size:], other.target[size:])
+    levels = times(policy.process, 6)
+    number = next(n for n, level in enumerate(levels) if level.t == batch.t[0])
+    move = transition(policy.process, levels[number], levels[number + 1], 1.0)
+    moved = move.of_prediction * (other.target - batch.target)[:size]
+    mean = move.mean(batch.noisy[:size], policy.predict(batch.noisy[:size], batch.t[:size], batch.conditioning[:size]))
+    own = move.of_state * batch.noisy[:size] + move.of_prediction * batch.target[:size] - mean.detach()
+    lengths = [part.flatten(1).norm(dim=1) for part in (moved, own)]
+    torch.testing.assert_close(lengths[0], 0.5 * lengths[1], rtol=1e-4, atol=1e-5)
+    after = levels[number + 1]
+
+    def scored(child: Tensor) -> Tensor:
+        answer = policy.predict(child, batch.t[:size], batch.conditioning[:size])
+        return Brightness().score((child - after.spread * answer) / after.signal, [], batch.conditioning)
+
+    assert (scored(mean + own + moved) > scored(mean + own)).all()
+
+
+def test_rows_without_a_clear_order_count_for_nothing(rows):
+    """tanh(d / 2) of score differences d below about 0.02: a gap of 0.9 leaves none, and 0 leaves all."""
+    assert all((batch.scale == 0).all() for batch in source(rows, **{"stepwise.gap": 0.9}).step(0))
+
+    class Indifferent(Brightness):
+        def score(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:
+            return torch.zeros(len(clean))
+
+    drawn = source(rows, scorer=Indifferent())
+    assert all((batch.scale == 0).all() for batch in drawn.step(0))
+    assert drawn.figures == {"reward": 0.0, "ranked": 0.0}
+
+
+def test_targets_at_a_reach_lie_on_either_side_of_the_prediction(rows):
+    """GradSPO: prediction +- reach spread (e_w - e_l) / 2, signed so that the winner's leads to the winner."""
+    policy = FakeDenoiser()
+    for batch in source(rows, policy, **{"stepwise.reach": 0.5}).step(0):
+        size = len(batch)
+        answer = policy.predict(batch.noisy[:size], batch.t[:size], batch.conditioning[:size])
+        torch.testing.assert_close(batch.target[:size] - answer, answer - batch.target[size:], rtol=1e-4, atol=1e-5)
+        assert batch.scale is not None and (batch.scale == 1).all()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_longer_rollout_judges_by_a_later_guess(rows, steps):
+    """A policy that predicts no noise at all: x0 is x / signal at once, and the same after any number of steps."""
+
+    class Silent(FakeDenoiser):
+        def predict(self, noisy: Tensor, t: Tensor, conditioning: Conditioning) -> Tensor:
+            self.calls = getattr(self, "calls", 0) + 1
+            return 0 * super().predict(noisy, t, conditioning)
+
+    policy = Silent()
+    found = list(source(rows, policy, **{"stepwise.rollout_steps": steps}).step(0))
+    expected = list(source(rows, Silent()).step(0))
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.target, other.target)
+    assert policy.calls > 0
+
+
+def test_guidance_adds_to_what_no_words_predict():
+    denoiser, noisy = Prompted(), torch.randn(2, 4, 2, 2)
+    words, none = Conditioning({"text": torch.ones(2, 3, 1)}), Conditioning({"text": torch.zeros(1, 5, 1)})
+    t = torch.tensor([5, 5])
+    found = Guided(denoiser, 3.0, none).predict(noisy, t, words)
+    empty = denoiser.predict(noisy, t, Conditioning({"text": torch.zeros(2, 5, 1)}))
+    torch.testing.assert_close(found, empty + 3.0)  # 3 (1 - 0)
+
+
+def test_the_window_of_trained_steps():
+    """Of six steps at 1, 5/6, 4/6, 3/6, 2/6 and 1/6 of the schedule, less one of 1000 times; the last has no noise."""
+    process, data = FakeDenoiser().process, from_names({}).data
+    assert window(process, StepwiseSpec(method="tailorpo", steps=6), data) == [2, 3, 4]
+    assert window(process, StepwiseSpec(method="spo", steps=6), data) == [2, 3, 4]
+    assert window(process, StepwiseSpec(method="spo", steps=6), replace(data, most_noise=0.4)) == [4]
+    assert window(Flow(), StepwiseSpec(method="spo", steps=6), data) == [2, 3, 4]
+    with pytest.raises(ConfigError, match=r"none of the 2 steps of an image lies between 0.1 and 0.4"):
+        window(process, StepwiseSpec(method="tailorpo", steps=2), replace(data, most_noise=0.4))
+
+
+def test_what_is_given_replaces_the_methods_own():
+    assert StepwiseSpec(method="spo").plan == METHODS["spo"]
+    assert StepwiseSpec(method="spo", next="worst", pool=8).plan == replace(METHODS["spo"], next="worst", pool=8)
+    with pytest.raises(ConfigError, match=r"`stepwise.pool` needs a method"):
+        StepwiseSpec(pool=8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"stepwise.method": "tailorpo_g"}, {"loss.word_budget": 0.1}])
+def test_a_run_on_its_own_steps_resumes_to_the_bit(inputs, tmp_path, settings):
+    whole, cut = job(inputs, tmp_path / "whole" / "run", **settings), tmp_path / "cut" / "run"
+    cut.parent.mkdir()
+    reports = train_and_cut(whole, 2, cut)
+    assert all({"reward", "watched", "ranked"} <= set(report.flat()) for report in reports)
+    assert any(report.grad_norm > 0 for report in reports)
+    shutil.rmtree(inputs / "pairs" / ".dspo_taste", ignore_errors=True)
+    with open_session(replace(whole, out=cut)) as session:
+        resumed = list(session.reports())
+    assert [report.step for report in resumed] == [3, 4]
+    assert [report.loss for report in resumed] == [report.loss for report in reports[2:]]
+    assert RunFolder(cut).result.read_bytes()[-4096:] == RunFolder(whole.out).result.read_bytes()[-4096:]
+
+
+@pytest.mark.slow
+def test_training_on_a_known_taste_of_steps_raises_it(inputs, tmp_path):
+    """The mean score of images with the same seeds, before and after."""
+    given = {"steps": 15, "batch_size": 4, "stepwise.trained": 3, "objective_args.sharpness": 100.0}
+    with open_session(job(inputs, tmp_path / "run", **given)) as session:
+        assert session.steered is not None and isinstance(session.data.source, OnPolicySource)
+        drawn = session.steered.bound(session.data.source, TrainedDenoiser(session.model, session.trained))
+
+        def reward() -> float:
+            assert list(drawn.step(1000))
+            return drawn.figures["reward"]
+
+        before = reward()
+        assert len(list(session.reports())) == 15
+        assert reward() > before
+
+
+def test_held_out_pairs_are_measured_as_ever(inputs, tmp_path):
+    task = job(inputs, tmp_path / "run", **{"held_out.share": 0.5, "steps": 1})
+    with open_session(task) as session:
+        assert isinstance(session.data.bank, Bank)
+        (report,) = list(session.reports())
+    assert report.held_out
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"stepwise.scorer": "pretty"}, "unknown scorer 'pretty'; known:"),
+        ({"stepwise.method": "tailorpo_g", "stepwise.scorer": "further_left"}, "`stepwise.push` moves along"),
+        ({"stepwise.watch": "pretty"}, "unknown scorer 'pretty'"),
+    ],
+)
+def test_what_cannot_rank_is_told_before_anything_is_loaded(inputs, tmp_path, changes, told):
+    with pytest.raises(ConfigError, match=told), open_session(job(inputs, tmp_path / "run", **changes)):
+        pass
+
+
+def test_unpaired_images_are_refused(inputs, tmp_path):
+    write_opinions(tmp_path / "opinions")
+    task = replace(job(inputs, tmp_path / "run", objective="sft"), pairs=tmp_path / "opinions")
+    with pytest.raises(ConfigError, match="draws the prompts of pairs"), open_session(task):
+        pass
+
+
+def test_a_denoiser_with_guidance_is_a_denoiser():
+    guided: Denoiser = Guided(FakeDenoiser(), 2.0, Conditioning({"text": torch.zeros(1, 1, 1)}))
+    with guided.base():
+        assert guided.reference_is_base
+    assert guided.process.prediction == "epsilon"
+    assert config().stepwise.method == "off"
