@@ -34,6 +34,10 @@ EVERYTHING = {
     "least_noise": 0.2,
     "most_noise": 0.8,
     "word_budget": "0.05",
+    "stepwise": "tailorpo_g",
+    "stepwise_pool": "3",
+    "stepwise_next": "random",
+    "stepwise_push": "0.25",
 }
 
 
@@ -61,6 +65,8 @@ def test_each_option_arrives_at_its_setting():
     assert (data.one_per_prompt, data.least_noise, data.most_noise) == (True, 0.2, 0.8)
     assert (data.resolution, data.flip, config.seed) == (256, True, 7)
     assert config.optim.lr == PRESETS["gentle"]["optim.lr"]
+    assert config.stepwise.method == "tailorpo_g"
+    assert (config.stepwise.plan.pool, config.stepwise.plan.next, config.stepwise.plan.push) == (3, "random", 0.25)
 
 
 @pytest.mark.parametrize(("choice", "setting"), [("", None), ("off", None), ("auto", "auto"), ("1e3", 1000.0)])
@@ -71,7 +77,7 @@ def test_sharpness_is_off_automatic_or_a_number(choice: str, setting: Any):
 @pytest.mark.parametrize("form", FORMS)
 def test_a_form_offers_no_number_that_the_library_refuses(form: Form):
     """Both ends are accepted; beyond them is what the setting's own range leaves out, where the form adds no limit."""
-    needed = {"held_out_share": 0.1, "steps": 10**6}
+    needed = {"held_out_share": 0.1, "steps": 10**6, "stepwise": "tailorpo"}
     for name, one in INPUTS[form].items():
         if one.low is None or one.high is None:
             continue
@@ -122,7 +128,7 @@ def test_what_does_not_go_together_is_said_when_it_is_chosen_in_the_words_of_the
 @pytest.mark.parametrize("form", FORMS)
 def test_an_empty_input_or_the_blank_number_of_a_script_keeps_what_is_there(form: Form):
     written = [one for one in SETTINGS.values() if one.shown is not None and one.shown.form == form and one.shown.empty]
-    assert len(written) == {"train": 3, "options": 11}[form]
+    assert len(written) == {"train": 3, "options": 13}[form]
     for one in written:
         shown = one.shown
         assert shown is not None

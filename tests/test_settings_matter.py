@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tiny_runs import write_base, write_pairs
 
 from dspo_train.config import SETTINGS, from_names
-from dspo_train.runs.diffusers_model import DiffusersSource
+from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
 from dspo_train.training import devices
@@ -36,6 +36,7 @@ TINY = {
     "data.resolution": 64,
     "data.bucket_step": 16,
 }
+STEPWISE = {"stepwise.method": "tailorpo", "stepwise.steps": 5, "stepwise.guidance": 2.0}
 HELD = {"held_out.share": 0.5, "held_out.draws": 4, "held_out.every": 2}
 
 
@@ -101,6 +102,19 @@ CASES: dict[str, Case] = {
     "data.one_per_prompt": Case(True, "weights"),
     "data.least_noise": Case(0.5, "weights"),
     "data.most_noise": Case(0.5, "weights"),
+    "stepwise.method": Case("tailorpo", "weights", {name: STEPWISE[name] for name in STEPWISE if "method" not in name}),
+    "stepwise.scorer": Case("further_left", "weights", {**STEPWISE, "stepwise.watch": "further_left"}),
+    "stepwise.watch": Case("further_left", "drawn", STEPWISE),
+    "stepwise.pool": Case(3, "weights", STEPWISE),
+    "stepwise.next": Case("worst", "weights", STEPWISE),
+    "stepwise.push": Case(1.0, "weights", STEPWISE),
+    "stepwise.rollout_steps": Case(3, "passes", STEPWISE),
+    "stepwise.gap": Case(0.99, "drawn", STEPWISE),
+    "stepwise.reach": Case(0.5, "weights", STEPWISE),
+    "stepwise.trained": Case(1, "weights", STEPWISE),
+    "stepwise.steps": Case(7, "weights", STEPWISE),
+    "stepwise.guidance": Case(1.0, "weights", STEPWISE),
+    "stepwise.eta": Case(0.5, "weights", STEPWISE),
 }
 
 Observe = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -144,6 +158,13 @@ def _run(job: Job, patch: pytest.MonkeyPatch) -> dict[str, Any]:
         stub.__spec__ = ModuleSpec("bitsandbytes", None)  # accelerate looks for one
         stub.optim = SimpleNamespace(AdamW8bit=EightBit)  # type: ignore[attr-defined]
         patch.setitem(sys.modules, "bitsandbytes", stub)
+    passes, predict = [], DiffusersModel.predict
+
+    def counted(self: DiffusersModel, *given: Any) -> torch.Tensor:
+        passes.append(1)
+        return predict(self, *given)
+
+    patch.setattr(DiffusersModel, "predict", counted)
     with open_session(job) as session:
         reports = list(session.reports())
         optimiser = type(getattr(session.training.optimiser, "optimizer", None))
@@ -156,6 +177,8 @@ def _run(job: Job, patch: pytest.MonkeyPatch) -> dict[str, Any]:
         "checkpoints": sorted(path.name for path in (out / "checkpoints").iterdir()),
         "steps": len(reports),
         "measured": [(report.step, dict(report.held_out)) for report in reports if report.held_out],
+        "drawn": [dict(report.drawn) for report in reports],
+        "passes": len(passes),
         "kept off the GPU": asked,
         "checkpointing": checkpointing,
         "optimiser": optimiser,

@@ -50,9 +50,9 @@ class StepwiseSpec(SettingGroup, name="stepwise"):
 
     method: Stepwise = setting(
         "off",
-        "Trains on the model's own steps in place of finished images: several next states of one state are ranked by "
-        "what they lead to. tailorpo, tailorpo_g (with guidance), spo and gradspo are named settings; off trains on "
-        "the pairs.",
+        "Trains on steps that the model draws itself, several from one state and ranked by what they lead to, in place "
+        "of finished images: tailorpo, tailorpo_g (which follows the scorer's gradient), spo and gradspo are named "
+        "settings; off trains on the pairs.",
         shown=Shown("options", 17, "stepwise", folded=True),
     )
     scorer: str = setting(
@@ -68,12 +68,12 @@ class StepwiseSpec(SettingGroup, name="stepwise"):
         "How many next states are drawn of each state and ranked.",
         2,
         64,
-        shown=Shown("options", 18, blank=0, empty="the method's", example="4", folded=True),
+        shown=Shown("options", 18, "stepwise_pool", blank=0, empty="the method's", example="4", folded=True),
     )
     next: Next | None = setting(
         None,
         "From which of them the image goes on.",
-        shown=Shown("options", 19, blank="the method's", folded=True),
+        shown=Shown("options", 19, "stepwise_next", blank="the method's", folded=True),
     )
     push: float | None = setting(
         None,
@@ -81,7 +81,7 @@ class StepwiseSpec(SettingGroup, name="stepwise"):
         "(TailorPO-G); 0 does not.",
         0.0,
         10.0,
-        shown=Shown("options", 20, blank=0.0, empty="the method's", example="0.5", folded=True),
+        shown=Shown("options", 20, "stepwise_push", blank=0.0, empty="the method's", example="0.5", folded=True),
     )
     rollout_steps: int | None = setting(
         None,

@@ -7,11 +7,14 @@ without winning anything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import mean, variance
 from typing import Any
 
 from .reports import LATEST, spoils, winning_by_getting_worse, worse_without_winning
 
+_CLEAR = 3.0  # standard errors
 _IN_A_ROW = 2  # measurements on a fixed bank differ only by the weights, so few are enough
 
 _ADVICE = "lower `optim.lr`, stop earlier, or raise `loss.sft_mix`, to 0.25 at first"  # as docs/taste.md found
@@ -26,6 +29,10 @@ TRAINING = (
 )
 
 
+GAMED = (
+    "The score that the run trains on rises while the one that watches it falls: images may be made to please the "
+    "scorer rather than you. Look at a preview; stop earlier, lower `optim.lr`, or set `loss.word_budget`."
+)
 WITHOUT_WINNING = (
     "The model predicts the images to prefer worse than before, and little or nothing is won by it: lower `optim.lr` "
     "by ten times; if that does not help, the labels may contradict each other."
@@ -43,6 +50,23 @@ def alarm(reports: Sequence[Mapping[str, Any]]) -> str | None:
     if worse_without_winning(reports):
         return WITHOUT_WINNING
     return TRAINING if winning_by_getting_worse(reports) else None
+
+
+def gamed(reports: Sequence[Mapping[str, Any]]) -> bool:
+    """Has what a run trains on risen while what watches it has fallen, each clearly, from its first 20 steps to its
+    latest 20? Images are drawn anew at each step, so that single scores differ a lot.
+    """
+    both = [report for report in reports if "reward" in report and "watched" in report]
+    if len(both) < 2 * LATEST:
+        return False
+    return _change(both, "reward") > _CLEAR and _change(both, "watched") < -_CLEAR
+
+
+def _change(reports: Sequence[Mapping[str, Any]], name: str) -> float:
+    """From the first steps to the latest, in standard errors."""
+    parts = [[float(report[name]) for report in part] for part in (reports[:LATEST], reports[-LATEST:])]
+    error = math.sqrt(sum(variance(part) / LATEST for part in parts))
+    return (mean(parts[1]) - mean(parts[0])) / max(error, 1e-12)
 
 
 def reports_needed(every: int) -> int:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 from .. import objectives
 from ..config import Method, Optimizer, Targets
+from ..config.stepwise import StepwiseSpec
 from ..exceptions import ConfigError
+from ..stepwise.cost import cost_of
 from ..training.devices import DTYPES
 from .sizes import Sizes
 
@@ -40,6 +42,7 @@ class Setup:
         previews: whether previews are drawn during training.
         copies: further float32 copies of what is trained: its average, a reference EMA.
         shared: whether the device's memory is the host's, as on a CPU.
+        stepwise: how the run draws images of its own.
     """
 
     model: Sizes
@@ -56,6 +59,22 @@ class Setup:
     previews: bool = False
     copies: int = 0
     shared: bool = False
+    stepwise: StepwiseSpec = field(default_factory=StepwiseSpec)
+
+    @property
+    def in_pass(self) -> tuple[int, int]:
+        """Images that go through the network for a pass's gradient, and those whose graph is kept."""
+        rows, spec = self.batch_size, self.stepwise
+        if spec.method == "off":
+            return 2 * rows, 2 * rows if objectives.find_objective(self.objective).has_loser else rows
+        prompted = 2 if spec.guidance > 1 else 1  # winner and loser are one state
+        pushed = prompted * spec.plan.rollout_steps + 1 if spec.plan.push else 0
+        return prompted * rows, max(prompted, pushed) * rows
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the VAE stays beside the network, to judge images."""
+        return self.stepwise.method != "off" and cost_of(self.stepwise, 1).decoded > 0
 
     @property
     def latent_pixels(self) -> int:
@@ -111,8 +130,7 @@ def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
     targets = None if setup.method == "full" else setup.targets
     step = setup.model.step(counted.latent_pixels, targets, counted.rank, setup.precision, setup.checkpointing)
     larger = setup.latent_pixels / counted.latent_pixels
-    images = 2 * setup.batch_size
-    with_graph = images if objectives.find_objective(setup.objective).has_loser else setup.batch_size
+    images, with_graph = setup.in_pass
     stored = setup.precision, setup.method
     model, text, vae = (
         size(*stored) for size in (setup.model.network_bytes, setup.model.text_bytes, setup.model.vae_bytes)
@@ -120,13 +138,15 @@ def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
     resident = model + text + vae if setup.shared else 0
     weights, adapter = resident or model, adapter_bytes(trained_parameters(setup), setup)
     encoding, decoding = (round(per_pixel * setup.latent_pixels) for per_pixel in setup.model.vae_passes(*stored))
+    if setup.decodes and not setup.shared:
+        weights += vae
     beside = max(text, vae + decoding) if not setup.shared else decoding
     return MemoryNeed(
         setup=setup,
         weights=weights,
         adapter=adapter,
         activations=round(with_graph * step.kept * larger),
-        workspace=round(images * step.flowing * larger) + ALLOWANCE,
+        workspace=max(round(images * step.flowing * larger), decoding * setup.batch_size * setup.decodes) + ALLOWANCE,
         encoding=(resident or text + vae) + encoding + ALLOWANCE,
         preview=weights + adapter + beside + ALLOWANCE if setup.previews else 0,
     )

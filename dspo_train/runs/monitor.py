@@ -40,6 +40,7 @@ class Monitor:
     _history: list[Evaluation] = field(default_factory=list)
     _origin: tuple[Tensor, ...] | None = None
     _alarmed: bool = False
+    _gamed: bool = False
 
     def resume(self) -> None:
         """Load what an earlier part of the run measured."""
@@ -81,9 +82,12 @@ class Monitor:
         return found
 
     def watch(self, report: StepReport) -> None:
-        """Warn, once, if the model wins by getting worse."""
+        """Warn, once each, if the model wins by getting worse, or by pleasing what scores it."""
         self._seen.append(report.flat())
         needed = alarm.reports_needed(self.config.held_out.every)
         if not self._alarmed and (text := alarm.alarm(self._seen[-needed:])):
             self.note(f"step {report.step}: {text}")
             self._alarmed = True
+        if not self._gamed and alarm.gamed(self._seen):
+            self.note(f"step {report.step}: {alarm.GAMED}")
+            self._gamed = True

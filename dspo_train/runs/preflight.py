@@ -18,6 +18,7 @@ from ..data.split import normalised
 from ..exceptions import DatasetError, RunError
 from ..files.words import many, shortened
 from ..pairs import Defect, Scan, crop_note
+from ..stepwise.cost import cost_of
 from . import memory
 from .advice import advice
 from .session import check_settings
@@ -54,6 +55,7 @@ def setup_of(
         previews=previews,
         copies=(config.ema > 0) + (config.moving_reference > 0),
         shared=shared,
+        stepwise=config.stepwise,
     )
 
 
@@ -80,6 +82,8 @@ def check_run(
     """
     notes = check_pairs(scan, config, fixed)
     check_settings(config, scan, refine=setup.refine)
+    if config.stepwise.method != "off":
+        notes.append(str(cost_of(config.stepwise, min(config.stepwise.plan.trained, config.stepwise.steps - 1))))
     notes += check_memory(setup, total, config.accumulate, fixed)
     check_disk(out, cache, scan, config, setup)
     return notes

@@ -20,8 +20,9 @@ from ..taste.model import TasteModel, load_taste
 from ..training.model import Model
 from .scoring import DecodedScorer, TasteScorer, TasteSureness, Untrained
 
-TASTE = "taste"
-SURENESS = "sureness"  # of the taste, which watches it where nothing else is named
+BY_TASTE = "taste"
+BY_SURENESS = "sureness"  # of the taste, which watches it where nothing else is named
+ON_LATENTS = (BY_TASTE, BY_SURENESS)  # by the network's own features: no image is decoded
 
 
 def check_steering(config: TrainConfig) -> None:
@@ -32,13 +33,13 @@ def check_steering(config: TrainConfig) -> None:
     spec = config.stepwise
     if spec.method == "off":
         return
-    for name in (spec.scorer, _watch(spec)):
-        if name and name not in (TASTE, SURENESS):
+    for name in (spec.scorer, watch_of(spec)):
+        if name and name not in ON_LATENTS:
             make_scorer(name)
-    if spec.plan.push and spec.scorer != TASTE:
+    if spec.plan.push and spec.scorer != BY_TASTE:
         raise ConfigError(
             f"`stepwise.push` moves along the scorer's gradient, and {spec.scorer!r} has none; set it to 0, or use "
-            f"the scorer {TASTE}"
+            f"the scorer {BY_TASTE}"
         )
 
 
@@ -60,7 +61,7 @@ class Steering:
         empty = Conditioning(source.rows.encodings.cache.read(source.rows.encodings.empty_caption))
         guidance = self.spec.guidance
         policy = Guided(denoiser, guidance, empty) if guidance > 1 else denoiser
-        watch = _watch(self.spec)
+        watch = watch_of(self.spec)
         drawing = Drawing(
             policy,
             self._scorer(self.spec.scorer, denoiser.base),
@@ -70,14 +71,14 @@ class Steering:
         return source.by(drawing)
 
     def _scorer(self, name: str, untrained: Untrained) -> StepScorer:
-        if name not in (TASTE, SURENESS):
+        if name not in ON_LATENTS:
             decode = getattr(self.model.encoder, "decode", None)
             if decode is None:
-                raise ConfigError(f"{name!r} judges pixels, which a wired model's steps do not become; use {TASTE}")
+                raise ConfigError(f"{name!r} judges pixels, which a wired model's steps do not become; use {BY_TASTE}")
             return DecodedScorer(decode, make_scorer(name))
         assert self.features is not None and self.taste is not None
         taste = TasteScorer(self.features, self.taste.head, untrained)
-        return taste if name == TASTE else TasteSureness(taste)
+        return taste if name == BY_TASTE else TasteSureness(taste)
 
 
 def steering(config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: Path) -> Steering:
@@ -92,7 +93,7 @@ def steering(config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: P
         DatasetError: an image cannot be read.
     """
     spec = config.stepwise
-    if not {spec.scorer, _watch(spec)} & {TASTE, SURENESS}:
+    if not {spec.scorer, watch_of(spec)} & set(ON_LATENTS):
         return Steering(spec, model, None, None)
     features = DenoiserFeatures(model, config.data.resolution)
     if kept.exists():
@@ -103,5 +104,6 @@ def steering(config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: P
     return Steering(spec, model, features, taste)
 
 
-def _watch(spec: StepwiseSpec) -> str:
-    return spec.watch or (SURENESS if spec.scorer == TASTE else "")
+def watch_of(spec: StepwiseSpec) -> str:
+    """The second scorer; empty for none."""
+    return spec.watch or (BY_SURENESS if spec.scorer == BY_TASTE else "")

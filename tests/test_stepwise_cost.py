@@ -1,0 +1,116 @@
+"""What a step on the policy's own images takes: foretold, and counted while it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_runs import write_base, write_pairs
+
+from dspo_train.config import from_names
+from dspo_train.config.stepwise import StepwiseSpec
+from dspo_train.models.blueprint import read_blueprint
+from dspo_train.runs.alarm import GAMED, gamed
+from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
+from dspo_train.runs.job import Job
+from dspo_train.runs.memory import need_of
+from dspo_train.runs.preflight import setup_of
+from dspo_train.runs.session import open_session
+from dspo_train.runs.sizes import BlueprintSizes
+from dspo_train.stepwise.cost import Cost, cost_of
+
+PLAIN = {
+    **{"steps": 1, "batch_size": 1, "precision": "fp32", "device": "cpu", "lora.rank": 2, "data.resolution": 64},
+    **{"data.bucket_step": 16, "objective": "diffusion_dpo"},
+}
+EARLY = {"stepwise.steps": 12, "data.least_noise": 0.4}  # so that there are three steps to roll out
+SETTINGS = {**PLAIN, "stepwise.steps": 6, "stepwise.trained": 2}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("inputs")
+    write_base(folder / "base")
+    write_pairs(folder / "pairs")
+    return folder
+
+
+def test_the_cost_worked_by_hand():
+    """20 steps and 5 transitions, two children each: 20 + 5 predictions and 5 as the reference, twice each for the
+    guidance, 5 x 2 + 1 looks of the taste, and one at how sure it is; with a gradient 5, twice."""
+    cost = cost_of(StepwiseSpec(method="tailorpo"), 5)
+    assert cost == Cost(drawn=2 * (20 + 5 + 5) + 11 + 1, graded=2 * 5, decoded=0)
+    assert cost.of_pairs == pytest.approx((72 + 3 * 10) / 8)
+    assert str(cost) == (
+        "each image of a step takes 82 passes of the network, 10 of them with a gradient: about 13 times the work of a "
+        "pair"
+    )
+    decoded = cost_of(StepwiseSpec(method="tailorpo", scorer="further_left", guidance=1.0), 5)
+    assert decoded == Cost(drawn=30, graded=5, decoded=11)
+    assert "and decodes 11 images" in str(decoded)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"stepwise.method": "tailorpo"},
+        {"stepwise.method": "tailorpo_g"},
+        {"stepwise.method": "spo", "stepwise.guidance": 1.0, "stepwise.rollout_steps": 3, **EARLY},
+        {"stepwise.method": "tailorpo", "stepwise.scorer": "further_left", "stepwise.watch": "large_and_dark"},
+    ],
+)
+def test_a_step_takes_what_was_foretold(inputs, tmp_path, monkeypatch, settings):
+    config = from_names({**SETTINGS, **settings})
+    plain, graded, decoded = [], [], []
+    predict, decode = DiffusersModel.predict, None
+
+    def counted(self: Any, noisy: torch.Tensor, *rest: Any) -> torch.Tensor:
+        (graded if torch.is_grad_enabled() else plain).append(len(noisy))
+        return predict(self, noisy, *rest)
+
+    job = Job(DiffusersSource(inputs / "base"), inputs / "pairs", tmp_path / "run", config, cache=inputs / "cache")
+    with open_session(job) as session:
+        encoder = session.model.encoder
+        decode = encoder.decode  # type: ignore[attr-defined]
+
+        def seen(latents: torch.Tensor) -> torch.Tensor:
+            decoded.append(len(latents))
+            return decode(latents)
+
+        monkeypatch.setattr(encoder, "decode", seen)
+        monkeypatch.setattr(DiffusersModel, "predict", counted)
+        monkeypatch.setattr("dspo_train.runs.session.first_look", lambda *given: None)
+        (report,) = list(session.reports())
+    assert report.step == 1
+    assert cost_of(config.stepwise, 2) == Cost(sum(plain), sum(graded), sum(decoded))
+
+
+def test_memory_is_that_of_one_state_and_of_the_vae_that_stays(inputs):
+    sizes = BlueprintSizes(read_blueprint(inputs / "base"))
+
+    def need(**settings: Any) -> Any:
+        return need_of(setup_of(sizes, from_names({**PLAIN, **settings})))
+
+    pairs, steps = need(), need(**{"stepwise.method": "spo", "stepwise.guidance": 1.0})
+    assert steps.activations == pytest.approx(pairs.activations / 2, rel=1e-6)
+    assert need(**{"stepwise.method": "spo"}).activations == pytest.approx(pairs.activations, rel=1e-6)
+    assert need(**{"stepwise.method": "tailorpo_g"}).activations == pytest.approx(1.5 * pairs.activations, rel=1e-6)
+    pixels = need(**{"stepwise.method": "spo", "stepwise.scorer": "further_left"})
+    assert pixels.weights == steps.weights + sizes.vae_bytes("fp32", "lora")
+
+
+def figures(reward: Sequence[float], watched: Sequence[float]) -> list[dict[str, float]]:
+    return [{"reward": one, "watched": other} for one, other in zip(reward, watched, strict=True)]
+
+
+def test_a_reward_that_rises_while_the_other_falls_is_told():
+    """Means of 20 steps a whole unit apart with a standard deviation of 0.5: 1 / (0.5 sqrt(2 / 20)) = 6.3 errors."""
+    wave = [0.5 if step % 2 else -0.5 for step in range(20)]
+    up, down = wave + [1 + each for each in wave], wave + [each - 1 for each in wave]
+    assert gamed(figures(up, down))
+    assert not gamed(figures(up, up)) and not gamed(figures(down, up)) and not gamed(figures(wave * 2, down))
+    assert not gamed(figures(up, down)[:39]) and not gamed([{"loss": 1.0}] * 50)
+    assert "rather than you" in GAMED
