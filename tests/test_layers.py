@@ -16,7 +16,7 @@ ALLOWED = {
     "__main__": "cli",
     "__init__": "version",  # the rest when it is first asked for
     "cli": "config demo exceptions files images lora models objectives pairs rounds runs sheets taste training",
-    "demo": "config data evaluate exceptions files images lora models runs sheets training",
+    "demo": "config data evaluate exceptions files images lora models runs scorers sheets training",
     "rounds": "config data exceptions files images lora models pairs runs taste training",
     "runs": "config data drawing exceptions files lora models objectives pairs training version",
     "taste": "data drawing evaluate exceptions files images models objectives pairs preferences training",
@@ -25,7 +25,8 @@ ALLOWED = {
     "sheets": "drawing exceptions images lora models pairs",
     "pairs": "exceptions files images preferences",
     "lora": "config exceptions files models",
-    "evaluate": "exceptions files preferences",
+    "scorers": "evaluate exceptions",
+    "evaluate": "files preferences",
     "preferences": "exceptions files images",
     "models": "exceptions files images",
     "objectives": "config exceptions",

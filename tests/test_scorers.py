@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 
 from dspo_train.demo.run import TASTE
-from dspo_train.evaluate.scorers import SCORERS, make_scorer
 from dspo_train.evaluate.shapes import Scene, draw_scenes
 from dspo_train.exceptions import ConfigError
 from dspo_train.images.decode import to_images
+from dspo_train.scorers.table import SCORERS, make_scorer
 
 
 def scene(x: float, radius: float, tone: float) -> Image.Image:
