@@ -25,7 +25,7 @@ ALLOWED = {
     "sheets": "drawing exceptions images lora models pairs",
     "pairs": "exceptions files images preferences",
     "lora": "config exceptions files models",
-    "scorers": "evaluate exceptions",
+    "scorers": "evaluate exceptions files models",
     "evaluate": "files preferences",
     "preferences": "exceptions files images",
     "models": "exceptions files images",
