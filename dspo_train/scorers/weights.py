@@ -70,9 +70,10 @@ class Found:
             raise
         except Exception as error:  # torch.load raises many types on damaged files
             self.refuse(self._fault(error), error)
-        state = state.get("state_dict", state) if isinstance(state, dict) else None
-        if not state or not all(isinstance(value, Tensor) for value in state.values()):
-            self.refuse("holds no weights of a model, or more than weights")
+        if isinstance(state, dict):
+            state = state.get("state_dict", state)
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            self.refuse("holds something else than a model's weights")
         return {key.removeprefix("module."): value for key, value in state.items()}
 
     def fill(self, model: nn.Module, state: dict[str, Tensor], dtype: torch.dtype) -> None:
@@ -95,11 +96,11 @@ class Found:
         return needs(self.scorer, self.file)
 
     def _fault(self, error: Exception) -> str:
-        if "Unsupported" in str(error) and self.path.suffix != ".safetensors":
-            return "holds more than weights, which is not read, as it could run code"
         told = damage(self.path)
         if self.path.suffix == ".safetensors" or "web page" in told or "git-lfs" in told:
             return told
+        if "Unsupported global" in str(error):
+            return "holds more than weights, which is not read, as it could run code"
         return "is damaged or not fully downloaded"
 
 
