@@ -15,7 +15,7 @@ HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "node
 ALLOWED = {
     "__main__": "cli",
     "__init__": "version",  # the rest when it is first asked for
-    "cli": "config demo exceptions files images lora models objectives pairs rounds runs sheets taste training",
+    "cli": "config demo exceptions files images lora models objectives pairs rounds runs scorers sheets taste training",
     "demo": "config data evaluate exceptions files images lora models runs scorers sheets training",
     "rounds": "config data exceptions files images lora models pairs runs taste training",
     "runs": "config data drawing exceptions files lora models objectives pairs training version",
