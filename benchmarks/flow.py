@@ -41,7 +41,7 @@ def main() -> None:
     import torch
 
     run, shapes, captions = pack.dspo_train__demo__run, Shapes(pack), pack.dspo_train__evaluate__shapes.captions()
-    scorer = pack.dspo_train__evaluate__scorers.make_scorer(given.taste)
+    scorer = pack.dspo_train__scorers__table.make_scorer(given.taste)
     tests = [caption for caption in captions for _ in range(TESTS)]
     before = shapes.drawn(captions, TESTS, first_seed=10**6)
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from dspo_train.demo.run import MODEL, SAMPLING, TASTE, draw_pairs
 from dspo_train.demo.taste import judge
-from dspo_train.evaluate.scorers import make_scorer
 from dspo_train.evaluate.shapes import SIZE, captions
 from dspo_train.lora.attach import applied
 from dspo_train.lora.writing import load_lora
@@ -25,6 +24,7 @@ from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.presets import PRESETS, configure
 from dspo_train.runs.session import open_session
+from dspo_train.scorers.table import make_scorer
 
 CANDIDATES, TESTS = 8, 4  # for each of the 48 captions
 HERE = {"data.resolution": SIZE, "device": "cpu", "precision": "fp32"}

@@ -15,8 +15,8 @@ HOST = {"comfy", "comfy_api", "comfy_execution", "folder_paths", "server", "node
 ALLOWED = {
     "__main__": "cli",
     "__init__": "version",  # the rest when it is first asked for
-    "cli": "config demo exceptions files images lora models objectives pairs rounds runs sheets taste training",
-    "demo": "config data evaluate exceptions files images lora models runs sheets training",
+    "cli": "config demo exceptions files images lora models objectives pairs rounds runs scorers sheets taste training",
+    "demo": "config data evaluate exceptions files images lora models runs scorers sheets training",
     "rounds": "config data exceptions files images lora models pairs runs taste training",
     "runs": "config data drawing exceptions files lora models objectives pairs stepwise training version",
     "stepwise": "config data evaluate exceptions images models pairs taste training",
@@ -26,7 +26,8 @@ ALLOWED = {
     "sheets": "drawing exceptions images lora models pairs",
     "pairs": "exceptions files images preferences",
     "lora": "config exceptions files models",
-    "evaluate": "exceptions files preferences",
+    "scorers": "evaluate exceptions files models",
+    "evaluate": "files preferences",
     "preferences": "exceptions files images",
     "models": "exceptions files images",
     "objectives": "config exceptions",

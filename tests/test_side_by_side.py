@@ -11,7 +11,6 @@ from tiny_runs import config, write_base, write_pairs
 
 from dspo_train.demo.example_pairs import scenes, write
 from dspo_train.drawing.grids import GridCell, ab_grid
-from dspo_train.evaluate.scorers import large_and_dark, look
 from dspo_train.exceptions import ConfigError, DatasetError
 from dspo_train.images.decode import load_rgb
 from dspo_train.pairs import scan_pairs
@@ -20,6 +19,7 @@ from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.previews import Previewer
 from dspo_train.runs.session import open_session
+from dspo_train.scorers.toys import large_and_dark, look
 from dspo_train.sheets.contact_sheet import scan_sheet
 from dspo_train.sheets.side_by_side import GridText, batches_grid
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from dspo_train.demo.taste import judge
-from dspo_train.evaluate.scorers import large_and_dark, make_scorer
 from dspo_train.evaluate.shapes import COLORS, SHAPES, SIZE, Reading, Scene, captions, draw_scenes, random_scene, read
 from dspo_train.images.decode import to_images
+from dspo_train.scorers.table import make_scorer
+from dspo_train.scorers.toys import large_and_dark
 
 SCENE = Scene("circle", "red", 0.5, 0.5, 0.3, 0.0, 0.5, (0.0, 0.0, 0.0))
 

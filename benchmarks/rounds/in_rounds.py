@@ -14,7 +14,6 @@ from PIL import Image
 from benchmarks.taste.measure import SAMPLING
 from dspo_train import files
 from dspo_train.demo.run import MODEL
-from dspo_train.evaluate.scorers import look
 from dspo_train.images.decode import load_rgb
 from dspo_train.lora.attach import applied
 from dspo_train.lora.writing import load_lora
@@ -26,6 +25,7 @@ from dspo_train.rounds.guard import Check, Limits
 from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.folder import RunFolder
 from dspo_train.runs.job import Job
+from dspo_train.scorers.toys import look
 from dspo_train.training.model import Model
 
 from .looks import fit, look_at, reward

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.taste.measure import SAMPLING, prompts, spread
-from dspo_train.evaluate.scorers import look
 from dspo_train.evaluate.shapes import Reading
 from dspo_train.models.base import Base
 from dspo_train.models.sampling import sample
+from dspo_train.scorers.toys import look
 
 from .tastes import Taste
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dspo_train.evaluate.scorers import look
 from dspo_train.evaluate.shapes import SIZE, captions
 from dspo_train.models.base import Base
 from dspo_train.models.sampling import SampleSpec, sample
+from dspo_train.scorers.toys import look
 
 from .worlds import TASTES
 

@@ -23,10 +23,10 @@ from PIL import Image
 
 from dspo_train import files
 from dspo_train.demo.run import MODEL, SAMPLING
-from dspo_train.evaluate.scorers import further_left, large_and_dark, look
 from dspo_train.evaluate.shapes import Reading, captions
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.sampling import sample
+from dspo_train.scorers.toys import further_left, large_and_dark, look
 
 CANDIDATES = 18  # for each of the 48 captions
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "sample": "images",
     "compare": "images",
     "taste": "taste",
+    "score": "scoring",
 }
 
 
@@ -143,6 +144,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--out", type=Path, required=True, metavar="PNG")
 
     _taste(commands.add_parser("taste", help="learn a taste from labelled images, and score or sort others by it"))
+
+    score = commands.add_parser("score", help="print what a published scorer says of images; higher is better")
+    score.add_argument("images", type=Path, nargs="*", metavar="IMAGE", help="files, or folders of them")
+    score.add_argument("--scorer", required=True, metavar="NAME", help="`list` tells names, licences and downloads")
+    score.add_argument("--weights", type=Path, metavar="PATH", help="file or folder; default: the Hugging Face cache")
+    _prompts(score)
+    score.add_argument("--csv", type=Path, metavar="FILE", help="write the scores to a table, too")
     return parser
 
 

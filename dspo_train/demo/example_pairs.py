@@ -11,9 +11,9 @@ import torch
 
 from .. import files
 from ..data.draws import generator
-from ..evaluate.scorers import large_and_dark
 from ..evaluate.shapes import Scene, draw_scenes, random_scene, read
 from ..images.decode import to_images
+from ..scorers.toys import large_and_dark
 
 _SIDE = 512  # pixels
 PAIRS = 24

@@ -17,7 +17,6 @@ from PIL import Image
 
 from .. import files
 from ..config import DataSpec, LoraSpec, OptimSpec, TrainConfig
-from ..evaluate.scorers import Scorer, look, make_scorer
 from ..evaluate.shapes import SIZE, captions
 from ..exceptions import RunError
 from ..lora.attach import LoraWeights, applied
@@ -27,6 +26,9 @@ from ..models.sampling import SampleSpec, sample
 from ..runs.diffusers_model import DiffusersSource
 from ..runs.job import Job
 from ..runs.session import open_session
+from ..scorers.scorer import Scorer
+from ..scorers.table import make_scorer
+from ..scorers.toys import look
 from ..sheets.comparison import comparison_grid
 from ..training.trainer import StepReport
 from .taste import Verdict, judge

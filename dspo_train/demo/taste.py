@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from ..evaluate.scorers import Scorer, look
 from ..evaluate.winrate import WinRate, win_rate
+from ..scorers.scorer import Scorer
+from ..scorers.toys import look
 
 
 @dataclass(frozen=True)

@@ -144,9 +144,9 @@ def drawn(package: str, *, per_caption: int = 1, **settings: Any) -> dict[str, f
         settings: of KSampler: steps, cfg, sampler_name, scheduler.
     """
     how = {"steps": 20, "cfg": 2.0, "sampler_name": "dpmpp_2m", "scheduler": "simple", "denoise": 1.0, **settings}
-    shapes, sampling, scorers = (
+    shapes, sampling, toys = (
         importlib.import_module(f"{package}.dspo_train.{name}")
-        for name in ("evaluate.shapes", "models.sampling", "evaluate.scorers")
+        for name in ("evaluate.shapes", "models.sampling", "scorers.toys")
     )
     captions, playground, theirs, elapsed = shapes.captions()[::3], _playground(package), [], []
     for seed, caption in enumerate(captions):
@@ -157,7 +157,7 @@ def drawn(package: str, *, per_caption: int = 1, **settings: Any) -> dict[str, f
     prompts = [caption for caption in captions for _ in range(per_caption)]
     spec = sampling.SampleSpec(width=shapes.SIZE, height=shapes.SIZE, steps=how["steps"], guidance=how["cfg"])
     images = sampling.sample(_base(package), prompts, range(len(prompts)), spec, batch_size=16)
-    ours = [scorers.look(image).fits(prompt) for image, prompt in zip(images, prompts, strict=True)]
+    ours = [toys.look(image).fits(prompt) for image, prompt in zip(images, prompts, strict=True)]
     return {
         "images": len(prompts),
         "stock": sum(theirs) / len(theirs),

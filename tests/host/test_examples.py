@@ -16,7 +16,7 @@ from browsers import node_program
 from comfy_server import PACK, PACK_NAME, ComfyServer, link
 from PIL import Image
 
-from dspo_train.evaluate.scorers import large_and_dark, look
+from dspo_train.scorers.toys import large_and_dark, look
 
 EXAMPLES = PACK / "example_workflows"
 WORKFLOWS = sorted(EXAMPLES.glob("*.json"))

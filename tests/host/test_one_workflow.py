@@ -18,8 +18,8 @@ from pages import Page, Place, ask, click
 from PIL import Image
 from test_examples import EXAMPLES, load, to_api
 
-from dspo_train.evaluate.scorers import large_and_dark, look
 from dspo_train.preferences import PreferenceStore
+from dspo_train.scorers.toys import large_and_dark, look
 
 pytestmark = pytest.mark.comfy
 

@@ -13,7 +13,7 @@ from pages import Page, Place, ask, click
 from PIL import Image
 from test_inside import inside
 
-from dspo_train.evaluate.scorers import large_and_dark, look
+from dspo_train.scorers.toys import large_and_dark, look
 
 pytestmark = pytest.mark.comfy
 

@@ -14,8 +14,8 @@ from PIL import Image
 from test_collecting import refused
 from test_playground import PROMPTS, SAMPLING, playground
 
-from dspo_train.evaluate.scorers import large_and_dark, look
 from dspo_train.preferences import PreferenceStore
+from dspo_train.scorers.toys import large_and_dark, look
 from dspo_train.taste.kept import kept_features
 from dspo_train.taste.model import load_taste
 

@@ -1,29 +1,16 @@
-"""Scorers, which judge images in place of a person, by name.
-
-A scorer labels candidates, measures a model, and guides the choice among steps. A new one is a class and a row here.
-"""
+"""Two tastes in the shapes world, known exactly: what a training is measured by where no person is asked."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from ..exceptions import ConfigError
-from .shapes import Reading, read
-
-
-class Scorer(Protocol):
-    """Rates images; scores are comparable only with those of the same scorer."""
-
-    def score(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> Tensor:
-        """N RGB images and the prompt of each -> (N,) float64, higher is better."""
-        ...
+from ..evaluate.shapes import Reading, read
 
 
 @dataclass(frozen=True)
@@ -45,20 +32,6 @@ def large_and_dark(reading: Reading) -> float:
 def further_left(reading: Reading) -> float:
     """The shape further to the left; a unit is one standard deviation among drawn scenes."""
     return (0.5 - reading.x) / 0.12
-
-
-# A row makes its scorer on request, so that a scorer with a model of its own loads nothing before that.
-SCORERS: Mapping[str, Callable[[], Scorer]] = {
-    "large_and_dark": lambda: ToyTaste(large_and_dark),
-    "further_left": lambda: ToyTaste(further_left),
-}
-
-
-def make_scorer(name: str) -> Scorer:
-    """Make a scorer by name; an unknown name is a ConfigError."""
-    if name not in SCORERS:
-        raise ConfigError(f"unknown scorer {name!r}; known: {', '.join(SCORERS)}")
-    return SCORERS[name]()
 
 
 def look(image: Image.Image) -> Reading:
