@@ -19,7 +19,7 @@ ALLOWED = {
     "demo": "config data evaluate exceptions files images lora models runs scorers sheets training",
     "rounds": "config data exceptions files images lora models pairs runs taste training",
     "runs": "config data drawing exceptions files lora models objectives pairs stepwise training version",
-    "stepwise": "config data evaluate exceptions images models pairs taste training",
+    "stepwise": "config data exceptions images models pairs scorers taste training",
     "taste": "data drawing evaluate exceptions files images models objectives pairs preferences training",
     "training": "config data exceptions lora models objectives",
     "data": "config exceptions files images models pairs",

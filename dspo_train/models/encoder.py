@@ -94,9 +94,9 @@ class DiffusersEncoder:
         mean, logvar = self._finite(encode, "encoding").float().chunk(2, dim=1)
         return torch.cat([mean, logvar.clamp(*LOGVAR_RANGE)], dim=1)
 
-    @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
-        """Scaled latents to pixels. (N, C, h, w) -> (N, 3, h f, w f) about [-1, 1], float32
+        """Scaled latents to pixels, with a gradient if they have one. (N, C, h, w) -> (N, 3, h f, w f) about [-1, 1],
+        float32
 
         Raises:
             ModelError: the latents, or what the VAE makes of them in float32 too, are not finite.

@@ -8,13 +8,14 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from ..evaluate.scorers import Scorer
 from ..images.decode import to_images
 from ..models.conditioning import Conditioning
+from ..scorers.scorer import PixelScorer, Scorer
 from ..taste.features import DenoiserFeatures
 from ..taste.head import Head
 
 Untrained = Callable[[], AbstractContextManager[None]]  # inside, the network answers without its adapters
+Decode = Callable[[Tensor], Tensor]
 
 
 class TasteScorer:
@@ -55,16 +56,30 @@ class TasteSureness:
         return -self.taste.members(clean, conditioning)[:, 1:].std(1)
 
 
-class DecodedScorer:
-    """An image scorer on what the VAE makes of latents; implements `StepScorer`. It has no gradient.
+class PixelStepScorer:
+    """A published scorer on what the VAE makes of latents, with its gradient; implements `StepScorer`.
 
     Args:
-        decode: latents in model units to pixels about [-1, 1], (N, C, h, w) -> (N, 3, H, W).
+        decode: latents in model units to pixels about [-1, 1], (N, C, h, w) -> (N, 3, H, W), with a gradient.
     """
+
+    differentiable = True
+
+    def __init__(self, decode: Decode, scorer: PixelScorer) -> None:
+        self.decode, self.scorer = decode, scorer
+
+    def score(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:
+        """See `StepScorer.score`."""
+        pixels = (self.decode(clean) / 2 + 0.5).clamp(0, 1)
+        return self.scorer.score_pixels(pixels, prompts).to(clean.device, torch.float32)
+
+
+class DecodedScorer:
+    """Any other image scorer on what the VAE makes of latents; implements `StepScorer`. It has no gradient."""
 
     differentiable = False
 
-    def __init__(self, decode: Callable[[Tensor], Tensor], scorer: Scorer) -> None:
+    def __init__(self, decode: Decode, scorer: Scorer) -> None:
         self.decode, self.scorer = decode, scorer
 
     def score(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:

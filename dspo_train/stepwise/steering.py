@@ -8,17 +8,17 @@ from pathlib import Path
 from ..config import TrainConfig
 from ..config.stepwise import StepwiseSpec
 from ..data.on_policy import Drawing, OnPolicySource, StepScorer
-from ..evaluate.scorers import make_scorer
 from ..exceptions import ConfigError
 from ..models.conditioning import Conditioning
 from ..models.denoiser import Denoiser
 from ..models.guided import Guided
 from ..pairs import Scan
+from ..scorers.table import make_pixel_scorer, make_scorer, scorer_row
 from ..taste.features import DenoiserFeatures
 from ..taste.looking import fit_scan
 from ..taste.model import TasteModel, load_taste
 from ..training.model import Model
-from .scoring import DecodedScorer, TasteScorer, TasteSureness, Untrained
+from .scoring import DecodedScorer, PixelStepScorer, TasteScorer, TasteSureness, Untrained
 
 BY_TASTE = "taste"
 BY_SURENESS = "sureness"  # of the taste, which watches it where nothing else is named
@@ -35,11 +35,11 @@ def check_steering(config: TrainConfig) -> None:
         return
     for name in (spec.scorer, watch_of(spec)):
         if name and name not in ON_LATENTS:
-            make_scorer(name)
-    if spec.plan.push and spec.scorer != BY_TASTE:
+            scorer_row(name)
+    if spec.plan.push and spec.scorer not in ON_LATENTS and not scorer_row(spec.scorer).differentiable:
         raise ConfigError(
             f"`stepwise.push` moves along the scorer's gradient, and {spec.scorer!r} has none; set it to 0, or use "
-            f"the scorer {BY_TASTE}"
+            f"another scorer, such as {BY_TASTE}"
         )
 
 
@@ -75,6 +75,8 @@ class Steering:
             decode = getattr(self.model.encoder, "decode", None)
             if decode is None:
                 raise ConfigError(f"{name!r} judges pixels, which a wired model's steps do not become; use {BY_TASTE}")
+            if scorer_row(name).differentiable:
+                return PixelStepScorer(decode, make_pixel_scorer(name, device=self.model.device))
             return DecodedScorer(decode, make_scorer(name))
         assert self.features is not None and self.taste is not None
         taste = TasteScorer(self.features, self.taste.head, untrained)
