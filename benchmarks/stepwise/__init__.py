@@ -1,0 +1,1 @@
+"""Training on the policy's own steps, beside one training on the clicks and rounds."""
