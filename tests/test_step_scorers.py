@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +17,7 @@ from dspo_train.models.conditioning import Frame
 from dspo_train.pairs import scan_folder
 from dspo_train.runs.diffusers_model import DiffusersModel
 from dspo_train.scorers.toys import ToyTaste
-from dspo_train.stepwise.scoring import DecodedScorer, PixelStepScorer, TasteScorer, TasteSureness
+from dspo_train.stepwise.scoring import CautiousTaste, DecodedScorer, PixelStepScorer, TasteScorer
 from dspo_train.taste.features import DenoiserFeatures
 from dspo_train.taste.looking import fit_scan
 
@@ -42,14 +41,15 @@ def test_a_tastes_score_of_latents_is_that_of_the_image(model, tmp_path):
     conditioning = model.encoder.prompts(["red dog 1"]).adding(model.encoder.frame([Frame(64, 64, 0, 0, 64, 64)]))
     scorer = TasteScorer(features, taste.head, nullcontext)
     with model.training(checkpointing=False):
-        found, sure = (each.score(clean, ["red dog 1"], conditioning) for each in (scorer, TasteSureness(scorer)))
+        found, least = (each.score(clean, ["red dog 1"], conditioning) for each in (scorer, CautiousTaste(scorer)))
         (slope,) = torch.autograd.grad(found.sum(), clean)
         step = 1e-2 * slope / slope.norm()
         with torch.no_grad():
             ends = [float(scorer.score(clean + sign * step, ["red dog 1"], conditioning)) for sign in (1, -1)]
     vectors = features.of([image], ["red dog 1"])
     assert found.item() == pytest.approx(taste.head.score(vectors)[0], abs=1e-3)
-    assert sure.item() == pytest.approx(-np.std(taste.head.scores(vectors)[0, 1:], ddof=1), abs=1e-3)
+    members = taste.head.scores(vectors)[0, 1:]
+    assert least.item() == pytest.approx(members.mean() - members.std(ddof=1), abs=1e-3)
     assert (ends[0] - ends[1]) / 2e-2 == pytest.approx(float(slope.norm()), rel=0.05)
 
 

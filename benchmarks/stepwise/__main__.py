@@ -1,7 +1,7 @@
 """Train, look and compare: `python -m benchmarks.stepwise --out DIR [--taste N]`.
 
-The clicks, the candidates and the looks are those of `benchmarks.rounds`, and may share its DIR. A training takes five to
-ten minutes with one thread.
+The clicks, the candidates and the looks are those of `benchmarks.rounds`, whose DIR may be shared. A training takes
+five to ten minutes with one thread.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class StepwiseSpec(SettingGroup, name="stepwise"):
     watch: str = setting(
         "",
         "A second scorer that is measured and not trained on, so that a reward that is only gamed shows; by default "
-        "the taste's own uncertainty.",
+        "what the taste is sure of.",
     )
     pool: int | None = setting(
         None,

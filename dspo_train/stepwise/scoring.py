@@ -43,8 +43,11 @@ class TasteScorer:
         return self.members(clean, conditioning)[:, 0]
 
 
-class TasteSureness:
-    """How far the members of a taste's ensemble agree: less their standard deviation. Implements `StepScorer`."""
+class CautiousTaste:
+    """What a taste is sure of: the mean over its members less their standard deviation. Implements `StepScorer`.
+
+    Away from the images that were judged the members part; a score that rises while this falls is a guess.
+    """
 
     differentiable = True
 
@@ -52,8 +55,9 @@ class TasteSureness:
         self.taste = taste
 
     def score(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:
-        """See `StepScorer.score`; in logits, 0 where all agree."""
-        return -self.taste.members(clean, conditioning)[:, 1:].std(1)
+        """See `StepScorer.score`; in logits."""
+        members = self.taste.members(clean, conditioning)[:, 1:]
+        return members.mean(1) - members.std(1)
 
 
 class PixelStepScorer:

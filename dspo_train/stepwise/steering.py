@@ -18,11 +18,11 @@ from ..taste.features import DenoiserFeatures
 from ..taste.looking import fit_scan
 from ..taste.model import TasteModel, load_taste
 from ..training.model import Model
-from .scoring import DecodedScorer, PixelStepScorer, TasteScorer, TasteSureness, Untrained
+from .scoring import CautiousTaste, DecodedScorer, PixelStepScorer, TasteScorer, Untrained
 
 BY_TASTE = "taste"
-BY_SURENESS = "sureness"  # of the taste, which watches it where nothing else is named
-ON_LATENTS = (BY_TASTE, BY_SURENESS)  # by the network's own features: no image is decoded
+BY_CAUTION = "cautious"  # a taste's lower estimate, which watches it where nothing else is named
+ON_LATENTS = (BY_TASTE, BY_CAUTION)  # by the network's own features: no image is decoded
 
 
 def check_steering(config: TrainConfig) -> None:
@@ -80,7 +80,7 @@ class Steering:
             return DecodedScorer(decode, make_scorer(name))
         assert self.features is not None and self.taste is not None
         taste = TasteScorer(self.features, self.taste.head, untrained)
-        return taste if name == BY_TASTE else TasteSureness(taste)
+        return taste if name == BY_TASTE else CautiousTaste(taste)
 
 
 def steering(config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: Path) -> Steering:
@@ -108,4 +108,4 @@ def steering(config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: P
 
 def watch_of(spec: StepwiseSpec) -> str:
     """The second scorer; empty for none."""
-    return spec.watch or (BY_SURENESS if spec.scorer == BY_TASTE else "")
+    return spec.watch or (BY_CAUTION if spec.scorer == BY_TASTE else "")
