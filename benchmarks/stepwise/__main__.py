@@ -32,12 +32,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "spo, pushed": {"stepwise.method": "spo", "stepwise.gap": 0.0, "stepwise.push": 0.5},
     "gradspo": {"stepwise.method": "gradspo", "stepwise.gap": 0.0},
     "spo, word budget": {"stepwise.method": "spo", "stepwise.gap": 0.0, "loss.word_budget": 0.1},
+    "spo, dspo": {"stepwise.method": "spo", "stepwise.gap": 0.0, "objective_args.sharpness": 1.4},
 }
+OBJECTIVES = {"spo, dspo": "dspo"}  # the others have diffusion_dpo
 
 
 def run_of(taste: int, variant: str, seed: int = 0) -> OneShot:
     settings = {**DRAWN, **VARIANTS[variant], "stepwise.trained": TRAINED}
-    return OneShot(taste, "diffusion_dpo", settings, seed=seed, steps=STEPS)
+    return OneShot(taste, OBJECTIVES.get(variant, "diffusion_dpo"), settings, seed=seed, steps=STEPS)
 
 
 def passes(run: OneShot, step: int) -> int:
