@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from dspo_train import objectives
+from dspo_train.cli.training import read_config
 from dspo_train.config import from_names
 from dspo_train.config.stepwise import METHODS, StepwiseSpec
 from dspo_train.data.bank import Bank
@@ -31,6 +32,7 @@ from dspo_train.models.transitions import times, transition
 from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.folder import RunFolder
 from dspo_train.runs.job import Job
+from dspo_train.runs.presets import configure
 from dspo_train.runs.session import open_session
 from dspo_train.training.forward import pair_errors
 
@@ -39,6 +41,8 @@ TINY = {
     **{"optim.lr": 1e-2, "data.resolution": 64, "data.bucket_step": 16, "objective": "diffusion_dpo"},
     **{"stepwise.steps": 6, "stepwise.trained": 2, "stepwise.guidance": 1.0},
 }
+
+OWN_STEPS = ["stepwise.method=spo"]  # as `--set` takes it
 
 
 @dataclass(frozen=True)
@@ -374,3 +378,11 @@ def test_a_denoiser_with_guidance_is_a_denoiser():
         assert guided.reference_is_base
     assert guided.process.prediction == "epsilon"
     assert config().stepwise.method == "off"
+
+
+def test_own_steps_are_trained_by_dpo_unless_another_objective_is_chosen():
+    for config in (configure("balanced", 512, {"stepwise.method": "spo"}), read_config(None, None, OWN_STEPS)):
+        assert (config.objective, dict(config.objective_args)) == ("diffusion_dpo", {"sharpness": 10.0})
+    assert configure("balanced", 512, {"stepwise.method": "spo", "objective": "ipo"}).objective == "ipo"
+    assert read_config(None, "dspo", OWN_STEPS).objective == "dspo"
+    assert read_config(None, None, []).objective == configure("balanced", 512, {}).objective == "dspo"

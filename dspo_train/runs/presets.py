@@ -14,8 +14,10 @@ from ..exceptions import ConfigError
 PresetName = Literal["gentle", "balanced", "strong"]
 
 # By the settings' dotted names, over the defaults of `TrainConfig`.
+PAIRED = "dspo"
+STEPWISE = MappingProxyType({"objective": "diffusion_dpo", "objective_args.sharpness": 10.0})  # SPO's beta
 COMMON: Mapping[str, Any] = MappingProxyType(
-    {"objective": "dspo", "batch_size": 1, "accumulate": 4, "optim.schedule": "cosine"}
+    {"objective": PAIRED, "batch_size": 1, "accumulate": 4, "optim.schedule": "cosine"}
 )
 PRESETS: Mapping[PresetName, Mapping[str, Any]] = MappingProxyType(
     {
@@ -57,6 +59,8 @@ def configure(
     Raises:
         ConfigError: a value is out of range.
     """
+    if changes.get("stepwise.method", "off") != "off" and changes.get("objective", PAIRED) == PAIRED:
+        changes = {**changes, **STEPWISE}
     values = {**COMMON, **PRESETS[preset], **changes}
     if values["objective"] != COMMON["objective"]:  # the presets' arguments are those of their own objective
         values = {name: value for name, value in values.items() if name in changes or not _is_argument(name)}

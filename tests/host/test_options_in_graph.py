@@ -60,6 +60,20 @@ def test_held_out_pairs_the_best_step_and_an_average(server: ComfyServer) -> Non
         assert file.metadata()["dspo.labels"] == "swapped"
 
 
+def test_a_training_on_the_wired_models_own_steps(server: ComfyServer) -> None:
+    """Ranked by the taste that the pairs show, which is kept with the run; what it takes is told."""
+    graph = with_options(train_graph(put_pairs(server.base), "steps", steps=2), stepwise="tailorpo_g")
+    with server.listen() as events:
+        entry = server.wait(server.queue(graph, events.client_id), LONG)
+        events.until(lambda e: e.of("dspo.lora_saved"))
+    assert entry["status"]["status_str"] == "success", entry["status"]
+    assert settings(server, "steps-01")["stepwise"]["method"] == "tailorpo_g"
+    assert all({"reward", "watched", "ranked"} <= set(report) for report in reports(server, "steps-01"))
+    assert any(report["grad_norm"] > 0 for report in reports(server, "steps-01"))
+    assert (run_folder(server, "steps-01") / "taste.safetensors").is_file()
+    assert any("passes of the network" in text for text in told(events))
+
+
 def test_an_early_stop_is_an_end(server: ComfyServer) -> None:
     """An objective that moves nothing: the first measurement stays the best one."""
     chosen = {"held_out_share": 0.5, "held_out_every": 1, "held_out_patience": 2}
@@ -83,6 +97,7 @@ def test_an_early_stop_is_an_end(server: ComfyServer) -> None:
     [
         ({"keep": "best"}, {}, "DSPOTrainingOptions", "keep best needs pairs to measure on; set held_out_share"),
         ({"held_out_patience": 2}, {}, "DSPOTrainingOptions", "held_out_patience needs pairs to measure on"),
+        ({"stepwise_pool": 4}, {}, "DSPOTrainingOptions", "stepwise_pool needs a method; set stepwise, for example"),
         ({"safeguard": 0.5}, {"objective": "sft"}, "DSPOTrainLora", "safeguard needs an objective that trains on"),
         ({"sharpness": "auto"}, {"objective": "dspo_e"}, "DSPOTrainLora", "sharpness needs an objective"),
     ],
