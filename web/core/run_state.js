@@ -2,6 +2,7 @@
  * A run as the page knows it: its row from GET /dspo/runs and from events, and its reports by step. What is said of it
  * is {key, values} of a text; a value may be such a text itself.
  */
+import { wholePercent } from "./format.js";
 
 export const CHARTS = [
   { title: "margin", zero: true, series: [{ key: "margin", held: "held_out_margin", name: "training" }] },
@@ -70,7 +71,7 @@ export function timeLeft(seconds) {
 export function learnedOf({ learned }) {
   if (Number.isFinite(learned?.pairs)) return said("learnedHeldOut", { right: learned.right, pairs: learned.pairs });
   if (!Number.isFinite(learned?.share)) return null;
-  return said("learnedTraining", { share: Math.round(100 * learned.share) });
+  return said("learnedTraining", { share: wholePercent(learned.share) });
 }
 
 /** What the run is made of, as far as it is known: [{key, value, name}]; `copy` if it is to be used elsewhere. */
