@@ -77,12 +77,16 @@ def test_fresh_clicks_are_asked_in_the_panel_and_waited_for(fresh_server: Callab
         store.judge(group.id, [best_of(folder, list(group.names))])
 
     outputs, _ = ran(server, graph)
-    wanted = "2 clicks wanted on new images: vote on my-shapes-01-fresh in the panel, then run again."
-    assert outputs["DSPOTrainLora"]["text"] == [wanted]
+    wanted = "clicks wanted on new images: vote on my-shapes-01-fresh in the panel, then run again."
+    assert outputs["DSPOTrainLora"]["text"] == [f"2 {wanted}"]
     asked = PreferenceStore(server.base / "input" / "my-shapes-01-fresh")
     assert asked.progress().open == 2 and len({group.prompt for group in asked.groups()}) == 2
-    for group in asked.groups():
-        asked.judge(group.id, [best_of(asked.folder, list(group.names))])
+    first = asked.groups()[0]
+    asked.judge(first.id, [best_of(asked.folder, list(first.names))])
+    outputs, _ = ran(server, graph)
+    assert outputs["DSPOTrainLora"]["text"] == [f"1 {wanted}".replace("clicks", "click")]
+    (left,) = asked.next(2)
+    asked.vote(left.pair, "tie")  # is an answer too
 
     outputs, executed = ran(server, graph)
     assert "DSPOTrainLora" in executed and "text" not in outputs.get("DSPOTrainLora", {})
