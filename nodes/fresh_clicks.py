@@ -73,6 +73,13 @@ def fresh_stamp(name: str | None, sets: Path) -> str:
     return digest(*(text for path in found for text in _answers(collecting.stores.get(path))))
 
 
+def open_clicks(run: str, sets: Path) -> tuple[str, int]:
+    """The set of a run's fresh clicks, and how many are still wanted."""
+    name = run + SUFFIX
+    found = is_collected(sets / name)
+    return name, collecting.stores.get(sets / name).progress().open if found else 0
+
+
 def _answers(store: PreferenceStore) -> list[str]:
     """With the ties, and how many questions are open: one that is skipped needs no answer."""
     return [*(f"{it.pair} {it.winner}" for it in store.judged(ties=True)), str(store.progress().open)]
