@@ -195,8 +195,8 @@ def test_seconds_left_by_the_median():
 
 
 def test_words_for_people():
-    assert learned_in_words(Learned(0.784, 8, 10)) == "Prefers your winners in 8 of 10 held-out pairs"
-    assert learned_in_words(Learned(0.784)) == "Prefers your winners: 78% (chance: 50%)"
+    assert learned_in_words(Learned(0.784, 8, 10)) == "Prefers 8 of 10 held-out winners"
+    assert learned_in_words(Learned(0.784)) == "Prefers winners: 78% (chance: 50%)"
     assert learned_in_words(Learned()) == ""
     texts = [time_left_in_words(seconds) for seconds in (0, 29, 30, 90, 3540, 3590, 4000, 9100)]
     assert texts == [
