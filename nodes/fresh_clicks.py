@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ..dspo_train.files import digest
 from ..dspo_train.preferences import NewImage, PreferenceStore
+from ..dspo_train.preferences.recognise import is_collected
 from ..dspo_train.rounds.fresh import FreshQuestion
 from . import collecting
-from .pair_sets import votes_stamp
 
 SUFFIX = "-fresh"  # of a run's name: the set of its fresh clicks
 
@@ -49,7 +49,7 @@ class PanelAsker:
         groups = [self._group(store, number, question, images) for question in questions]
         waiting = [group for group in groups if store.question(group) is not None]
         if waiting:
-            state = {"set": name, "open": len(waiting), "votes": 0, "train_after": 0, "added": len(groups)}
+            state = {"set": name, "open": len(waiting), "votes": 0, "train_after": 0, "added": len(waiting)}
             collecting.send("collected", place="sets", **state)
             raise Waiting(name, len(waiting))
         winners = {it.vote.group: it.winner for it in store.judged(ties=True)}
@@ -69,8 +69,20 @@ def fresh_stamp(name: str | None, sets: Path) -> str:
     """Changes with the fresh clicks of runs of this name, so that ComfyUI does not answer from its cache."""
     if not name or not sets.is_dir():
         return ""
-    found = sorted(path for path in sets.glob(f"*{SUFFIX}") if path.name.startswith(name))
-    return " ".join(votes_stamp(path) for path in found)
+    found = sorted(path for path in sets.glob(f"*{SUFFIX}") if path.name.startswith(name) and is_collected(path))
+    return digest(*(text for path in found for text in _answers(collecting.stores.get(path))))
+
+
+def open_clicks(run: str, sets: Path) -> tuple[str, int]:
+    """The set of a run's fresh clicks, and how many are still wanted."""
+    name = run + SUFFIX
+    found = is_collected(sets / name)
+    return name, collecting.stores.get(sets / name).progress().open if found else 0
+
+
+def _answers(store: PreferenceStore) -> list[str]:
+    """With the ties, and how many questions are open: one that is skipped needs no answer."""
+    return [*(f"{it.pair} {it.winner}" for it in store.judged(ties=True)), str(store.progress().open)]
 
 
 def _target(winners: dict[str, str | None], first: dict[str, str], group: str) -> float | None:

@@ -26,22 +26,34 @@ HELD_OUT = tuple(f"held_out_{name}" for name in ("margin", "accuracy", "winner_c
 log = logging.getLogger("dspo")
 
 
+def going(number: int) -> dict[str, Any]:
+    """What the panel is told of the rounds while one after the first is trained; its steps are told as the run's."""
+    return {"number": number, "asked": None, "going": True, "set": None, "open": 0}
+
+
 class Progress:
     """Reports progress to the page; after Cancel, each call raises core's exception for it.
 
     Attributes:
         what: what is encoded: "pairs" or "images".
-        title: before the step, such as which round it is of.
+        round: its number and of how many; None in the first, whose steps are the run's.
     """
 
     def __init__(self, node_id: str, run: str, steps: int, what: str = "pairs") -> None:
         self.node_id, self.run, self.steps, self.what = node_id, run, steps, what
-        self.title = ""
+        self.round: tuple[int, int] | None = None
         self.bar: comfy.utils.ProgressBar | None = None
         self.notes: list[str] = []
         self.pace: float | None = None  # seconds per step, smoothed
         self.latest: deque[dict[str, Any]] = deque(maxlen=LATEST)
         self.measured: dict[str, Any] = {}  # the last report with held-out pairs
+
+    def begin_round(self, number: int, count: int, steps: int) -> None:
+        """What follows is of that round; once it has begun, nothing."""
+        if self.round == (number, count):
+            return
+        self.round, self.steps, self.pace, self.measured = (number, count), steps, None, {}
+        self.latest.clear()
 
     def note(self, text: str) -> None:
         log.warning(in_graph(text))
@@ -68,11 +80,14 @@ class Progress:
         found = learned([self.measured, *self.latest] if self.measured else self.latest)
         measured = {name: value for name in HELD_OUT if math.isfinite(value := report.held_out.get(name, math.nan))}
         time_left = f" · {time_left_in_words(left)}" if report.step < self.steps and not report.stopped else ""
-        lines = [f"{self.title}Step {report.step} of {self.steps}{time_left}", learned_in_words(found)]
+        title = [] if self.round is None else ["Round {} of {}".format(*self.round)]
+        lines = [*title, f"Step {report.step} of {self.steps}{time_left}", learned_in_words(found)]
         if report.stopped:
             lines.append("Stopped early: the held-out pairs improved no further. The best step becomes the LoRA")
         shown = {name: getattr(report, name) for name in SHOWN}
         told = {"node": self.node_id, "steps": self.steps, "seconds_left": left, "learned": asdict(found)}
+        if self.round is not None:
+            told["round"] = going(self.round[0])
         self._send("run", {**told, **shown, **measured})
         if preview is not None:
             self._send("preview", {"file": f"step-{report.step:06d}.png"})

@@ -96,8 +96,7 @@ class _Told:
 
     def step(self, number: int, report: StepReport) -> None:
         mm.throw_exception_if_processing_interrupted()
-        self.progress.steps = self.rounds.steps
-        self.progress.title = f"Round {number} of {self.rounds.count} · "
+        self.progress.begin_round(number, self.rounds.count, self.rounds.steps)
         self.progress.step(report, None)
 
     def drawn(self, number: int, done: int, total: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import comfy.model_management as mm
@@ -24,15 +24,20 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def in_panel(folder: RunFolder, order: Order, steps: int) -> Iterator[None]:
-    """Inside, the panel shows the run as running; afterwards, how it ended."""
+def in_panel(folder: RunFolder, order: Order, steps: int, complete: Callable[[], bool]) -> Iterator[None]:
+    """Inside, the panel shows the run as running; afterwards, how it ended.
+
+    Args:
+        complete: see `recorded`.
+    """
+    cancelled = (mm.InterruptProcessingException, Waiting)
     name = folder.folder.name
     with contextlib.suppress(DspoError):  # a full disk ends the run soon enough, and says so better
         write_about(folder, _about(order))
         if order.workflow:
             files.write_json(folder.workflow, order.workflow)
     try:
-        with recorded(folder, steps, cancelled=(mm.InterruptProcessingException, Waiting), words=in_graph):
+        with recorded(folder, steps, cancelled=cancelled, words=in_graph, complete=complete):
             _tell(name)
             yield
     finally:

@@ -127,7 +127,7 @@ def train(order: Order) -> Done:
         progress = Progress(order.node_id, folder.folder.name, steps, plan.scan.noun)
         for note in [*begin.notes(steps), *notes]:
             progress.note(note)
-        with in_panel(folder, order, steps):
+        with in_panel(folder, order, steps, lambda: _ended(plan, folder, count) is not None):
             _run(plan, folder, progress)
             if count == 1:
                 return _done(folder)

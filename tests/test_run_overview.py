@@ -93,6 +93,47 @@ def test_an_early_stop_is_a_finish(tmp_path):
     assert (found.status.state, found.early, found.step) == ("finished", True, 40)
 
 
+def rounds_begun(folder: RunFolder) -> Path:
+    place = folder.folder / "rounds"
+    place.mkdir()
+    (place / "asked.json").write_text("{}", encoding="utf-8")
+    return place
+
+
+def test_rounds_after_the_first(tmp_path):
+    """Round 2 is trained and round 3 has begun; then the second is kept."""
+    folder = put(tmp_path, done=60)
+    folder.result.write_bytes(b"x")
+    assert overview(folder).rounds is None
+    place = rounds_begun(folder)
+    assert overview(folder).status.state == "stopped"
+    second = put(place / "2", "taste-01-r2", 30, 30)
+    second.result.write_bytes(b"x")
+    found = overview(folder).rounds
+    assert found is not None and (found.number, found.open, found.upcoming) == (2, True, None)
+    assert found.run.folder == second.folder
+    third = put(place / "3", "taste-01-r3", 30, 5)
+    found = overview(folder).rounds
+    assert found is not None and found.upcoming is not None and found.upcoming.folder == third.folder
+    (place / "end.json").write_text('{"round": 2, "reason": "why", "asked": 3}', encoding="utf-8")
+    found = overview(folder).rounds
+    assert found is not None and (found.number, found.asked, found.upcoming) == (2, 3, None)
+    assert overview(folder).status.state == "finished"
+    (place / "end.json").write_text('{"round": "two"}', encoding="utf-8")
+    assert overview(folder).status.state == "stopped"
+
+
+def test_a_round_that_another_program_trains_is_running(tmp_path):
+    """The command line records each training by itself."""
+    folder = put(tmp_path, done=60)
+    folder.result.write_bytes(b"x")
+    folder.status.write_text('{"state": "finished", "process": "gone"}', encoding="utf-8")
+    second = put(rounds_begun(folder) / "2", "taste-01-r2", 30, 5)
+    with recorded(second, 30):
+        assert overview(folder).status.state == "running"
+    assert overview(folder).status.state == "stopped"
+
+
 def test_damaged_files_are_shown_as_little_known(tmp_path):
     folder = put(tmp_path)
     for name in ("run.json", "request.json", "about.json"):
@@ -154,8 +195,8 @@ def test_seconds_left_by_the_median():
 
 
 def test_words_for_people():
-    assert learned_in_words(Learned(0.784, 8, 10)) == "Prefers your winners in 8 of 10 held-out pairs"
-    assert learned_in_words(Learned(0.784)) == "Prefers your winners: 78% (chance: 50%)"
+    assert learned_in_words(Learned(0.784, 8, 10)) == "Prefers 8 of 10 held-out winners"
+    assert learned_in_words(Learned(0.784)) == "Prefers winners: 78% (chance: 50%)"
     assert learned_in_words(Learned()) == ""
     texts = [time_left_in_words(seconds) for seconds in (0, 29, 30, 90, 3540, 3590, 4000, 9100)]
     assert texts == [

@@ -70,6 +70,17 @@ def test_a_finished_run_does_not_run_again(folder: RunFolder) -> None:
     assert not folder.status.exists()
 
 
+def test_a_run_with_more_to_do_is_not_finished_by_its_steps(folder: RunFolder) -> None:
+    complete(folder, 3)
+    rounds: list[int] = []
+    with recorded(folder, 3, complete=lambda: bool(rounds)):
+        assert state(folder) == "running"
+    assert state(folder) == "stopped"
+    with recorded(folder, 3, complete=lambda: bool(rounds)):
+        rounds.append(2)
+    assert state(folder) == "finished"
+
+
 @pytest.mark.parametrize(
     ("error", "found", "reason"),
     [

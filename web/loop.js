@@ -24,6 +24,8 @@ const PLAYGROUND = "0 The loop on the playground";
 const LOOP = "1 The loop";
 const FOLDER = "2 Train from a folder of pairs";
 
+const FRESH = "-fresh"; // of a run's name: the set of the clicks that it asks for between rounds
+
 let awaited = null; // the set whose candidates a button asked for: its voting opens by itself
 
 const inform = (detail) =>
@@ -61,8 +63,16 @@ export async function startWith(checkpoint) {
 
 /** What can be done after the last vote: [{key, label, act}]; `act()` closes nothing and returns a promise. */
 export function nextSteps(place, set) {
+  if (place === "sets" && set.endsWith(FRESH))
+    return [{ key: "goOn", label: t("goOn"), act: () => said(goOnAfter(set)) }];
   if (place === "sets") return [{ key: "train", label: t("trainNow"), act: () => said(trainOn(set)) }];
   return [{ key: "next", label: t("nextRound"), act: () => said(nextRoundAfter(set)) }];
+}
+
+/** Go on with the run whose fresh clicks the set holds; where there is no such run, it is a set like others. */
+async function goOnAfter(set) {
+  const run = (await api.runs()).runs.find((row) => row.run + FRESH === set);
+  return run ? resume(run) : trainOn(set);
 }
 
 /** Draw with a LoRA, new seeds and a new set, and refine it: in the open graph, or in a workflow opened for it. */

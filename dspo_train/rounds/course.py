@@ -35,6 +35,7 @@ from ..runs.folder import RunFolder
 from ..runs.job import Job
 from ..runs.presets import WARM_UP
 from ..runs.session import OnStageProgress, encodings_of, open_session
+from ..runs.standing import BEGUN, END, ROUNDS, run_of_round
 from ..taste.looking import comparisons_of
 from ..training.devices import accelerator
 from ..training.model import Model, ModelSource
@@ -127,7 +128,7 @@ class Course:
     ) -> None:
         self.job = replace(job, scan=job.scan or scan_folder(job.pairs))
         self.rounds, self.paint, self.onlooker = rounds, paint, onlooker or Onlooker()
-        self.asker, self.place = asker, job.out / "rounds"
+        self.asker, self.place = asker, job.out / ROUNDS
 
     def run(self) -> Ended:
         """Train as many rounds as were asked for, or until the guard ends them.
@@ -169,14 +170,13 @@ class Course:
 
     def ended(self) -> Ended | None:
         """Where an earlier call ended that asked for as many rounds."""
-        told = files.read_json_object(self.place / "end.json")
+        told = files.read_json_object(self.place / END)
         if told.get("asked") != self.rounds.count or not self._folder(told["round"]).result.exists():
             return None
         return Ended(self._folder(told["round"]), told["round"], told["reason"])
 
     def _folder(self, number: int) -> RunFolder:
-        out = self.job.out
-        return RunFolder(out if number == 1 else self.place / str(number) / f"{out.name}-r{number}")
+        return run_of_round(self.job.out, number)
 
     def _claim(self) -> None:
         """
@@ -184,14 +184,15 @@ class Course:
             RunError: the rounds of this run were begun in another way.
         """
         asked = {key: value for key, value in asdict(self.rounds).items() if key not in ("count", "limits")}
-        known = files.read_json_object(self.place / "asked.json")
+        known = files.read_json_object(self.place / BEGUN)
         if known and known != asked:
             key = next(key for key in asked if known.get(key) != asked[key])
             raise RunError(
                 f"{self.place}: these rounds were begun with other settings: `{key}` was {known.get(key)!r} and is "
                 f"{asked[key]!r}; set it back, or choose a new folder for the run"
             )
-        files.write_json(self.place / "asked.json", asked)
+        files.write_json(self.place / BEGUN, asked)
+        (self.place / END).unlink(missing_ok=True)  # of a call that asked for another number
 
     def _round(self, source: ModelSource, folder: Path, kept: RunFolder, number: int) -> Job:
         own = self.job.config.loss.word_budget
@@ -263,7 +264,7 @@ class Course:
         return answers
 
     def _ended(self, kept: RunFolder, number: int, reason: str) -> Ended:
-        files.write_json(self.place / "end.json", {"round": number, "reason": reason, "asked": self.rounds.count})
+        files.write_json(self.place / END, {"round": number, "reason": reason, "asked": self.rounds.count})
         if reason:
             self.onlooker.note(f"round {number} is kept: {reason}")
         return Ended(kept, number, reason)

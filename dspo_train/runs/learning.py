@@ -48,10 +48,10 @@ def seconds_left(reports: Sequence[Mapping[str, Any]], steps: int) -> float | No
 def learned_in_words(found: Learned) -> str:
     """One line, short enough for a narrow node; empty before the first step."""
     if found.pairs is not None:
-        return f"Prefers your winners in {found.right} of {found.pairs} held-out pairs"
+        return f"Prefers {found.right} of {found.pairs} held-out winners"
     if found.share is None:
         return ""
-    return f"Prefers your winners: {found.share:.0%} (chance: 50%)"
+    return f"Prefers winners: {found.share:.0%} (chance: 50%)"
 
 
 def time_left_in_words(seconds: float) -> str:

@@ -17,6 +17,7 @@ from .alarm import alarm, reports_needed
 from .folder import RunFolder
 from .learning import Learned, learned, seconds_left
 from .reports import Report, latest_reports
+from .standing import Standing, standing
 from .status import RunStatus, status_of
 
 _KEPT = 5000  # runs
@@ -53,6 +54,7 @@ class Overview:
         seconds_left: of a running one; None if unknown.
         previews: file names, oldest first.
         alarm: see `alarm.alarm`.
+        rounds: None if there is none after the first, of which everything else is told.
         changed: when something was last written, seconds since 1970.
     """
 
@@ -67,6 +69,7 @@ class Overview:
     previews: tuple[str, ...]
     learned: Learned
     alarm: str | None
+    rounds: Standing | None
     changed: float
 
 
@@ -88,8 +91,9 @@ def overview(folder: RunFolder) -> Overview:
     latest = facts.latest[-1] if facts.latest else {}
     step, steps = latest.get("step", 0), facts.settings.get("steps")
     steps = steps if isinstance(steps, int) else None
-    early = bool(latest.get("stopped"))
-    status = _status(folder, facts, finished=facts.has_result and (early or (steps is not None and step >= steps)))
+    early, rounds = bool(latest.get("stopped")), standing(folder.folder)
+    trained = facts.has_result and (early or (steps is not None and step >= steps))
+    status = _status(folder, facts, rounds, trained=trained)
     left = None if steps is None or status.state != "running" else seconds_left(facts.latest, steps)
     return Overview(
         status=status,
@@ -103,19 +107,23 @@ def overview(folder: RunFolder) -> Overview:
         previews=facts.previews,
         learned=learned(facts.latest),
         alarm=alarm(facts.latest),
+        rounds=rounds,
         changed=facts.changed,
     )
 
 
-def _status(folder: RunFolder, facts: _Facts, *, finished: bool) -> RunStatus:
+def _status(folder: RunFolder, facts: _Facts, rounds: Standing | None, *, trained: bool) -> RunStatus:
     """As recorded, but for what the files themselves show."""
     said = status_of(folder)
     if said is not None and said.state == "running":  # to the very end, when the LoRA is where it belongs
         return said
-    if finished:
+    if trained and (rounds is None or not rounds.open):
         return RunStatus("finished", since=said.since if said is not None else "")
     if said is not None and said.state != "finished":
         return said
+    if trained and rounds is not None:  # by a program that records each round's training by itself
+        within = None if rounds.upcoming is None else status_of(rounds.upcoming)
+        return within if within is not None and within.state == "running" else RunStatus("stopped")
     # recorded nothing, or its result was removed: after Cancel the last checkpoint is that of the last step
     step = facts.latest[-1]["step"] if facts.latest else 0
     return RunStatus("stopped" if facts.checkpoint == step else "crashed")

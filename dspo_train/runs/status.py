@@ -67,6 +67,7 @@ def recorded(
     *,
     cancelled: tuple[type[BaseException], ...] = (),
     words: Callable[[str], str] = str,
+    complete: Callable[[], bool] = lambda: True,
 ) -> Iterator[None]:
     """Record the run as running, and afterwards how this part of it ended. Inside another call for it, do nothing.
 
@@ -77,10 +78,15 @@ def recorded(
         steps: of the whole run.
         cancelled: further exceptions that mean stopped.
         words: turns a message of the library into the front end's terms.
+        complete: is there nothing to do after these steps either, such as further rounds?
     """
     key = folder.folder.resolve()
+
+    def done() -> bool:
+        return folder.completed(steps) and complete()
+
     with contextlib.ExitStack() as stack:
-        if key in _going or folder.completed(steps) or not _hold(folder.alive, stack):
+        if key in _going or done() or not _hold(folder.alive, stack):
             yield
             return
         with _guard:
@@ -89,7 +95,7 @@ def recorded(
         ending = RunStatus("stopped")
         try:
             yield
-            ending = RunStatus("finished" if folder.completed(steps) else "stopped")
+            ending = RunStatus("finished" if done() else "stopped")
         except BaseException as error:
             ending = _ending(error, cancelled, words)
             raise

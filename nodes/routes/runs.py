@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import comfy.model_management as mm
+import folder_paths
 
 from ...dspo_train.exceptions import DatasetError
 from ...dspo_train.files.names import inside
@@ -16,8 +18,11 @@ from ...dspo_train.runs.alarm import HELD_OUT, TRAINING, WITHOUT_WINNING
 from ...dspo_train.runs.folder import RunFolder
 from ...dspo_train.runs.overview import Overview, is_run, overview
 from ...dspo_train.runs.reports import Report, plain, reports_after
+from ...dspo_train.runs.standing import Standing
 from ...dspo_train.runs.status import while_training
 from .. import places
+from ..fresh_clicks import open_clicks
+from ..progress import going
 from ..setting_inputs import in_graph
 from .images import read, reduced
 from .listing import iso_time
@@ -94,8 +99,10 @@ def _folder(run: str) -> RunFolder:
 
 
 def _row(folder: RunFolder, about: Overview) -> dict[str, Any]:
-    name = folder.folder.name
-    lora, file = places.new_lora(name)
+    name, rounds = folder.folder.name, about.rounds
+    lora, file = places.new_lora(name if rounds is None or rounds.open else rounds.run.result.stem)
+    running = about.status.state == "running"
+    now = about if rounds is None or rounds.upcoming is None else overview(rounds.upcoming)  # the round under way
     return {
         "run": name,
         "state": about.status.state,
@@ -103,12 +110,23 @@ def _row(folder: RunFolder, about: Overview) -> dict[str, Any]:
         "finished": about.status.state == "finished",
         **{key: value or None for key, value in asdict(about.about).items()},
         "lora": lora if file.is_file() else None,
-        **{key: getattr(about, key) for key in ("objective", "early", "step", "steps", "resumes_from", "seconds_left")},
+        **{key: getattr(about, key) for key in ("objective", "early", "resumes_from")},
+        **{key: getattr(now, key) for key in ("step", "steps", "seconds_left")},
+        "round": None if rounds is None else _round(name, rounds, running=running),
         "previews": list(about.previews),
-        "learned": asdict(about.learned),
+        "learned": asdict(now.learned),
         "alarm": _KIND[about.alarm] if about.alarm else None,
         "updated": iso_time(about.changed),
     }
+
+
+def _round(run: str, rounds: Standing, *, running: bool) -> dict[str, Any]:
+    """Which round is trained or, where none is, was trained last or is kept; and the fresh clicks that are wanted."""
+    if rounds.upcoming is not None:
+        return going(rounds.number + 1)
+    waits = rounds.open and not running
+    name, wanted = open_clicks(run, Path(folder_paths.get_input_directory())) if waits else (None, 0)
+    return {"number": rounds.number, "asked": rounds.asked, "going": False, "set": name, "open": wanted}
 
 
 def _shown(report: Report) -> Report:

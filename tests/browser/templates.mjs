@@ -30,11 +30,15 @@ async function look(page, file) {
   await page.evaluate(() => window.app.refreshComboInNodes());
   await page.waitForTimeout(500);
   return page.evaluate((saved) => {
+    const TITLE = 30; // pixels above a node's place
     const nodes = window.app.graph._nodes;
     const values = (id) => saved.nodes.find((node) => node.id === id)?.widgets_values ?? [];
     const kept = (node) => node.widgets ?? [];
+    const boxes = nodes.map(({ type, pos, size }) => ({ type, left: pos[0], top: pos[1] - TITLE, right: pos[0] + size[0], bottom: pos[1] + size[1] }));
+    const meet = (a, b) => a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
     return {
       nodes: nodes.length,
+      covered: boxes.flatMap((a, place) => boxes.slice(place + 1).filter((b) => meet(a, b)).map((b) => `${a.type} and ${b.type}`)),
       dialogs: [...document.querySelectorAll("[role=dialog]")].map((each) => each.innerText.slice(0, 200)),
       undefined: nodes.flatMap((node) =>
         kept(node)

@@ -225,3 +225,4 @@ def test_the_page_opens_each_from_the_template_browser(fresh_server: Callable[..
         assert shown["dialogs"] == []
         assert shown["undefined"] == []
         assert shown["changed"] == []
+        assert shown["covered"] == [], "at the sizes that the page gives them"

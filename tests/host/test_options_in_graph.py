@@ -55,7 +55,7 @@ def test_held_out_pairs_the_best_step_and_an_average(server: ComfyServer) -> Non
     assert list(run_folder(server, "options-01").glob("best-*.safetensors"))
     heard = {event["step"]: event for event in events.of("dspo.run")}
     assert [step for step, event in heard.items() if "held_out_accuracy" in event] == [2, 4]
-    assert ["held-out pairs" in text for text in told(events) if text.startswith("Step ")] == [False] + [True] * 3
+    assert ["held-out winners" in text for text in told(events) if text.startswith("Step ")] == [False] + [True] * 3
     with safe_open(server.base / "output" / "loras" / "dspo" / "options-01.safetensors", framework="pt") as file:
         assert file.metadata()["dspo.labels"] == "swapped"
 

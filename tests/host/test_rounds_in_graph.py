@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from comfy_server import ComfyServer
+from pages import Page
 from PIL import Image
 from test_one_workflow import SET, liking, node_of, ran, the_loop
 
@@ -21,6 +23,16 @@ PROMPTS = captions()[::2]  # 24 groups, one click each
 
 def best_of(folder: Path, images: list[str]) -> str:
     return max(images, key=lambda image: liking((folder / image).read_bytes()))
+
+
+def in_panel(server: ComfyServer) -> tuple[str, dict[str, Any], str | None]:
+    """What the panel is told of the run: its state, its round, and the LoRA to go on with."""
+    (row,) = Page(server).get("runs").json["runs"]
+    return row["state"], row["round"], row["lora"]
+
+
+def round_of(**changes: Any) -> dict[str, Any]:
+    return {"number": 1, "asked": None, "going": False, "set": None, "open": 0, **changes}
 
 
 def test_three_rounds_on_the_playground_win_blind(fresh_server: Callable[..., ComfyServer]) -> None:
@@ -42,6 +54,7 @@ def test_three_rounds_on_the_playground_win_blind(fresh_server: Callable[..., Co
     end = json.loads((run / "rounds" / "end.json").read_text())
     kept = "my-shapes-01.safetensors" if end["round"] == 1 else f"my-shapes-01-r{end['round']}.safetensors"
     assert kept in loras and end["asked"] == 3 and end["round"] > 1, end
+    assert in_panel(server) == ("finished", round_of(number=end["round"], asked=3), f"dspo/{kept}")
     drawn = json.loads((run / "rounds" / "2" / "drawn" / "drawn.json").read_text())
     assert set(drawn["prompts"]) == set(PROMPTS)
     with Image.open(next((run / "rounds" / "2" / "drawn").glob("*.png"))) as image:
@@ -77,12 +90,17 @@ def test_fresh_clicks_are_asked_in_the_panel_and_waited_for(fresh_server: Callab
         store.judge(group.id, [best_of(folder, list(group.names))])
 
     outputs, _ = ran(server, graph)
-    wanted = "2 clicks wanted on new images: vote on my-shapes-01-fresh in the panel, then run again."
-    assert outputs["DSPOTrainLora"]["text"] == [wanted]
+    wanted = "clicks wanted on new images: vote on my-shapes-01-fresh in the panel, then run again."
+    assert outputs["DSPOTrainLora"]["text"] == [f"2 {wanted}"]
     asked = PreferenceStore(server.base / "input" / "my-shapes-01-fresh")
     assert asked.progress().open == 2 and len({group.prompt for group in asked.groups()}) == 2
-    for group in asked.groups():
-        asked.judge(group.id, [best_of(asked.folder, list(group.names))])
+    assert in_panel(server) == ("stopped", round_of(set=asked.folder.name, open=2), "dspo/my-shapes-01.safetensors")
+    first = asked.groups()[0]
+    asked.judge(first.id, [best_of(asked.folder, list(first.names))])
+    outputs, _ = ran(server, graph)
+    assert outputs["DSPOTrainLora"]["text"] == [f"1 {wanted}".replace("clicks", "click")]
+    (left,) = asked.next(2)
+    asked.vote(left.pair, "tie")  # is an answer too
 
     outputs, executed = ran(server, graph)
     assert "DSPOTrainLora" in executed and "text" not in outputs.get("DSPOTrainLora", {})
@@ -91,3 +109,6 @@ def test_fresh_clicks_are_asked_in_the_panel_and_waited_for(fresh_server: Callab
     assert len(answers) == 2 and json.loads((rounds / "end.json").read_text())["asked"] == 2
     loras = server.base / "output" / "loras" / "dspo"
     assert "my-shapes-01.safetensors" in {path.name for path in loras.glob("*.safetensors")}
+    kept = json.loads((rounds / "end.json").read_text())["round"]
+    name = "my-shapes-01" if kept == 1 else f"my-shapes-01-r{kept}"
+    assert in_panel(server) == ("finished", round_of(number=kept, asked=2), f"dspo/{name}.safetensors")

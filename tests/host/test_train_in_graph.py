@@ -71,7 +71,7 @@ def test_the_whole_workflow(server: ComfyServer) -> None:
     # What the page was told while it ran
     told = [text for text in texts(events) if text.startswith("Step ")]
     assert [text.splitlines()[0].split(" · ")[0] for text in told] == [f"Step {n} of 4" for n in range(1, 5)]
-    assert re.match(r"Step 4 of 4\nPrefers your winners: \d+% \(chance: 50%\)", told[-1])
+    assert re.match(r"Step 4 of 4\nPrefers winners: \d+% \(chance: 50%\)", told[-1])
     assert not any(word in text for text in told for word in ("margin", "accuracy", "e-0"))
     assert any("few" in text for text in texts(events)), "four pairs are few, and it is said"
     previews = [b for b in events.binary if b.kind in (1, 4)]

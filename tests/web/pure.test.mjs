@@ -65,8 +65,8 @@ test("an old pace is forgotten after twenty votes", () => {
 test("times, shares and small figures", () => {
   assert.deepEqual([0, 65, 3599.6, 7389, -3].map(clock), ["0:00", "1:05", "1:00:00", "2:03:09", "0:00"]);
   assert.deepEqual(
-    [0.625, 1, NaN, undefined].map((value) => percent(value)),
-    ["63%", "100%", "–", "–"],
+    [0.005, 0.125, 0.375, 0.625, 0.629, 0.995, 1, NaN, undefined].map((value) => percent(value)),
+    ["0%", "12%", "38%", "62%", "63%", "100%", "100%", "–", "–"], // as Python's .0%
   );
   assert.deepEqual(
     [0.0012, -0.034, 0, 2, NaN].map((value) => signed(value)),

@@ -30,6 +30,24 @@ test("one plain sentence for each state", () => {
   assert.match(says({ state: "finished", step: 60, lora: null }), /^Finished, but its LoRA file is not in/);
 });
 
+test("of rounds: which is trained, what it waits for, and which is kept", () => {
+  speak("en");
+  const round = (values) => ({ number: 2, asked: null, going: false, set: null, open: 0, ...values });
+  const lora = "dspo/my-taste-01-r2.safetensors";
+  assert.equal(
+    says({ state: "running", seconds_left: 70, round: round({ going: true }) }),
+    "Round 2 · Training: step 25 of 60, about 1 minute left",
+  );
+  assert.equal(says({ state: "running", round: round() }), "Round 2 is trained: drawing and checking");
+  assert.equal(says({ state: "stopped", round: round({ going: true }) }), "Round 2 · Stopped at step 25 of 60");
+  assert.equal(says({ state: "stopped", round: round() }), "Stopped after round 2");
+  assert.equal(says({ state: "stopped", round: round({ open: 4 }) }), "Waiting for 4 clicks on new images");
+  assert.equal(says({ state: "stopped", round: round({ open: 1 }) }), "Waiting for 1 click on new images");
+  assert.equal(says({ state: "finished", lora, round: round({ asked: 3 }) }), "Finished: my-taste-01-r2 · round 2 of 3");
+  assert.match(says({ state: "finished", lora: null, round: round({ asked: 3 }) }), /^Finished, but its LoRA file/);
+  assert.equal(says({ state: "crashed", round: round() }), "Crashed at step 25: Resume goes on from step 20");
+});
+
 test("a failure says why, and what it says last is no double stop", () => {
   speak("en");
   assert.equal(says({ state: "failed", reason: "not enough memory" }), "Failed after step 25: not enough memory");
@@ -52,6 +70,13 @@ test("every state has its words in every language", () => {
       for (const step of [0, 25, 60]) {
         const text = says({ state, step, reason: "x", seconds_left: 300, lora: step === 25 ? null : "a" });
         assert.doesNotMatch(text, /[{}]|undefined|null|^run[A-Z]/, text);
+        for (const [going, open] of [[true, 0], [false, 1], [false, 4]]) {
+          const round = { number: 2, asked: state === "finished" ? 3 : null, going, set: "a-fresh", open };
+          assert.doesNotMatch(
+            says({ state, step, reason: "x", seconds_left: 300, lora: "a", round }),
+            /[{}]|undefined|null|^run[A-Z]/,
+          );
+        }
       }
       assert.notEqual(t(`state_${state}`), `state_${state}`);
     }
@@ -66,7 +91,10 @@ test("what follows the state: what a running one may do is not what an ended one
     [["stop"], ["resume"], ["resume"], ["resume"], ["nextRound", "blindTest"]],
   );
   assert.deepEqual(actionsOf({ state: "finished", lora: null }), ["resume"]);
-  for (const name of ["stop", "resume", "nextRound", "blindTest"]) assert.notEqual(t(`run_${name}`), `run_${name}`);
+  const round = { number: 1, asked: null, going: false, set: "a-fresh", open: 2 };
+  assert.deepEqual(actionsOf({ state: "stopped", lora, round }), ["vote"]);
+  assert.deepEqual(actionsOf({ state: "stopped", lora, round: { ...round, open: 0 } }), ["resume"]);
+  for (const name of ["stop", "resume", "vote", "nextRound", "blindTest"]) assert.notEqual(t(`run_${name}`), `run_${name}`);
 });
 
 test("time left in words: rounded, in the largest unit that fits", () => {

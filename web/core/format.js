@@ -8,9 +8,15 @@ export function clock(seconds) {
   return hours ? `${hours}:${two(minutes)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 }
 
-/** "62%", or "62.5%" with one digit; "–" if it is not a number. */
-export function percent(share, digits = 0) {
-  return Number.isFinite(share) ? `${(100 * share).toFixed(digits)}%` : "–";
+/** A share in percent, halves to the even number: as Python writes it on the nodes and on saved images. */
+export function wholePercent(share) {
+  const whole = Math.round(100 * share); // halves up
+  return whole - 100 * share === 0.5 && whole % 2 ? whole - 1 : whole;
+}
+
+/** "62%"; "–" if it is not a number. */
+export function percent(share) {
+  return Number.isFinite(share) ? `${wholePercent(share)}%` : "–";
 }
 
 /** A small figure with its sign: "+1.20e-3" or "−0.034". */

@@ -1,5 +1,5 @@
 /** What the panel says of sets, tests and runs, and which of them it shows: values in, texts and numbers out. */
-import { percent } from "./format.js";
+import { percent, wholePercent } from "./format.js";
 
 /** Entries from which on the panel offers a filter. */
 export const MANY = 9;
@@ -18,7 +18,7 @@ export function stateOf({ place, state, progress, result }) {
   if (!test) return { key: wins ? "voted" : "votedEqual", values: {} };
   if (!Number.isFinite(result?.rate)) return { key: "votedEqual", values: {} };
   const { rate, low, high } = result;
-  return { key: "testResult", values: { rate: percent(rate), low: Math.round(100 * low), high: percent(high) } };
+  return { key: "testResult", values: { rate: percent(rate), low: wholePercent(low), high: percent(high) } };
 }
 
 /** What is said of a folder that was looked into: {key, values} of a text. */

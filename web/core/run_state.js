@@ -2,6 +2,7 @@
  * A run as the page knows it: its row from GET /dspo/runs and from events, and its reports by step. What is said of it
  * is {key, values} of a text; a value may be such a text itself.
  */
+import { wholePercent } from "./format.js";
 
 export const CHARTS = [
   { title: "margin", zero: true, series: [{ key: "margin", held: "held_out_margin", name: "training" }] },
@@ -28,6 +29,22 @@ export function worded(t, { key, values }) {
 
 /** One plain sentence on what the run does, or how it ended. */
 export function sentenceOf(row) {
+  return row.round ? sentenceOfRound(row) : sentenceOfSteps(row);
+}
+
+/** `round`: {number, asked, going, set, open}; of the round that is `going`, the steps are told as the run's. */
+function sentenceOfRound(row) {
+  const { state, lora, round } = row;
+  const { number, asked, going, set, open } = round;
+  if (going) return said("runRound", { round: number, going: sentenceOfSteps(row) });
+  if (state === "running") return said("runRoundDraws", { round: number });
+  if (state === "finished" && lora) return said("runFinishedRounds", { name: nameOf(lora), round: number, asked });
+  if (state !== "stopped") return sentenceOfSteps(row);
+  if (open) return said(open === 1 ? "runRoundAsksOne" : "runRoundAsks", { open, set });
+  return said("runRoundStopped", { round: number });
+}
+
+function sentenceOfSteps(row) {
   const { state, run, lora, objective, early, step } = row;
   const steps = row.steps ?? "?";
   if (state === "running") return goingOf(row);
@@ -70,7 +87,7 @@ export function timeLeft(seconds) {
 export function learnedOf({ learned }) {
   if (Number.isFinite(learned?.pairs)) return said("learnedHeldOut", { right: learned.right, pairs: learned.pairs });
   if (!Number.isFinite(learned?.share)) return null;
-  return said("learnedTraining", { share: Math.round(100 * learned.share) });
+  return said("learnedTraining", { share: wholePercent(learned.share) });
 }
 
 /** What the run is made of, as far as it is known: [{key, value, name}]; `copy` if it is to be used elsewhere. */
@@ -90,8 +107,9 @@ const namesOf = (value) => value.split(", ").map(nameOf).join(", ");
 const nameOf = (each) => (each.endsWith(".safetensors") ? each.split(/[\\/]/).at(-1).slice(0, -12) : each);
 
 /** What can be done, the best first. */
-export function actionsOf({ state, lora }) {
+export function actionsOf({ state, lora, round }) {
   if (state === "running") return ["stop"];
+  if (state === "stopped" && round?.open) return ["vote"];
   return state === "finished" && lora ? ["nextRound", "blindTest"] : ["resume"];
 }
 

@@ -1,5 +1,5 @@
 /** What is said of a taste, {accuracy, low, high, more, outlook, clicks, enough}: values in, texts and numbers out. */
-import { percent } from "./format.js";
+import { percent, wholePercent } from "./format.js";
 
 /** Whether an estimate is better than chance and rests on enough clicks to be told in passing. */
 export const isKnown = (taste) =>
@@ -7,7 +7,7 @@ export const isKnown = (taste) =>
 
 const figures = ({ accuracy, low, high }) => ({
   accuracy: percent(accuracy),
-  low: Math.round(100 * low),
+  low: wholePercent(low),
   high: percent(high),
 });
 

@@ -329,6 +329,12 @@ export const de = {
   runCrashedEarly: "Abgestürzt bei Schritt {step}, vor dem ersten Zwischenstand: „Fortsetzen“ beginnt von vorn",
   runCrashedFirst: "Abgestürzt vor dem ersten Schritt",
   runFinished: "Fertig: {name} · {steps} Schritte · {objective}",
+  runRound: "Runde {round} · {going}",
+  runRoundDraws: "Runde {round} ist trainiert: zeichnet und prüft",
+  runRoundAsks: "Wartet auf {open} Klicks zu neuen Bildern",
+  runRoundAsksOne: "Wartet auf 1 Klick zu neuen Bildern",
+  runRoundStopped: "Angehalten nach Runde {round}",
+  runFinishedRounds: "Fertig: {name} · Runde {round} von {asked}",
   runFinishedEarly:
     "Vorzeitig fertig: {name} · {step} von {steps} Schritten, da sich zurückgehaltene Paare nicht weiter verbesserten",
   runUndelivered: "Fertig, aber die LoRA-Datei fehlt in ComfyUIs Liste: „Fortsetzen“ legt sie wieder hinein",
@@ -346,6 +352,7 @@ export const de = {
   state_finished: "fertig",
   run_stop: "Anhalten",
   run_resume: "Fortsetzen",
+  run_vote: "Bewerten",
   run_nextRound: "Nächste Runde",
   run_blindTest: "Blindtest",
   stopping: "Hält an …",
@@ -408,6 +415,7 @@ export const de = {
   votesIn: "{votes} Stimmen",
   notCollected: "Starte zuerst den Graphen: In {set} ist noch nichts gesammelt.",
   trainNow: "Jetzt trainieren",
+  goOn: "Weiter trainieren",
   nextRound: "Nächste Runde",
   drawing: "Kandidaten werden gezeichnet. Sobald sie da sind, öffnet sich die Abstimmung.",
   noWorkflow:

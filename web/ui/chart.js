@@ -1,6 +1,6 @@
 /** A line chart as SVG: axes, labels, legend, a readout under the pointer. */
 import { extent, path, readings, scale, smooth, SPAN, thin, ticks, tickTexts } from "../core/chart.js";
-import { signed } from "../core/format.js";
+import { percent, signed } from "../core/format.js";
 import { t } from "../texts.js";
 import { h, svg } from "./dom.js";
 
@@ -122,7 +122,7 @@ export class Chart {
   }
 
   #item(name, point, tone) {
-    const text = point ? (this.range ? `${(100 * point.y).toFixed(0)}%` : signed(point.y, 2)) : "–";
+    const text = point ? (this.range ? percent(point.y) : signed(point.y, 2)) : "–";
     return h(
       "span",
       { class: "dspo-key" },

@@ -7,6 +7,7 @@ import { openTestOf } from "./blind_of.js";
 import { disclosure } from "./disclosure.js";
 import { bar, button, h, icon } from "./dom.js";
 import { openRun, RunView } from "./run_view.js";
+import { openVoting } from "./voting.js";
 
 const SIZE = 320; // pixels of the thumbnail's both halves, for twice as dense screens
 const SILENT_MS = 10_000; // a run of another program sends no events
@@ -80,8 +81,9 @@ export class RunItem {
     put(this.state, text);
     put(this.learned, learned ? worded(t, learned) : "");
     put(this.warning, row.alarm ? t(`alarm_${row.alarm}`) : "");
-    this.progress.hidden = row.state !== "running";
-    if (row.state === "running") this.progress.replaceChildren(bar(row.steps ? row.step / row.steps : 0, text));
+    const steps = row.state === "running" && row.round?.going !== false; // between rounds none are trained
+    this.progress.hidden = !steps;
+    if (steps) this.progress.replaceChildren(bar(row.steps ? row.step / row.steps : 0, text));
     this.#drawPicture();
     redraw(this.facts, JSON.stringify(factsOf(row)), () => factsOf(row).map((each) => fact(each, this.message)));
     redraw(this.actions, actionsOf(row).join() + (this.#busy ?? ""), () =>
@@ -139,6 +141,7 @@ export class RunItem {
 const ACTS = {
   stop: ({ run }) => api.stopRun(run),
   resume: (row) => loop.resume(row),
+  vote: async ({ round }) => openVoting("sets", round.set),
   nextRound: ({ lora }) => loop.nextRound(lora),
   blindTest: ({ lora }, say) => openTestOf(lora, () => say(t("noTestYet"))),
 };

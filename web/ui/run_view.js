@@ -78,9 +78,9 @@ export class RunView {
     }
   }
 
-  #heard({ run, node, step, steps, seconds_left, learned, ...report }) {
-    if (step > 0) this.#reports = merged(this.#reports, [{ step, ...report }]);
-    this.#row = { ...this.#row, state: "running", step, steps, seconds_left, learned };
+  #heard({ run, node, step, steps, seconds_left, learned, round = null, ...report }) {
+    if (step > 0 && !round) this.#reports = merged(this.#reports, [{ step, ...report }]);
+    this.#row = { ...this.#row, state: "running", step, steps, seconds_left, learned, round };
     this.#draw();
     if (step >= steps || performance.now() - this.#asked > ASK_MS) this.refresh();
   }
@@ -92,14 +92,14 @@ export class RunView {
 
   /** What a card says itself; only the large view has it here. */
   #drawHead() {
-    const { state, alarm, step, steps } = this.#row;
+    const { state, alarm, step, steps, round } = this.#row;
     const warning = alarm ? t(`alarm_${alarm}`) : "";
     this.warning.hidden = !warning;
     if (this.warning.textContent !== warning) this.warning.textContent = warning;
     const text = worded(t, sentenceOf(this.#row));
     const learned = learnedOf(this.#row);
     const going = learned && h("p", { class: "dspo-muted" }, worded(t, learned));
-    const done = state === "running" && bar(steps ? step / steps : 0, text);
+    const done = state === "running" && round?.going !== false && bar(steps ? step / steps : 0, text);
     this.head.replaceChildren(...[h("strong", {}, text), going, done].filter(Boolean));
   }
 

@@ -178,9 +178,9 @@ export class Sidebar {
     };
   }
 
-  #runHeard({ run, step, steps, seconds_left, learned }) {
+  #runHeard({ run, step, steps, seconds_left, learned, round = null }) {
     const known = this.#rows.runs.some((each) => each.run === run);
-    this.sections.runs.list.card(run)?.update({ state: "running", step, steps, seconds_left, learned });
+    this.sections.runs.list.card(run)?.update({ state: "running", step, steps, seconds_left, learned, round });
     if (step >= steps || !known) this.soon();
   }
 

@@ -9,6 +9,7 @@
  */
 import fs from "node:fs";
 import path from "node:path";
+import { percent } from "../../../web/core/format.js";
 import { axe, fromMenu, openPanel, ready, TAB, watch, withPage } from "./page.mjs";
 
 const { GRAPHS, SHOTS, VUE, PARTS = "collect,train,compare,blind,tabs" } = process.env;
@@ -334,7 +335,6 @@ async function blind(page) {
   const [number, verdict, interval] = await Promise.all(
     [".dspo-number", ".dspo-verdict", ".dspo-interval"].map((each) => page.locator(each).textContent()),
   );
-  const percent = (share) => `${(100 * share).toFixed(0)}%`;
   expect("the number is the server's", number.startsWith(percent(result.win_rate)), [number, result]);
   expect(
     "so is the interval, and the sentence repeats neither",
