@@ -381,8 +381,8 @@ def test_a_denoiser_with_guidance_is_a_denoiser():
 
 
 def test_own_steps_are_trained_by_dpo_unless_another_objective_is_chosen():
-    for config in (configure("balanced", 512, {"stepwise.method": "spo"}), read_config(None, None, OWN_STEPS)):
-        assert (config.objective, dict(config.objective_args)) == ("diffusion_dpo", {"sharpness": 10.0})
+    for found in (configure("balanced", 512, {"stepwise.method": "spo"}), read_config(None, None, OWN_STEPS)):
+        assert (found.objective, dict(found.objective_args)) == ("diffusion_dpo", {"sharpness": 10.0})
     assert configure("balanced", 512, {"stepwise.method": "spo", "objective": "ipo"}).objective == "ipo"
     assert read_config(None, "dspo", OWN_STEPS).objective == "dspo"
     assert read_config(None, None, []).objective == configure("balanced", 512, {}).objective == "dspo"

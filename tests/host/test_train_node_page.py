@@ -58,7 +58,7 @@ def test_few_inputs_are_shown_and_all_when_asked_for(server: ComfyServer, nodes2
     nodes = shown(server, nodes2, [])["nodes"]
     for name, few in FEW.items():
         assert nodes[name]["few"]["names"] == few
-        assert len(nodes[name]["all"]["names"]) == {"DSPOTrainLora": 22, "DSPOTrainingOptions": 17}[name]
+        assert len(nodes[name]["all"]["names"]) == {"DSPOTrainLora": 22, "DSPOTrainingOptions": 21}[name]
         if not nodes2:
             assert nodes[name]["few"]["bottom"] < nodes[name]["all"]["bottom"], "a folded node is a small one"
     names = [one.name for one in inputs_of("options")]
