@@ -349,7 +349,19 @@ def test_held_out_pairs_are_measured_as_ever(inputs, tmp_path):
     with open_session(task) as session:
         assert isinstance(session.data.bank, Bank)
         (report,) = list(session.reports())
+        assert session.steered is not None and session.steered.taste is not None
+        assert session.steered.taste.trained_on == session.data.size == 3  # of six, by whole prompts
     assert report.held_out
+
+
+def test_swapped_labels_turn_the_taste_round(inputs, tmp_path):
+    scores = []
+    for labels in ("given", "swapped"):
+        with open_session(job(inputs, tmp_path / labels / "run", labels=labels)) as session:
+            assert session.steered is not None and session.steered.taste is not None
+            scores.append(session.steered.taste.head.weights)
+            assert any("steps are ranked by your taste. Too few clicks" in note for note in session.notes.texts)
+    assert (scores[0] == -scores[1]).all() and scores[0].any()
 
 
 @pytest.mark.parametrize(
@@ -358,6 +370,7 @@ def test_held_out_pairs_are_measured_as_ever(inputs, tmp_path):
         ({"stepwise.scorer": "pretty"}, "unknown scorer 'pretty'; known:"),
         ({"stepwise.method": "tailorpo_g", "stepwise.scorer": "further_left"}, "`stepwise.push` moves along"),
         ({"stepwise.watch": "pretty"}, "unknown scorer 'pretty'"),
+        ({"labels": "swapped", "stepwise.scorer": "further_left"}, "`labels` swapped turns round what the pairs say"),
     ],
 )
 def test_what_cannot_rank_is_told_before_anything_is_loaded(inputs, tmp_path, changes, told):

@@ -17,6 +17,7 @@ from ..data.encode import Opening, Workers
 from ..data.kinds import training_data
 from ..data.on_policy import OnPolicySource
 from ..data.source import Source
+from ..data.split import normalised
 from ..data.training_data import Opened
 from ..exceptions import DspoError, RunError
 from ..files.words import many
@@ -181,7 +182,7 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
             stack.enter_context(locked(job.out))
         model = job.model.load(job.config, precision, accelerator.device)
         data = _encode(job, model, scan, accelerator, on_progress)
-        steered = _steering(job, model, scan, folder) if job.config.stepwise.method != "off" else None
+        steered = _steering(job, model, scan, folder, data) if job.config.stepwise.method != "off" else None
         identity = {**asked, **run_identity(model, data, accelerator, precision)}
         initial, unused = _initial_lora(job, model, folder)
         stack.enter_context(model.training(checkpointing=job.config.gradient_checkpointing))
@@ -202,6 +203,8 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         notes = Notes(accelerator.is_main_process)
         if len(scan.rows) < len(found.rows):
             notes(_damaged(scan, found))
+        if steered is not None and steered.note:
+            notes(steered.note)
         for remark in [*unused, *model.encoder.remarks(scan.prompts)]:
             notes(remark)
         results = Results(job, model, trained, training, folder, facts, notes)
@@ -209,8 +212,9 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         yield Session(job, model, trained, folder, scan, data, training, results, monitor, notes, steered)
 
 
-def _steering(job: Job, model: Model, scan: Scan, folder: RunFolder) -> Steering:
-    return steering(job.config, model, scan, folder.taste, job.cache or job.pairs)
+def _steering(job: Job, model: Model, scan: Scan, folder: RunFolder, data: Opened) -> Steering:
+    held = {normalised(pair.prompt) for pair in data.bank.source.pairs} if data.bank else set()
+    return steering(job.config, model, scan, folder.taste, job.cache or job.pairs, held)
 
 
 def _damaged(scan: Scan, found: Scan) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import TrainConfig
@@ -36,6 +37,11 @@ def check_steering(config: TrainConfig) -> None:
     for name in (spec.scorer, watch_of(spec)):
         if name and name not in ON_LATENTS:
             scorer_row(name)
+    if config.labels == "swapped" and spec.scorer not in ON_LATENTS:
+        raise ConfigError(
+            f"`labels` swapped turns round what the pairs say, which the scorer {spec.scorer!r} does not read; use "
+            f"{BY_TASTE}, or set `labels` to given"
+        )
     if spec.plan.push and spec.scorer not in ON_LATENTS and not scorer_row(spec.scorer).differentiable:
         raise ConfigError(
             f"`stepwise.push` moves along the scorer's gradient, and {spec.scorer!r} has none; set it to 0, or use "
@@ -55,6 +61,11 @@ class Steering:
     model: Model
     features: DenoiserFeatures | None
     taste: TasteModel | None
+
+    @property
+    def note(self) -> str:
+        """How well it is known what ranks; empty where that is not learned from the pairs."""
+        return "" if self.taste is None else f"steps are ranked by your taste. {self.taste.assessment.text}"
 
     def bound(self, source: OnPolicySource, denoiser: Denoiser) -> OnPolicySource:
         """The source with a policy to draw from it: with guidance, if there is any."""
@@ -83,10 +94,13 @@ class Steering:
         return taste if name == BY_TASTE else CautiousTaste(taste)
 
 
-def steering(config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: Path) -> Steering:
+def steering(
+    config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: Path, without: Collection[str] = ()
+) -> Steering:
     """Learn what the steps are ranked by.
 
     Args:
+        without: prompts, normalised, whose pairs are held out.
         kept: where an earlier part of the run left the taste that it was ranked by.
         cache: a folder for the features of the pairs' images.
 
@@ -102,7 +116,9 @@ def steering(config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: P
         taste = load_taste(kept)
         taste.check(features)
     else:
-        taste = fit_scan(scan, features, cache, seen_by=model.name)
+        taste = fit_scan(scan, features, cache, seen_by=model.name, without=without)
+        if config.labels == "swapped":
+            taste = replace(taste, head=replace(taste.head, weights=-taste.head.weights))
     return Steering(spec, model, features, taste)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ..data.split import normalised
 from ..files import digest
 from ..images.decode import load_rgb
 from ..pairs import Scan
@@ -84,13 +85,20 @@ def fit_scan(
     name: str = "",
     seed: int = 0,
     seen_by: str = "",
+    without: Collection[str] = (),
 ) -> TasteModel:
     """Learn the taste that a dataset shows; `cache` and `on_progress` as of `look_at`, the rest as of `TasteModel`.
+
+    Args:
+        without: prompts, normalised, whose images are left out.
 
     Raises:
         DatasetError: there is nothing to compare, or an image cannot be read.
     """
     comparisons = comparisons_of(scan)
+    if without:
+        told = zip(comparisons.images, comparisons.prompts_of_images, strict=True)
+        comparisons = comparisons.narrowed([image for image, prompt in told if normalised(prompt) not in without])
     paths = [Path(image) for image in comparisons.images]
     seen = look_at(paths, comparisons.prompts_of_images, features, cache, on_progress)
     return fit_taste(comparisons, seen, features.identity, name or scan.folder.name, seed, seen_by=seen_by)
