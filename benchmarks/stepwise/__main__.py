@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "spo, pushed": {"stepwise.method": "spo", "stepwise.gap": 0.0, "stepwise.push": 0.5},
     "gradspo": {"stepwise.method": "gradspo", "stepwise.gap": 0.0},
     "spo, word budget": {"stepwise.method": "spo", "stepwise.gap": 0.0, "loss.word_budget": 0.1},
+    "tailorpo_g, word budget": {"stepwise.method": "tailorpo_g", "loss.word_budget": 0.1},
     "spo, dspo": {"stepwise.method": "spo", "stepwise.gap": 0.0, "objective_args.sharpness": 1.4},
 }
 OBJECTIVES = {"spo, dspo": "dspo"}  # the others have diffusion_dpo
