@@ -15,8 +15,9 @@ from tiny_models import Family, tiny_text_encoders, tiny_tokenizer, tiny_vae, wr
 from dspo_train.data.encodings import latents_from_moments
 from dspo_train.exceptions import ModelError
 from dspo_train.models.base import load_base
-from dspo_train.models.encoder import DiffusersEncoder, tensor_digest
+from dspo_train.models.encoder import DiffusersEncoder
 from dspo_train.models.families import FAMILIES
+from dspo_train.models.weights import tensor_digest
 
 SD15 = FAMILIES["sd15"]
 PROMPTS = ["a red dog", "", "dog " * 100, "naïve café!"]

@@ -133,7 +133,7 @@ def window(process: Process, spec: StepwiseSpec, data: DataSpec) -> list[int]:
     if not inside:
         raise ConfigError(
             f"none of the {spec.steps} steps of an image lies between {low:g} and {high:g} of the schedule, where "
-            f"{spec.method} trains; raise `stepwise.steps`, or widen `data.least_noise` and `data.most_noise`"
+            f"{spec.method} trains; widen `data.least_noise` and `data.most_noise`, or draw with more steps"
         )
     return inside
 

@@ -23,13 +23,13 @@ from ..files.tensor_file import read_header
 from ..files.words import many
 from . import single_file
 from .declared import scheduler_config
-from .encoder import DiffusersEncoder, tensor_digest
+from .encoder import DiffusersEncoder
 from .families import Family, Prediction, family_of
 from .locate import located, name_of, refuse_incomplete
 from .process import Process, from_scheduler_config, is_flow
 from .tokenizers import load_tokenizers, read_tokenizer
 from .unet import refuse_unsupplied
-from .weights import fill, has_weights, named_like, read_weights, refuse_non_finite, weight_files
+from .weights import fill, has_weights, named_like, read_weights, refuse_non_finite, tensor_digest, weight_files
 
 
 @dataclass(eq=False)

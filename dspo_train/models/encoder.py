@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from ..exceptions import ModelError
 from .conditioning import Conditioning, Frame, cat
 from .families import Family
 from .prompt_text import as_words, remarks
-from .weights import precision_hint
+from .weights import precision_hint, tensor_digest
 
 log = logging.getLogger(__name__)
 
@@ -193,15 +193,6 @@ def _vocabulary(tokenizer: CLIPTokenizer) -> str:
         merges = json.loads(backend.to_str())["model"].get("merges") or []
     pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in merges]
     return json.dumps([tokenizer.get_vocab(), tokenizer.pad_token, pairs], sort_keys=True)
-
-
-def tensor_digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
-    """sha256 over names, shapes, types and values, independent of their order."""
-    total = hashlib.sha256(salt.encode())
-    for name, tensor in sorted(tensors, key=lambda item: item[0]):
-        total.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
-        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return total.hexdigest()
 
 
 def _config(encoder: nn.Module) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -118,3 +120,12 @@ def refuse_non_finite(model: nn.Module, where: str) -> None:
 def precision_hint(dtype: torch.dtype) -> str:
     """What to try where fp16 may have overflowed; empty for other types."""
     return "; large values overflow in fp16: set `precision` to bf16 or fp32" if dtype == torch.float16 else ""
+
+
+def tensor_digest(tensors: Iterable[tuple[str, Tensor]], salt: str = "") -> str:
+    """sha256 over names, shapes, types and values, independent of their order."""
+    total = hashlib.sha256(salt.encode())
+    for name, tensor in sorted(tensors, key=lambda item: item[0]):
+        total.update(f"\n{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        total.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

@@ -35,7 +35,7 @@ from ..runs.folder import RunFolder
 from ..runs.job import Job
 from ..runs.presets import WARM_UP
 from ..runs.session import OnStageProgress, encodings_of, open_session
-from ..runs.standing import BEGUN, END, ROUNDS, run_of_round
+from ..runs.standing import BEGUN, ENDING, ROUNDS, run_of_round
 from ..taste.looking import comparisons_of
 from ..training.devices import accelerator
 from ..training.model import Model, ModelSource
@@ -170,7 +170,7 @@ class Course:
 
     def ended(self) -> Ended | None:
         """Where an earlier call ended that asked for as many rounds."""
-        told = files.read_json_object(self.place / END)
+        told = files.read_json_object(self.place / ENDING)
         if told.get("asked") != self.rounds.count or not self._folder(told["round"]).result.exists():
             return None
         return Ended(self._folder(told["round"]), told["round"], told["reason"])
@@ -192,7 +192,7 @@ class Course:
                 f"{asked[key]!r}; set it back, or choose a new folder for the run"
             )
         files.write_json(self.place / BEGUN, asked)
-        (self.place / END).unlink(missing_ok=True)  # of a call that asked for another number
+        (self.place / ENDING).unlink(missing_ok=True)  # of a call that asked for another number
 
     def _round(self, source: ModelSource, folder: Path, kept: RunFolder, number: int) -> Job:
         own = self.job.config.loss.word_budget
@@ -264,7 +264,7 @@ class Course:
         return answers
 
     def _ended(self, kept: RunFolder, number: int, reason: str) -> Ended:
-        files.write_json(self.place / END, {"round": number, "reason": reason, "asked": self.rounds.count})
+        files.write_json(self.place / ENDING, {"round": number, "reason": reason, "asked": self.rounds.count})
         if reason:
             self.onlooker.note(f"round {number} is kept: {reason}")
         return Ended(kept, number, reason)

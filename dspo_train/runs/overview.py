@@ -17,7 +17,7 @@ from .alarm import alarm, reports_needed
 from .folder import RunFolder
 from .learning import Learned, learned, seconds_left
 from .reports import Report, latest_reports
-from .standing import Standing, standing
+from .standing import Standing, standing_of_rounds
 from .status import RunStatus, status_of
 
 _KEPT = 5000  # runs
@@ -91,7 +91,7 @@ def overview(folder: RunFolder) -> Overview:
     latest = facts.latest[-1] if facts.latest else {}
     step, steps = latest.get("step", 0), facts.settings.get("steps")
     steps = steps if isinstance(steps, int) else None
-    early, rounds = bool(latest.get("stopped")), standing(folder.folder)
+    early, rounds = bool(latest.get("stopped")), standing_of_rounds(folder.folder)
     trained = facts.has_result and (early or (steps is not None and step >= steps))
     status = _status(folder, facts, rounds, trained=trained)
     left = None if steps is None or status.state != "running" else seconds_left(facts.latest, steps)

@@ -9,7 +9,7 @@ from .. import files
 from .folder import RunFolder
 
 ROUNDS = "rounds"  # in the run's folder
-BEGUN, END = "asked.json", "end.json"  # there
+BEGUN, ENDING = "asked.json", "end.json"  # there
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ def run_of_round(run: Path, number: int) -> RunFolder:
     return RunFolder(run if number == 1 else run / ROUNDS / str(number) / f"{run.name}-r{number}")
 
 
-def standing(run: Path) -> Standing | None:
+def standing_of_rounds(run: Path) -> Standing | None:
     """None without rounds after the first."""
     place = run / ROUNDS
     if not (place / BEGUN).is_file():
         return None
-    told = files.read_json_object(place / END)
+    told = files.read_json_object(place / ENDING)
     number, asked = told.get("round"), told.get("asked")
     if isinstance(number, int) and isinstance(asked, int):
         return Standing(number, run_of_round(run, number), asked)

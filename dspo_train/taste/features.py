@@ -22,7 +22,7 @@ from ..data import draws
 from ..exceptions import ModelError
 from ..images.buckets import make_buckets
 from ..models.conditioning import Conditioning
-from ..models.encoder import tensor_digest
+from ..models.weights import tensor_digest
 from ..training.model import Model
 from .prepared import in_parts, prepare
 
