@@ -2,7 +2,7 @@
 
 As figure 2 of TailorPO (arXiv 2502.01667), in the shapes world with a known taste. Two images of one prompt are ranked
 at every step by what the model makes of them there, and at the end. So are two next states of one state, whose end is
-the mean of four ways to go on.
+the mean of two ways to go on.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from dspo_train.models.transitions import Levels, between, clean_estimate, times
 from dspo_train.models.unet import predict
 from dspo_train.scorers.toys import look
 
-STEPS, GUIDANCE, ENDS, ROLLOUTS = 10, 2.0, 4, (1, 3)
+STEPS, GUIDANCE, ENDS, ROLLOUTS = 10, 2.0, 2, (1, 3)
+RANKED = (1, 3, 5, 7, 9)  # levels at which states are ranked; 0 is noise alone
 
 
 @dataclass
@@ -90,11 +91,11 @@ class Drawer:
 
 @torch.no_grad()
 def agreements(drawer: Drawer) -> dict[str, list[float]]:
-    """By what is ranked, the share of pairs that end in the same order, for the levels 1 to STEPS - 1."""
+    """By what is ranked, the share of pairs that end in the same order, at the levels of `RANKED`."""
     first, second = drawer.path(), drawer.path()
     last = drawer.rewards(first[-1]) - drawer.rewards(second[-1])
-    found: dict[str, list[float]] = {"two images": []} | {f"two next states, {steps} steps": [] for steps in ROLLOUTS}
-    for number in range(1, STEPS):
+    found: dict[str, list[float]] = {"two images": []} | {_sibling(steps): [] for steps in ROLLOUTS}
+    for number in RANKED:
         apart = drawer.guess(first[number], number, 1) - drawer.guess(second[number], number, 1)
         found["two images"].append(same(apart, last))
         before = first[number - 1]
@@ -103,8 +104,12 @@ def agreements(drawer: Drawer) -> dict[str, list[float]]:
         ends = sum(drawer.end(one, number) - drawer.end(other, number) for _ in range(ENDS))
         for steps in ROLLOUTS:
             apart = drawer.guess(one, number, steps) - drawer.guess(other, number, steps)
-            found[f"two next states, {steps} steps"].append(same(apart, np.asarray(ends)))
+            found[_sibling(steps)].append(same(apart, np.asarray(ends)))
     return found
+
+
+def _sibling(steps: int) -> str:
+    return f"two next states, {'at once' if steps == 1 else f'in {steps} steps'}"
 
 
 def same(apart: np.ndarray, ends: np.ndarray) -> float:
@@ -115,12 +120,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Does the order of noisy states foretell that of the images?")
     parser.add_argument("--out", type=Path, default=Path("step_order.png"))
     parser.add_argument("--taste", type=int, default=4)
-    parser.add_argument("--times", type=int, default=8, help="images of each of the world's prompts")
+    parser.add_argument("--times", type=int, default=2, help="images of each of the world's prompts")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     drawer = Drawer(Taste(arguments.taste), captions() * arguments.times)
     found = agreements(drawer)
-    positions = np.array([float(drawer.process.position(level.t[None])) for level in drawer.levels[1:STEPS]])
+    positions = np.array(
+        [float(drawer.process.position(level.t[None])) for level in (drawer.levels[n] for n in RANKED)]
+    )
     for name, shares in found.items():
         say(f"{name:26} " + "  ".join(f"{at:.2f}: {share:.0%}" for at, share in zip(positions, shares, strict=True)))
     colours = LIGHT.series
