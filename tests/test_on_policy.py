@@ -31,9 +31,10 @@ from dspo_train.models.process import Flow
 from dspo_train.models.transitions import times, transition
 from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.runs.folder import RunFolder
-from dspo_train.runs.job import Job
+from dspo_train.runs.job import Job, Start
 from dspo_train.runs.presets import configure
 from dspo_train.runs.session import open_session
+from dspo_train.taste.model import load_taste
 from dspo_train.training.forward import pair_errors
 
 TINY = {
@@ -306,7 +307,8 @@ def test_what_is_given_replaces_the_methods_own():
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"stepwise.method": "tailorpo_g"}, {"loss.word_budget": 0.1}])
 def test_a_run_on_its_own_steps_resumes_to_the_bit(inputs, tmp_path, settings):
-    whole, cut = job(inputs, tmp_path / "whole" / "run", **settings), tmp_path / "cut" / "run"
+    # "taste" is also what a file of the run is called
+    whole, cut = job(inputs, tmp_path / "whole" / "taste", **settings), tmp_path / "cut" / "taste"
     cut.parent.mkdir()
     reports = train_and_cut(whole, 2, cut)
     assert all({"reward", "watched", "ranked"} <= set(report.flat()) for report in reports)
@@ -317,6 +319,21 @@ def test_a_run_on_its_own_steps_resumes_to_the_bit(inputs, tmp_path, settings):
     assert [report.step for report in resumed] == [3, 4]
     assert [report.loss for report in resumed] == [report.loss for report in reports[2:]]
     assert RunFolder(cut).result.read_bytes()[-4096:] == RunFolder(whole.out).result.read_bytes()[-4096:]
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_is_ranked_by_the_taste_of_the_run_before(inputs, tmp_path):
+    first = job(inputs, tmp_path / "first", steps=2)
+    with open_session(first) as session:
+        assert [report.step for report in session.reports()] == [1, 2]
+    kept = RunFolder(first.out).taste
+    taste = load_taste(kept)
+    replace(taste, head=replace(taste.head, weights=-taste.head.weights)).save(kept)
+    longer = replace(job(inputs, tmp_path / "second", steps=3), start=Start(first.out, 2))
+    for _ in ("begun", "resumed"):
+        with open_session(longer) as session:
+            assert session.steered is not None and session.steered.taste is not None
+            assert (session.steered.taste.head.weights == -taste.head.weights).all()
 
 
 def test_training_on_what_is_scored_raises_the_score(rows):

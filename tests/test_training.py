@@ -243,7 +243,7 @@ class TestRefining:
         reports = train_and_cut(twin, 2, task.out)
         assert reports[0].margin == 0  # policy and reference start as the same LoRA
         assert reports[0].drift == 0
-        assert (tmp_path / "more" / "reference.safetensors").read_bytes() == first.read_bytes()
+        assert (tmp_path / "more" / "beginning" / "reference.safetensors").read_bytes() == first.read_bytes()
         rest = run(task)
         assert rest[0].drift > 0  # the reference did not become the half-trained policy
         assert same(result(task.out), result(twin.out))
@@ -265,11 +265,20 @@ class TestRefining:
         assert [r.step for r in run(task)] == [2, 3]
 
     @pytest.mark.slow
+    def test_a_run_named_as_its_reference_keeps_both_apart(self, inputs, whole, tmp_path):
+        task = job(inputs, tmp_path / "reference", refine=whole[0] / "taste.safetensors", steps=3)
+        run(task, stop_after=2)
+        assert not RunFolder(task.out).result.exists()
+        run(task)
+        run(dataclasses.replace(task, out=tmp_path / "more"))
+        assert same(result(tmp_path / "reference"), result(tmp_path / "more"))
+
+    @pytest.mark.slow
     def test_a_leftover_copy_of_a_run_that_never_began_is_not_used(self, inputs, whole, tmp_path):
         other = whole[0] / "checkpoints" / "step-000004" / "lora.safetensors"
         task = job(inputs, tmp_path / "more", refine=whole[0] / "taste.safetensors", steps=2)
-        (tmp_path / "more").mkdir()
-        shutil.copy(other, tmp_path / "more" / "reference.safetensors")
+        (tmp_path / "more" / "beginning").mkdir(parents=True)
+        shutil.copy(other, tmp_path / "more" / "beginning" / "reference.safetensors")
         run(task)
         run(dataclasses.replace(task, out=tmp_path / "clean" / "more"))
         assert same(result(tmp_path / "more"), result(tmp_path / "clean" / "more"))
@@ -448,22 +457,25 @@ def finish(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+OWN_STEPS = ["--set", "stepwise.method=tailorpo_g", "--set", "stepwise.steps=5", "--set", "stepwise.trained=2"]
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 @pytest.mark.slow
-def test_killed_twice_and_resumed_is_bit_identical(inputs, tmp_path):
+@pytest.mark.parametrize("more", [[], OWN_STEPS], ids=["pairs", "own steps"])
+def test_killed_twice_and_resumed_is_bit_identical(inputs, tmp_path, more):
     """SIGKILL as soon as some step was reported, twice, at different steps; then left to finish."""
     module = [sys.executable, "-m", "dspo_train"]
-    finish([*module, *command(inputs, tmp_path / "whole" / "taste")])
+    finish([*module, *command(inputs, tmp_path / "whole" / "taste", *more)])
     out = tmp_path / "killed" / "taste"
     for target in (3, 8):
-        process = subprocess.Popen(
-            [*module, *command(inputs, out)], env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        begun = [*module, *command(inputs, out, *more)]
+        process = subprocess.Popen(begun, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_step(out / "reports.jsonl", target, process)
         process.kill()
         process.wait()
         assert not (out / "taste.safetensors").exists()
-    finish([*module, *command(inputs, out)])
+    finish([*module, *command(inputs, out, *more)])
     assert same(result(out), result(tmp_path / "whole" / "taste"))
     steps = [json.loads(line)["step"] for line in (out / "reports.jsonl").open()]
     assert steps == list(range(1, 13))
@@ -478,8 +490,9 @@ def wait_for_step(reports: Path, step: int, process: subprocess.Popen[bytes]) ->
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_of_one_with_twice_the_batch(inputs, tmp_path):
-    common = ["--set", "steps=4", "--set", "held_out.share=0.3", "--set", "held_out.every=2"]
+@pytest.mark.parametrize("more", [[], OWN_STEPS], ids=["pairs", "own steps"])
+def test_two_processes_take_the_steps_of_one_with_twice_the_batch(inputs, tmp_path, more):
+    common = [*more, "--set", "steps=4", "--set", "held_out.share=0.3", "--set", "held_out.every=2"]
     one, two = [*common, "--set", "batch_size=4"], [*common, "--set", "batch_size=2"]
     finish([sys.executable, "-m", "dspo_train", *command(inputs, tmp_path / "one", *one)])
     # `--multi_gpu` is accelerate's word for several processes here; its `--cpu` starts one unless there is MPI.

@@ -92,7 +92,7 @@ def request_of(request: Mapping[str, Any], start: Start | None) -> dict[str, Any
 
 
 def take_over(start: Start, folder: RunFolder) -> None:
-    """Copy the state into the new run's folder, with the reports and the best weights up to there.
+    """Copy the state into the new run's folder, with the reports and best weights up to there and what ranks its steps.
 
     Raises:
         RunError: the state cannot be read, or the copy cannot be written.
@@ -101,7 +101,9 @@ def take_over(start: Start, folder: RunFolder) -> None:
     found = [path for step, path in earlier.checkpoints() if step == start.step]
     try:
         state = (found[0] / _STATE).read_bytes()
-        best = {path.name: path.read_bytes() for path in earlier.best_up_to(start.step)}
+        kept = {folder.begun_best(path.name): path.read_bytes() for path in earlier.best_up_to(start.step)}
+        if earlier.taste.exists():
+            kept[folder.taste] = earlier.taste.read_bytes()
     except (OSError, IndexError) as error:
         raise RunError(
             f"{start.run.name}: its state at step {start.step} cannot be read, so no run can go on from it; "
@@ -112,8 +114,8 @@ def take_over(start: Start, folder: RunFolder) -> None:
         folder.beginning.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise files.cannot_write(folder.beginning, error) from error
-    for name, weights in best.items():
-        files.write_bytes(folder.beginning / name, weights)
+    for path, weights in kept.items():
+        files.write_bytes(path, weights)
     files.write_text(folder.beginning / folder.reports_file.name, "".join(lines))
     files.write_bytes(folder.beginning / _STATE, state)
 

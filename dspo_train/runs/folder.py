@@ -2,19 +2,20 @@
 
     run.json                      settings, what they were applied to, and the version
     reports.jsonl                 one line per step
-    reference.safetensors         the frozen reference, if an existing LoRA is refined
-    taste.safetensors             the taste that ranks the policy's own steps, if it is trained on them
+    beginning/reference.safetensors  the frozen reference, if an existing LoRA is refined
+    beginning/taste.safetensors   the taste that ranks the policy's own steps, if it is trained on them
     beginning/                    state, reports and best weights of the run that this one goes on from, if it does
     checkpoints/step-000050/      state.safetensors (to resume from) and lora.safetensors (to use)
     previews/step-000050.png      base beside LoRA, if previews were requested
-    best-000150.safetensors       weights of the best step on held-out pairs, if they may become the result
+    best/step-000150.safetensors  weights of the best step on held-out pairs, if they may become the result
     NAME.safetensors, curve.png   the result, once the last step is done
     NAME-checkpoint.safetensors   the whole UNet, if all of it is trained
     status.json, .alive           what it is doing, or how it ended; see `status`
     request.json, about.json      what was asked for, see `names`, and what lists show of it, see `overview`
     workflow.json                 the graph that it was made in, if it was in ComfyUI
 
-Every file and every checkpoint folder appears whole under its name or not at all.
+Every file and every checkpoint folder appears whole under its name or not at all. A run may have any name, so no other
+weights lie beside the result.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ if TYPE_CHECKING:  # that module loads accelerate
 FREE_SETTINGS = ("save_every", "keep_checkpoints", "gradient_checkpointing")
 _SAID_ONLY = ("version", "base.name")  # told, but a run is the same without: hashes identify the base
 _STEP = re.compile(r"step-(\d{6,})")
-_BEST = re.compile(r"best-(\d{6,})\.safetensors")
+_BESTS = "best"
+_BEST = re.compile(r"step-(\d{6,})\.safetensors")
 
 
 @contextlib.contextmanager
@@ -96,12 +98,12 @@ class RunFolder:
 
     @property
     def reference(self) -> Path:
-        return self.folder / "reference.safetensors"
+        return self.beginning / "reference.safetensors"
 
     @property
     def taste(self) -> Path:
         """By which a run that draws its own images ranks them, as it was when the run began."""
-        return self.folder / "taste.safetensors"
+        return self.beginning / "taste.safetensors"
 
     @property
     def beginning(self) -> Path:
@@ -184,7 +186,6 @@ class RunFolder:
         if self.folder.exists() and not self.folder.is_dir():
             raise RunError(f"{self.folder} is a file; give a folder for the run")
         mine = (
-            self.reference,
             self.request,
             self.beginning,
             self.status,
@@ -273,27 +274,32 @@ class RunFolder:
     def best(self, step: int) -> dict[str, Tensor] | None:
         """The weights that `save_best` kept for a step; None if they are missing or damaged."""
         own = self._best(step)
-        for path in (own, self.beginning / own.name):
+        for path in (own, self.begun_best(own.name)):
             with contextlib.suppress(OSError, SafetensorError):
                 return from_bytes(path.read_bytes())
         return None
 
     def best_up_to(self, step: int) -> list[Path]:
         """The files of the best weights of steps so far, those of the run that this one goes on from included."""
-        places = (self.folder, self.beginning)
-        found = [(path, _BEST.fullmatch(path.name)) for place in places for path in place.glob("best-*")]
+        places = (self.folder / _BESTS, self.beginning / _BESTS)
+        found = [(path, _BEST.fullmatch(path.name)) for place in places for path in place.glob("step-*")]
         return [path for path, match in found if match and int(match[1]) <= step]
 
+    def begun_best(self, name: str) -> Path:
+        """The place of a file of `best_up_to` in the folder of a run that goes on from there."""
+        return self.beginning / _BESTS / name
+
     def _best(self, step: int) -> Path:
-        return self.folder / f"best-{step:06d}.safetensors"
+        return self.folder / _BESTS / f"step-{step:06d}.safetensors"
 
     def _kept(self) -> list[int]:
         """The steps whose weights `save_best` has kept."""
-        return [int(match[1]) for path in self.folder.iterdir() if (match := _BEST.fullmatch(path.name))]
+        names = [path.name for path in (self.folder / _BESTS).glob("step-*")]
+        return [int(match[1]) for name in names if (match := _BEST.fullmatch(name))]
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
-        for parent in (self.folder, self.folder / "checkpoints", self.beginning):
+        for parent in (self.folder, self.folder / "checkpoints", self.folder / _BESTS, self.beginning):
             for path in parent.glob(".*") if parent.is_dir() else ():
                 if path.is_dir() and path.name.startswith(".step-"):
                     shutil.rmtree(path, ignore_errors=True)

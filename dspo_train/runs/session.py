@@ -214,7 +214,8 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
 
 def _steering(job: Job, model: Model, scan: Scan, folder: RunFolder, data: Opened) -> Steering:
     held = {normalised(pair.prompt) for pair in data.bank.source.pairs} if data.bank else set()
-    return steering(job.config, model, scan, folder.taste, job.cache or job.pairs, held)
+    begun = folder if folder.begun else RunFolder(job.start.run) if job.start is not None else None
+    return steering(job.config, model, scan, begun.taste if begun else None, job.cache or job.pairs, held)
 
 
 def _damaged(scan: Scan, found: Scan) -> str:

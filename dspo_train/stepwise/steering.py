@@ -95,13 +95,13 @@ class Steering:
 
 
 def steering(
-    config: TrainConfig, model: Model, scan: Scan, kept: Path, cache: Path, without: Collection[str] = ()
+    config: TrainConfig, model: Model, scan: Scan, kept: Path | None, cache: Path, without: Collection[str] = ()
 ) -> Steering:
     """Learn what the steps are ranked by.
 
     Args:
         without: prompts, normalised, whose pairs are held out.
-        kept: where an earlier part of the run left the taste that it was ranked by.
+        kept: where an earlier part of the run left the taste that it was ranked by, if there is one.
         cache: a folder for the features of the pairs' images.
 
     Raises:
@@ -112,7 +112,7 @@ def steering(
     if not {spec.scorer, watch_of(spec)} & set(ON_LATENTS):
         return Steering(spec, model, None, None)
     features = DenoiserFeatures(model, config.data.resolution)
-    if kept.exists():
+    if kept is not None and kept.exists():
         taste = load_taste(kept)
         taste.check(features)
     else:

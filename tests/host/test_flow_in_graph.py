@@ -124,6 +124,6 @@ def test_a_second_round_starts_from_the_first_ones_lora(server: ComfyServer) -> 
     before = len(server.log())
     server.run(on_family(train_graph(dataset, "flow-second", steps=2, refine_lora=first), "flux"), LONG)
     assert "not used for refinement" not in server.log()[before:]
-    reference = run_folder(server, "flow-second-01") / "reference.safetensors"
+    reference = run_folder(server, "flow-second-01") / "beginning" / "reference.safetensors"
     assert same_weights(reference, lora_file(server, "flow-first-01"))
     assert not same_weights(lora_file(server, "flow-second-01"), lora_file(server, "flow-first-01"))

@@ -52,7 +52,7 @@ def test_held_out_pairs_the_best_step_and_an_average(server: ComfyServer) -> Non
     assert (found["keep"], found["ema"], found["labels"]) == ("best", 0.5, "swapped")
     assert (found["held_out"]["share"], found["held_out"]["every"]) == (0.5, 2)
     assert [report["step"] for report in reports(server, "options-01") if "held_out_accuracy" in report] == [2, 4]
-    assert list(run_folder(server, "options-01").glob("best-*.safetensors"))
+    assert list(run_folder(server, "options-01").glob("best/step-*.safetensors"))
     heard = {event["step"]: event for event in events.of("dspo.run")}
     assert [step for step, event in heard.items() if "held_out_accuracy" in event] == [2, 4]
     assert ["held-out winners" in text for text in told(events) if text.startswith("Step ")] == [False] + [True] * 3

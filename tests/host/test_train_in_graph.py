@@ -295,9 +295,10 @@ def test_refining_starts_from_the_chosen_lora(server: ComfyServer) -> None:
     dataset = put_pairs(server.base)
     server.run(train_graph(dataset, "start", steps=2), LONG)
     server.run(train_graph(dataset, "refined", steps=2, refine_lora="dspo/start-01.safetensors"), LONG)
-    info = json.loads((run_folder(server, "refined-01") / "run.json").read_text(encoding="utf-8"))
+    folder = run_folder(server, "refined-01")
+    info = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     assert info["refine"]["name"] == "start-01"
-    assert same_weights(run_folder(server, "refined-01") / "reference.safetensors", lora_file(server, "start-01"))
+    assert same_weights(folder / "beginning" / "reference.safetensors", lora_file(server, "start-01"))
 
 
 @pytest.mark.parametrize(
