@@ -16,7 +16,7 @@ from dspo_train.preferences.guided import SHARE
 @pytest.fixture(autouse=True)
 def secret(monkeypatch):
     """Which questions are drawn at random follows from the set's secret."""
-    monkeypatch.setattr("dspo_train.preferences.store.secrets.token_hex", lambda count: "5e" * count)
+    monkeypatch.setattr("dspo_train.preferences.live.secrets.token_hex", lambda count: "5e" * count)
 
 
 class Told:

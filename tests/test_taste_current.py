@@ -39,7 +39,7 @@ def vote(store: PreferenceStore, value: dict[str, float], count: int) -> None:
 
 @pytest.fixture
 def store(tmp_path, monkeypatch) -> PreferenceStore:
-    monkeypatch.setattr("dspo_train.preferences.store.secrets.token_hex", lambda count: "5e" * count)
+    monkeypatch.setattr("dspo_train.preferences.live.secrets.token_hex", lambda count: "5e" * count)
     return filled(tmp_path / "set", GROUPS, 4)
 
 

@@ -90,7 +90,7 @@ def test_standing_of_many_is_near_that_against_all():
 
 def test_answers_that_a_guide_chose_do_not_count_once_there_are_enough_others(tmp_path, monkeypatch):
     """25 wins before the guide, and of 8 with it two at random. Without the 25 there are too few: all count."""
-    monkeypatch.setattr("dspo_train.preferences.store.secrets.token_hex", lambda count: "5e" * count)
+    monkeypatch.setattr("dspo_train.preferences.live.secrets.token_hex", lambda count: "5e" * count)
     store = filled(tmp_path / "set", 60, 2)
     for asked in store.next(25):
         store.vote(asked.pair, "win", asked.left)

@@ -8,57 +8,23 @@ store.vote(question.pair, "win", question.left, id=id_made_by_the_page, client=t
 
 from __future__ import annotations
 
-import secrets
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ..exceptions import DatasetError
 from .asking import asked_of, question_of, sides
-from .entries import (
-    LOG_VERSION,
-    MAX_PROMPT,
-    EntryError,
-    Group,
-    ImagePair,
-    Outcome,
-    QuestionSchedule,
-    Removal,
-    Vote,
-    canonical,
-    clean_prompt,
-    encode_entry,
-    new_id,
-    pair_id,
-    parse,
-)
+from .entries import MAX_PROMPT, Group, Outcome, QuestionSchedule, Removal, clean_prompt, new_id
 from .guided import Guide, in_order
 from .images import store_image
 from .judging import ballot_rows, plan_ballot
-from .log import PreferenceLog
-from .state import GroupState, SetState
-from .types import (
-    Already,
-    BrokenLine,
-    Gone,
-    GroupQuestion,
-    Judged,
-    NewImage,
-    Opinion,
-    Question,
-    Recorded,
-    RecordedBallot,
-    Reviewed,
-    Undone,
-    VotingProgress,
-)
+from .reading import ReadableSet
+from .types import Already, Gone, GroupQuestion, NewImage, Question, Recorded, RecordedBallot, Undone
 
 _MOST_LED = 4096  # questions that are remembered until they are answered
 
 
-class PreferenceStore:
+class PreferenceStore(ReadableSet):
     """Reads and extends one set. Any number of threads and processes may do so at once.
 
     What a method returns as recorded is on the disk. Every method first reads what other processes wrote, and may raise
@@ -70,20 +36,8 @@ class PreferenceStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._log = PreferenceLog(folder)
-        self._state = SetState()
-        self._lock = threading.RLock()
-        self._retired = False
+        super().__init__(folder)
         self._led: dict[str, None] = {}  # names of questions that a guide chose, the latest last
-        with self._current(write=True):
-            pass
-
-    @property
-    def id(self) -> str:
-        """The name that the set was given when it was created."""
-        with self._lock:
-            return self._state.header.id if self._state.header else ""
 
     def add_group(
         self,
@@ -335,118 +289,6 @@ class PreferenceStore:
         """Put back what `remove` took out; None where it is in."""
         return self._remove("restore", target, id)
 
-    @property
-    def clicks(self) -> int:
-        """How many votes by themselves and ballots were ever given, undone or not."""
-        with self._current():
-            return len(self._state.clicks)
-
-    @property
-    def lines(self) -> int:
-        """Of the log: two times with as many have the same votes, groups and removals."""
-        with self._current():
-            return self._log.lines
-
-    def progress(self) -> VotingProgress:
-        with self._current():
-            return self._state.progress()
-
-    def history(self, offset: int = 0, limit: int = 50) -> list[Reviewed]:
-        """All votes, the newest first, with what became of each."""
-        with self._current():
-            state, end = self._state, len(self._state.history) - max(offset, 0)
-            page = state.history[max(0, end - max(limit, 0)) : max(0, end)]
-            return [
-                Reviewed(v, pair_id(v.group, v.pair), state.groups[v.group].entry.prompt, state.status(v))
-                for v in reversed(page)
-            ]
-
-    def find(self, vote: str) -> Vote | None:
-        """The vote of that id, whether it counts or not."""
-        with self._current():
-            return self._state.votes.get(vote)
-
-    def judged(self, *, ties: bool = False) -> list[Judged]:
-        """The pairs with a winner that counts, and on request those without: ties, and pairs called bad."""
-        with self._current():
-            return [judged for judged in self._state.judged() if ties or judged.winner is not None]
-
-    def opinions(self) -> list[Opinion]:
-        """The images that are liked or disliked by themselves, where a ballot or a vote called some bad."""
-        with self._current():
-            return self._state.opinions()
-
-    def has_group(self, id: str) -> bool:
-        """Was the group ever added, removed or not?"""
-        with self._current():
-            return id in self._state.groups
-
-    def groups(self) -> list[Group]:
-        """All groups that were not removed, in the order in which they were added."""
-        with self._current():
-            return self._state.present_groups()
-
-    def images(self) -> dict[str, str]:
-        """The images that are in the set, with the prompt of each: that of the first group that holds it."""
-        with self._current():
-            return self._state.present_images()
-
-    def broken(self) -> list[BrokenLine]:
-        """The lines of the log that cannot be used. They stay in the file."""
-        with self._current():
-            return list(self._state.broken)
-
-    @contextmanager
-    def retired(self) -> Iterator[None]:
-        """Move or delete the set's folder inside this block: calls under way end before, and later ones find it gone.
-
-        They raise DatasetError and write nothing, where a new store would make a new set. If the block fails, the store
-        goes on as before.
-        """
-        with self._lock:
-            with self._log.locked():  # let another process finish; Windows moves no folder with an open lock in it
-                pass
-            yield
-            self._retired = True
-
-    @contextmanager
-    def _current(self, *, write: bool = False) -> Iterator[None]:
-        """Hold this set still and up to date; with `write`, against other processes too."""
-        with self._lock:
-            if self._retired:
-                raise DatasetError(f"{self.folder}: this set was moved or deleted; refresh the list")
-            if not write and self._state.header and not self._log.changed():
-                self._state.settle()
-                yield
-                return
-            with self._log.locked():
-                if self._log.changed():
-                    self._read()
-                if self._state.header is None:
-                    self._write("set", {"version": LOG_VERSION, "seed": secrets.token_hex(16)})
-                self._state.settle()
-                yield
-
-    def _read(self) -> None:
-        restarted, lines = self._log.take()
-        if restarted:
-            self._state = SetState()
-        self._state.feed(lines)
-
-    def _write(
-        self, kind: Literal["set", "group", "vote", "undo", "remove", "restore"], *rows: Mapping[str, Any]
-    ) -> None:
-        """Append lines and read them back as written, so that memory and disk cannot differ."""
-        lines = [encode_entry(kind, **row) for row in rows]
-        try:
-            for line in lines:
-                parse(line)
-        except EntryError as error:
-            raise DatasetError(f"{self._log.path}: this {kind} {error}") from error
-        first = self._log.append(b"".join(lines))
-        self._state.feed(enumerate(lines, first))
-        self._state.settle()
-
     def _note(self, name: str, led: bool) -> None:
         """Remember whether a guide chose a question, until its answer comes."""
         self._led.pop(name, None)
@@ -454,23 +296,6 @@ class PreferenceStore:
             self._led[name] = None
             while len(self._led) > _MOST_LED:
                 del self._led[next(iter(self._led))]
-
-    def _group(self, name: str) -> GroupState:
-        group = self._state.groups.get(name)
-        if group is None:
-            raise DatasetError(f"{self._log.path}: there is no group {name!r}; ask for the next question")
-        return group
-
-    def _named(self, name: str) -> Vote | None:
-        """A vote, or the first of a ballot."""
-        return next(iter(self._state.ballots.get(name, ())), None) or self._state.votes.get(name)
-
-    def _find(self, pair: str) -> tuple[str, ImagePair]:
-        name, *ends = pair.split(".")
-        group = self._state.groups.get(name)
-        if group is None or len(ends) != 2 or ends[0] == ends[1] or not all(end in group.names for end in ends):
-            raise DatasetError(f"{self._log.path}: there is no pair {pair!r}; ask for the next question")
-        return name, canonical(group.names[ends[0]], group.names[ends[1]])
 
     def _remove(self, kind: Literal["remove", "restore"], target: str, id: str | None) -> Removal | None:
         with self._current(write=True):
