@@ -1,18 +1,18 @@
 """Train, look and compare: `python -m benchmarks.rounds [--out DIR] [--write-only]`.
 
-Every training is kept in DIR, so that a call goes on where another stopped, and several calls may share a DIR if they
-take `--part` of the tastes each. With one thread a one-shot run takes one to two minutes, a course about five.
+Runs whose looks are in results.csv are not repeated. Every training is kept in DIR, so that a call goes on where
+another stopped. With one thread a one-shot run takes one to two minutes, a course about five.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from . import in_rounds, one_shot
+from . import in_rounds, one_shot, results
 from .in_rounds import InRounds
 from .one_shot import OneShot, base_look, say
 from .report import written
@@ -47,18 +47,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="One training against rounds, on tastes that nothing was tuned to.")
     parser.add_argument("--out", type=Path, default=Path("taste"))
     parser.add_argument("--part", default="0/1", metavar="I/N", help="every Nth run from the Ith on")
-    parser.add_argument("--write-only", action="store_true", help="write the tables of the runs that are there")
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument("--write-only", action="store_true", help="only print the table of the runs in results.csv")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    out: Path = arguments.out
-    base = base_look(out)
-    first, of = map(int, arguments.part.split("/"))
     if not arguments.write_only:
-        for run in list(one_shots())[first::of]:
-            say(one_shot.told(one_shot.result_of(out, run)))
-        for each in list(courses())[first::of]:
-            say(in_rounds.told(in_rounds.result_of(out, each)))
-    say(written(out, base, list(one_shots()), list(courses())))
+        train(arguments.out, arguments.part, arguments.seeds)
+    say(written(results.read(), list(one_shots()), list(courses())))
+
+
+def train(out: Path, part: str, seeds: Sequence[int]) -> None:
+    """Train what is not there yet, and put each look into results.csv."""
+    base = base_look(out)
+    results.write(results.base_row(base, taste) for taste in range(10))
+    first, of = map(int, part.split("/"))
+    known = {(row.run, row.taste) for row in results.read()}
+    runs = [run for run in (*one_shots(), *courses()) if (run.name, taste_of(run)) not in known]
+    for run in [run for run in runs if seed_of(run) in seeds][first::of]:
+        found = one_shot.result_of(out, run) if isinstance(run, OneShot) else in_rounds.result_of(out, run)
+        say(one_shot.told(found) if isinstance(run, OneShot) else in_rounds.told(found))
+        results.write(results.rows_of(found))
+
+
+def taste_of(run: OneShot | InRounds) -> int:
+    return run.taste if isinstance(run, OneShot) else run.first.taste
+
+
+def seed_of(run: OneShot | InRounds) -> int:
+    return run.seed if isinstance(run, OneShot) else run.first.seed
 
 
 if __name__ == "__main__":

@@ -1,20 +1,28 @@
-"""Does a setting mean the same on another model? `python -m benchmarks.rounds.carry_over --out DIR`.
+"""Does a setting mean the same on another model? `python -m benchmarks.rounds.carry_over --out DIR [--model FOLDER]`.
 
-One training on 100 clicks of a taste that settings were chosen on, for the network read as three kinds of model: with
-the sharpness in what words do, a quarter and four times of it, and with one in each model's own unit.
+One training on 100 clicks of a taste that settings were chosen on, with the sharpness in what words do, a quarter and
+four times of it, and with one in the model's own unit. Without `--model` for the embedded network, read as three
+kinds of model; with it for that one, such as `smaller` makes, on clicks among its own images, and with its errors as v.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.taste.worlds import candidates
+from dspo_train.demo.run import MODEL
+from dspo_train.runs.diffusers_model import DiffusersSource
+from dspo_train.training.model import ModelSource
+
 from .looks import fit, reward
 from .one_shot import OneShot, base_look, say, trained
 from .rereads import KINDS, RereadSource
+from .results import base_row, rows_of
 from .summing import best
 from .tastes import Taste
 
@@ -24,28 +32,40 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"objective_args.sharpness": 5.6},
     {"objective_args.sharpness": 4.0, "loss.unit": "model"},
 )
-TASTES = (4,)
 LOOKS = (75, 100, 125, 150)
+# Each with the settings that make it one.
+Kinds = Mapping[str, tuple[ModelSource, Mapping[str, Any]]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Does a setting mean the same on another model?")
-    parser.add_argument("--out", type=Path, default=Path("taste"))
-    out: Path = parser.parse_args().out
+    parser.add_argument("--out", type=Path, default=Path("taste"), help="a folder of its own for each model")
+    parser.add_argument("--model", type=Path, default=MODEL, help="a diffusers folder")
+    parser.add_argument("--tastes", type=int, nargs="*", default=[4])
+    arguments = parser.parse_args()
+    out, model = arguments.out, arguments.model
     torch.set_num_threads(1)
-    base = base_look(out)
-    for number in TASTES:
+    base = base_look(out, model)
+    candidates(out, model)
+    for number in arguments.tastes:
         taste = Taste(number)
-        say(f"taste {number}: {taste}; base {reward(base, taste):+.2f}")
+        say(f"taste {number}: {taste}; base {reward(base, taste):+.2f} {fit(base):.0%}")
         for settings in SETTINGS:
-            for kind in KINDS:
-                run = OneShot(number, "dspo", {**settings, "loss.word_budget": 0.1})
+            for kind, (source, more) in kinds_of(model).items():
+                run = OneShot(number, "dspo", {**settings, **more, "loss.word_budget": 0.1})
                 place = out / "carry-over" / f"{kind}-{run.name}.json"
-                found = trained(out, run, RereadSource(KINDS[kind]), place, LOOKS)
-                kept = best(found["looks"], base, taste)
+                found = trained(out, run, source, place, LOOKS)
+                kept = best(rows_of(found), base_row(base, number))
                 last = found["looks"][-1]
                 ending = f"{reward(last, taste):+.2f} {fit(last):.0%}, margin {last['margin']:.3g}"
-                say(f"{kind:6} {settings}: {reward(kept, taste):+.2f}; at the end {ending}")
+                say(f"{kind:6} {settings}: {kept.reward:+.2f}; at the end {ending}")
+
+
+def kinds_of(model: Path) -> Kinds:
+    if model == MODEL:
+        return {name: (RereadSource(kind), {}) for name, kind in KINDS.items()}
+    source = DiffusersSource(model)
+    return {"own": (source, {}), "as v": (source, {"loss.errors": "v"})}
 
 
 if __name__ == "__main__":

@@ -93,13 +93,13 @@ def trained(out: Path, run: OneShot, source: ModelSource, place: Path, steps: Se
     return result
 
 
-def base_look(out: Path) -> dict[str, Any]:
-    """What the untrained model draws."""
+def base_look(out: Path, model: Path = MODEL) -> dict[str, Any]:
+    """What the untrained model draws; each has an `out` of its own."""
     place = out / "base.json"
     if not place.exists():
         from dspo_train.models.base import load_base
 
-        files.write_text(place, json.dumps(look_at(load_base(MODEL))))
+        files.write_text(place, json.dumps(look_at(load_base(model))))
     return json.loads(place.read_text(encoding="utf-8"))
 
 

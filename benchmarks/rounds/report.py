@@ -2,53 +2,68 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 from benchmarks.taste.summary import interval
 from dspo_train.rounds.guard import Limits
 
 from .in_rounds import InRounds
-from .looks import fit, reward
 from .one_shot import OneShot
-from .summing import Look, best, guarded, keeps_fit
-from .tastes import Taste
+from .results import BASE, Row
+from .summing import best, guarded, keeps_fit
+
+_HEAD = [
+    "| taste | seed | base | one shot, best | rounds, best | gain, times | as the guard ends them | fit there |",
+    "|---|---|---|---|---|---|---|---|",
+]
 
 
-def written(out: Path, base: Look, shots: Sequence[OneShot], courses: Sequence[InRounds]) -> str:
+@dataclass(frozen=True)
+class Compared:
+    """One taste and seed: the untrained model, the best of one training, the best round, and the guard's round."""
+
+    base: Row
+    once: Row
+    most: Row
+    ended: Row
+
+    @property
+    def gains(self) -> tuple[float, float, float]:
+        return tuple(row.reward - self.base.reward for row in (self.once, self.most, self.ended))  # type: ignore[return-value]
+
+    def line(self) -> str:
+        once, most, _ = self.gains
+        times = f"{most / once:.1f}" if once > 0 else "-"
+        rewards = f"{self.base.reward:+.2f} | {self.once.reward:+.2f} | {self.most.reward:+.2f} | {times}"
+        ended = f"{self.ended.reward:+.2f} (round {self.ended.at}) | {self.ended.fit:.0%}"
+        return f"| {self.most.taste} | {self.ended.seed} | {rewards} | {ended} |"
+
+
+def written(rows: Sequence[Row], shots: Sequence[OneShot], courses: Sequence[InRounds]) -> str:
     """Markdown: of the runs that are there."""
-    looks_of = {(run.taste, run.seed): [] for run in shots}
-    for run in shots:
-        looks_of[run.taste, run.seed] += _looks(out / "one-shot" / f"{run.name}.json")
-    lines = [
-        "| taste | seed | base | one shot, best of any length and sharpness | rounds, best | gain, times | rounds, "
-        "as the guard ends them | its fit |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    gains: list[tuple[float, float, float]] = []
-    stops: list[tuple[bool, float]] = []
+    found = compared(rows, shots, courses)
+    return "\n".join([*_HEAD, *(each.line() for each in found), "", *(_summed(found) if len(found) > 1 else [])])
+
+
+def compared(rows: Sequence[Row], shots: Sequence[OneShot], courses: Sequence[InRounds]) -> list[Compared]:
+    def looks(name: str, taste: int) -> list[Row]:
+        return [row for row in rows if row.run == name and row.taste == taste]
+
+    found = []
     for course in courses:
-        taste, seed = Taste(course.first.taste), course.first.seed
-        rounds, single = _looks(out / "rounds" / f"{course.name}.json"), looks_of[course.first.taste, seed]
-        if not rounds or not single:
-            continue
-        start, once, most = (
-            reward(look, taste) for look in (base, best(single, base, taste), best(rounds, base, taste))
-        )
-        ended = guarded(rounds, base, Limits())
-        gains.append((once - start, most - start, reward(ended, taste) - start))
-        stops.append((keeps_fit(ended, base), most - reward(ended, taste)))
-        times = f"{(most - start) / (once - start):.1f}" if once > start else "-"
-        lines.append(
-            f"| {taste.number} | {seed} | {start:+.2f} | {once:+.2f} | {most:+.2f} | {times} | "
-            f"{reward(ended, taste):+.2f} (round {rounds.index(ended) + 1}) | {fit(ended):.0%} |"
-        )
-    return "\n".join([*lines, "", *(_summed(gains, stops) if len(gains) > 1 else [])])
+        taste, seed = course.first.taste, course.first.seed
+        names = [run.name for run in shots if (run.taste, run.seed) == (taste, seed)]
+        single, rounds = [row for name in names for row in looks(name, taste)], looks(course.name, taste)
+        if single and rounds:
+            (base,) = looks(BASE, taste)
+            found.append(Compared(base, best(single, base), best(rounds, base), guarded(rounds, base, Limits())))
+    return found
 
 
-def _summed(gains: Sequence[tuple[float, float, float]], stops: Sequence[tuple[bool, float]]) -> list[str]:
+def _summed(found: Sequence[Compared]) -> list[str]:
+    gains = [each.gains for each in found]
     once, most, kept = (statistics.fmean(gain[place] for gain in gains) for place in range(3))
     lines = [
         f"Mean gain over {len(gains)} runs: one shot {once:.2f}, rounds {most:.2f}, as the guard ends them {kept:.2f}."
@@ -58,16 +73,14 @@ def _summed(gains: Sequence[tuple[float, float, float]], stops: Sequence[tuple[b
         twice = [gain[place] - 2 * gain[0] for gain in gains]
         (low, high), (lower, upper) = interval(ahead), interval(twice)
         lines.append(
-            f"{what}: {statistics.fmean(ahead):+.2f} ({low:+.2f} to {high:+.2f}) over one shot; over twice its gain "
-            f"{statistics.fmean(twice):+.2f} ({lower:+.2f} to {upper:+.2f}), paired, 95%."
+            f"{what}: {statistics.fmean(ahead):+.2f} ({low:+.2f} to {high:+.2f}) over one shot, ahead in "
+            f"{sum(each > 0 for each in ahead)}; over twice its gain {statistics.fmean(twice):+.2f} ({lower:+.2f} to "
+            f"{upper:+.2f}), reached in {sum(each >= 0 for each in twice)}; paired, 95%."
         )
-    kept_fit = sum(stop[0] for stop in stops)
+    kept_fit = sum(keeps_fit(each.ended, each.base) for each in found)
+    given_away = statistics.fmean(each.most.reward - each.ended.reward for each in found)
     lines.append(
-        f"The guard: {kept_fit} of {len(stops)} ended within two points of the base's fit; it gave away "
-        f"{statistics.fmean(stop[1] for stop in stops):.2f} of what the best round that keeps the fit had."
+        f"The guard: {kept_fit} of {len(found)} ended within two points of the base's fit; it gave away "
+        f"{given_away:.2f} of what the best round that keeps the fit had."
     )
     return lines
-
-
-def _looks(place: Path) -> list[Look]:
-    return json.loads(place.read_text(encoding="utf-8"))["looks"] if place.exists() else []

@@ -41,12 +41,16 @@ class Candidate:
     reading: Reading
 
 
-def candidates(out: Path) -> list[Candidate]:
-    """Draw them once; those that show nothing recognisable are left out, as a person would skip them."""
+def candidates(out: Path, model: Path = MODEL) -> list[Candidate]:
+    """Draw them once; those that show nothing recognisable are left out, as a person would skip them.
+
+    Args:
+        model: that draws them if `out` has none yet.
+    """
     prompts = [caption for caption in captions() for _ in range(CANDIDATES)]
     places = [out / "candidates" / f"{number:04d}.png" for number in range(len(prompts))]
     if not all(place.exists() for place in places):
-        pictures = sample(load_base(MODEL), prompts, range(len(prompts)), SAMPLING, batch_size=96)
+        pictures = sample(load_base(model), prompts, range(len(prompts)), SAMPLING, batch_size=96)
         for place, picture in zip(places, pictures, strict=True):
             place.parent.mkdir(parents=True, exist_ok=True)
             files.write_image(place, picture)
