@@ -23,7 +23,7 @@ from dspo_train.config.stepwise import METHODS, StepwiseSpec
 from dspo_train.data.bank import Bank
 from dspo_train.data.batch import Batch
 from dspo_train.data.on_policy import Drawing, OnPolicySource, window
-from dspo_train.exceptions import ConfigError
+from dspo_train.exceptions import ConfigError, ModelError
 from dspo_train.models.conditioning import Conditioning
 from dspo_train.models.denoiser import Denoiser
 from dspo_train.models.guided import Guided
@@ -34,6 +34,7 @@ from dspo_train.runs.folder import RunFolder
 from dspo_train.runs.job import Job, Start
 from dspo_train.runs.presets import configure
 from dspo_train.runs.session import open_session
+from dspo_train.stepwise.scoring import slope_of
 from dspo_train.taste.model import load_taste
 from dspo_train.training.forward import pair_errors
 
@@ -50,10 +51,13 @@ OWN_STEPS = ["stepwise.method=spo"]  # as `--set` takes it
 class Brightness:
     """Likes high values in the first channel."""
 
-    differentiable: bool = True
+    odds: float = 1.0
 
     def score(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:
-        return clean[:, 0].mean((1, 2))
+        return self.odds**-1 * clean[:, 0].mean((1, 2))
+
+    def slope(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:
+        return slope_of(lambda latents: self.score(latents, prompts, conditioning), clean)
 
 
 class Prompted(FakeDenoiser):
@@ -293,8 +297,23 @@ def test_the_window_of_trained_steps():
     assert window(process, StepwiseSpec(method="spo", steps=6), data) == [2, 3, 4]
     assert window(process, StepwiseSpec(method="spo", steps=6), replace(data, most_noise=0.4)) == [4]
     assert window(Flow(), StepwiseSpec(method="spo", steps=6), data) == [2, 3, 4]
-    with pytest.raises(ConfigError, match=r"none of the 2 steps of an image lies between 0.1 and 0.4"):
-        window(process, StepwiseSpec(method="tailorpo", steps=2), replace(data, most_noise=0.4))
+    few = StepwiseSpec(method="tailorpo", steps=2)
+    told = (
+        r"tailorpo trains between 0.1 and {}, but the steps of an image begin at 1.00, the last one aside; raise `ste"
+    )
+    with pytest.raises(ConfigError, match=told.format("0.75 of the schedule") + r"pwise.steps`$"):
+        window(process, few, data)
+    with pytest.raises(ConfigError, match=r"widen `data.least_noise` and `data.most_noise`$"):
+        window(process, few, replace(data, most_noise=0.4))
+
+
+def test_the_window_is_the_same_for_a_ddpm_and_a_flow():
+    """Of twenty steps those at 0.8 to 0.1: sixteen less the last, at 0.05, is fifteen of SPO's 0 to 0.8."""
+    data = from_names({}).data
+    for process in (FakeDenoiser().process, Flow()):
+        assert window(process, StepwiseSpec(method="spo"), data) == list(range(4, 19))
+        assert len(window(process, StepwiseSpec(method="spo"), data)) == METHODS["spo"].trained
+        assert window(process, StepwiseSpec(method="tailorpo"), data) == list(range(5, 19))
 
 
 def test_what_is_given_replaces_the_methods_own():
@@ -322,6 +341,41 @@ def test_a_run_on_its_own_steps_resumes_to_the_bit(inputs, tmp_path, settings):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("more", [{}, {"stepwise.rollout_steps": 3, "moving_reference": 0.5}])
+def test_checkpointing_changes_nothing_of_what_is_drawn_or_pushed(inputs, tmp_path, more):
+    """The push goes back through the network with its adapters and, for the taste, without them."""
+    found = []
+    for checkpointing in (False, True):
+        changes = {"stepwise.method": "tailorpo_g", "gradient_checkpointing": checkpointing, "steps": 3, **more}
+        with open_session(job(inputs, tmp_path / str(checkpointing) / "run", **changes)) as session:
+            found.append([report.flat() for report in session.reports()])
+    for plain, checkpointed in zip(*found, strict=True):
+        for name in ("loss", "margin", "reward", "watched", "grad_norm"):
+            assert checkpointed[name] == pytest.approx(plain[name], rel=1e-4, abs=1e-6), name
+
+
+def test_a_gap_is_a_matter_of_odds_whatever_a_scorer_counts_in(rows):
+    """At a hundredth of the scale, and a hundred times the odds, the same rows count."""
+
+    def counted(odds: float) -> list[float]:
+        drawn = source(rows, scorer=Brightness(odds), **{"stepwise.method": "spo", "stepwise.gap": 0.3})
+        scales = [batch.scale for step in range(4) for batch in drawn.step(step)]
+        return [float(one) for scale in scales if scale is not None for one in scale]
+
+    found = counted(1.0)
+    assert counted(100.0) == found
+    assert 0.0 in found and any(found)
+
+
+def test_a_gap_that_leaves_nothing_is_told(inputs, tmp_path):
+    task = job(inputs, tmp_path / "run", **{"stepwise.gap": 0.99, "steps": 6})
+    with open_session(task) as session:
+        assert [report.flat()["ranked"] for report in session.reports()] == [0.0] * 6
+        told = [note for note in session.notes.texts if "no two next states were told apart" in note]
+    assert len(told) == 1 and told[0].startswith("step 5: ")
+
+
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_ranked_by_the_taste_of_the_run_before(inputs, tmp_path):
     first = job(inputs, tmp_path / "first", steps=2)
     with open_session(first) as session:
@@ -334,6 +388,10 @@ def test_a_run_that_goes_on_is_ranked_by_the_taste_of_the_run_before(inputs, tmp
         with open_session(longer) as session:
             assert session.steered is not None and session.steered.taste is not None
             assert (session.steered.taste.head.weights == -taste.head.weights).all()
+    third = replace(job(inputs, tmp_path / "third", steps=3), taste=kept)  # as a further round has it
+    with open_session(third) as session:
+        assert session.steered is not None and session.steered.taste is not None
+        assert (session.steered.taste.head.weights == -taste.head.weights).all()
 
 
 def test_training_on_what_is_scored_raises_the_score(rows):
@@ -377,7 +435,9 @@ def test_swapped_labels_turn_the_taste_round(inputs, tmp_path):
         with open_session(job(inputs, tmp_path / labels / "run", labels=labels)) as session:
             assert session.steered is not None and session.steered.taste is not None
             scores.append(session.steered.taste.head.weights)
-            assert any("steps are ranked by your taste. Too few clicks" in note for note in session.notes.texts)
+            opposite = "the opposite of " if labels == "swapped" else ""
+            told = f"steps are ranked by {opposite}your taste. Too few clicks"
+            assert any(told in note for note in session.notes.texts)
     assert (scores[0] == -scores[1]).all() and scores[0].any()
 
 
@@ -388,6 +448,12 @@ def test_swapped_labels_turn_the_taste_round(inputs, tmp_path):
         ({"stepwise.method": "tailorpo_g", "stepwise.scorer": "further_left"}, "`stepwise.push` moves along"),
         ({"stepwise.watch": "pretty"}, "unknown scorer 'pretty'"),
         ({"labels": "swapped", "stepwise.scorer": "further_left"}, "`labels` swapped turns round what the pairs say"),
+        ({"stepwise.scorer": "cautious"}, "unknown scorer 'cautious'; known: taste, pickscore"),
+        ({"stepwise.watch": "taste"}, "`stepwise.watch` is 'taste', which is what ranks"),
+        ({"data.flip": True}, "`data.flip` is about the pairs' images"),
+        ({"data.caption_dropout": 0.1}, "`data.caption_dropout` is about the pairs' images"),
+        ({"data.crop": "random"}, "`data.crop` is about the pairs' images"),
+        ({"loss.unit": "words"}, "`loss.unit` words is for errors of images"),
     ],
 )
 def test_what_cannot_rank_is_told_before_anything_is_loaded(inputs, tmp_path, changes, told):
@@ -395,11 +461,35 @@ def test_what_cannot_rank_is_told_before_anything_is_loaded(inputs, tmp_path, ch
         pass
 
 
+def test_a_scorer_that_is_not_here_is_told_before_anything_is_loaded(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    task = job(inputs, tmp_path / "run", **{"stepwise.scorer": "pickscore"})
+    with pytest.raises(ModelError, match="get it with 'hf download yuvalkirstain/PickScore_v1"), open_session(task):
+        pass
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_taste_says_what_to_do(inputs, tmp_path):
+    task = job(inputs, tmp_path / "run", steps=3)
+    with open_session(task) as session:
+        next(session.reports())
+    RunFolder(task.out).taste.write_text("not a taste")
+    with (
+        pytest.raises(ConfigError, match="delete it, and the taste is learned from the pairs again"),
+        open_session(task),
+    ):
+        pass
+    RunFolder(task.out).taste.unlink()
+    with open_session(task) as session:
+        assert [report.step for report in session.reports()] == [2, 3]
+
+
 def test_unpaired_images_are_refused(inputs, tmp_path):
     write_opinions(tmp_path / "opinions")
-    task = replace(job(inputs, tmp_path / "run", objective="sft"), pairs=tmp_path / "opinions")
-    with pytest.raises(ConfigError, match="draws the prompts of pairs"), open_session(task):
-        pass
+    for objective in ("sft", "diffusion_dpo"):
+        task = replace(job(inputs, tmp_path / "run", objective=objective), pairs=tmp_path / "opinions")
+        with pytest.raises(ConfigError, match="draws the prompts of pairs"), open_session(task):
+            pass
 
 
 def test_a_denoiser_with_guidance_is_a_denoiser():
@@ -416,3 +506,25 @@ def test_own_steps_are_trained_by_dpo_unless_another_objective_is_chosen():
     assert configure("balanced", 512, {"stepwise.method": "spo", "objective": "ipo"}).objective == "ipo"
     assert read_config(None, "dspo", OWN_STEPS).objective == "dspo"
     assert read_config(None, None, []).objective == configure("balanced", 512, {}).objective == "dspo"
+
+
+def test_what_is_given_is_not_replaced():
+    spo: dict[str, Any] = {"stepwise.method": "spo"}
+    assert dict(configure("balanced", 512, {**spo, "objective": "diffusion_dpo"}).objective_args) == {"sharpness": 10.0}
+    assert dict(configure("balanced", 512, {**spo, "objective": "diffusion_dpo"}, 30).objective_args)["sharpness"] == 30
+    assert configure("balanced", 512, {**spo, "objective": "dspo"}).objective == "diffusion_dpo"  # the node's default
+    chosen = configure("balanced", 512, {**spo, "objective": "dspo"}, 30)  # a number for it says that it is meant
+    assert chosen.objective == "dspo" and 30 in chosen.objective_args.values()
+    for name in ("objective_args.sharpness", "loss.sharpness"):
+        found = read_config(None, None, [*OWN_STEPS, f"{name}=500"])
+        objectives.check_objective(found)
+        assert objectives.arguments_in(found) == {"sharpness": 500}
+    assert dict(read_config(None, "diffusion_dpo", OWN_STEPS).objective_args) == {"sharpness": 10.0}
+    with pytest.raises(ConfigError, match="stepwise: expected a group of settings, got 'tailorpo'"):
+        read_config(None, None, ["stepwise=tailorpo"])
+
+
+def test_a_setting_without_a_method_is_refused():
+    for setting in ("pool=8", "scorer=pickscore", "watch=aesthetic", "steps=30", "guidance=2", "eta=0.5"):
+        with pytest.raises(ConfigError, match=r"`stepwise.\w+` needs a method"):
+            read_config(None, None, [f"stepwise.{setting}"])

@@ -28,3 +28,9 @@ def test_a_run_loads_no_package_that_only_some_models_need():
     code = f"import sys, dspo_train.runs.session; sys.exit(', '.join({names} & sys.modules.keys()) or None)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+def test_what_lists_of_runs_need_loads_no_accelerate():
+    """ComfyUI imports it with the nodes, at every start."""
+    code = "import sys, dspo_train.runs.keepsake; sys.exit('accelerate' in sys.modules or None)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -20,7 +20,7 @@ from dspo_train.scorers.table import SCORERS, make_pixel_scorer, make_scorer
 __all__ = ["tiny"]  # a fixture
 
 HPS = "HPS v2.1 needs HPS_v2.1_compressed.pt of xswu/HPSv2 (2.0 GB, licence: Apache-2.0): get it with 'hf download "
-HPS += "xswu/HPSv2 HPS_v2.1_compressed.pt', or give the path of a copy"
+HPS += "xswu/HPSv2 HPS_v2.1_compressed.pt'"
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_what_is_not_where_it_should_be_is_named(cache: Path, tmp_path: Path) ->
     (empty / "ImageReward.pt").touch()
     assert refusal("image_reward", empty) == (
         "ImageReward 1.0 needs vocab.txt of google-bert/bert-base-uncased (0.2 MB, licence: Apache-2.0): get it with "
-        "'hf download google-bert/bert-base-uncased vocab.txt', or give the path of a copy; it is neither in "
+        "'hf download google-bert/bert-base-uncased vocab.txt'; it is neither in "
         f"{empty} nor in the Hugging Face cache ({cache})"
     )
 
@@ -128,7 +128,9 @@ def test_a_vocabulary_of_another_model_is_told(tiny: None, tmp_path: Path) -> No
     write_reward(tmp_path)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(995))]
     (tmp_path / "vocab.txt").write_text("\n".join(words))
-    assert "vocab.txt holds 1,000 words, more than the model knows" in refusal("image_reward", tmp_path)
+    assert "vocab.txt holds 1,000 words, not 10: it is cut short, or another" in refusal("image_reward", tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(words[:9]))
+    assert "vocab.txt holds 9 words, not 10: it is cut short, or another" in refusal("image_reward", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -158,6 +160,10 @@ def test_a_pickle_that_could_run_code_is_not_read(zipped: bool, tmp_path: Path, 
     assert (
         refusal("hps_v2.1", path) == f"{path} holds more than weights, which is not read, as it could run code; {HPS}"
     )
+    torch.save(print, path, _use_new_zipfile_serialization=zipped)  # torch's words for builtins are others
+    assert "holds more than weights, which is not read" in refusal("hps_v2.1", path)
+    path.write_bytes(b"cposix\nsystem\n(S'exit'\ntR.")
+    assert "holds more than weights, which is not read" in refusal("hps_v2.1", path)
     for other in ([1, 2], {"state_dict": [1, 2]}, {"step": 3}):
         torch.save(other, path)
         assert refusal("hps_v2.1", path) == f"{path} holds something else than a model's weights; {HPS}"

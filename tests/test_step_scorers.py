@@ -68,18 +68,16 @@ def test_a_score_of_pixels_has_its_gradient_through_the_vae(model):
     clean = 0.5 * torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     scorer = PixelStepScorer(model.encoder.decode, Redness())
     nothing = model.encoder.prompts(["", ""])
-    given = clean.clone().requires_grad_()
-    found = scorer.score(given, ["", ""], nothing)
-    (slope,) = torch.autograd.grad(found.sum(), given)
-    assert slope.abs().sum() > 0
+    slope = scorer.slope(clean, ["", ""], nothing)
+    assert (slope.flatten(1).norm(dim=1) > 0).all()
     with torch.no_grad():
+        found = scorer.score(clean, ["", ""], nothing)
         assert (scorer.score(clean + 0.1 * slope / slope.norm(), ["", ""], nothing) > found).all()
 
 
 def test_any_image_scorer_sees_what_the_vae_decodes(model):
     clean = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     seen = DecodedScorer(model.encoder.decode, ToyTaste(lambda reading: reading.darkness))
-    assert not seen.differentiable
     with torch.no_grad():
         found = seen.score(clean, ["", ""], model.encoder.prompts(["", ""]))
     assert found.shape == (2,) and found.dtype == torch.float32

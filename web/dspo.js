@@ -13,6 +13,10 @@ import { notice } from "./ui/notice.js";
 import { Sidebar } from "./ui/sidebar.js";
 import { openVoting } from "./ui/voting.js";
 
+// Heard from the first moment on: ComfyUI calls an event unknown that comes while nothing of the page listens for it.
+for (const name of ["blind", "collected", "gather", "lora_saved", "moved", "preview", "run", "run_state", "taste", "voted"])
+  listen(name, () => {});
+
 const toast = (detail) =>
   app.extensionManager?.toast?.add({ severity: "success", summary: "DSPO Studio", detail, life: 5000 });
 const inform = (detail) =>
@@ -45,7 +49,6 @@ app.registerExtension({
   setup() {
     speak(app.extensionManager?.setting?.get("Comfy.Locale"));
     document.head.append(h("link", { rel: "stylesheet", href: styleUrl() }));
-    for (const name of ["run", "run_state", "preview", "taste"]) listen(name, () => {}); // else ComfyUI calls them unknown
     shared(); // sends votes that an earlier page could not
     let sidebar = null;
     app.extensionManager.registerSidebarTab({

@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("taste"), help="a folder of its own for each model")
     parser.add_argument("--model", type=Path, default=MODEL, help="a diffusers folder")
     parser.add_argument("--tastes", type=int, nargs="*", default=[4])
+    parser.add_argument("--settings", type=int, default=len(SETTINGS), help="how many of the four to try")
     arguments = parser.parse_args()
     out, model = arguments.out, arguments.model
     torch.set_num_threads(1)
@@ -50,7 +51,7 @@ def main() -> None:
     for number in arguments.tastes:
         taste = Taste(number)
         say(f"taste {number}: {taste}; base {reward(base, taste):+.2f} {fit(base):.0%}")
-        for settings in SETTINGS:
+        for settings in SETTINGS[: arguments.settings]:
             for kind, (source, more) in kinds_of(model).items():
                 run = OneShot(number, "dspo", {**settings, **more, "loss.word_budget": 0.1})
                 place = out / "carry-over" / f"{kind}-{run.name}.json"

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..config import TrainConfig, from_dict, nested, with_settings
+from ..config import TrainConfig, dotted, from_dict, nested, with_settings
 from ..exceptions import ConfigError, RunError
 from ..files.words import many
 from ..models.blueprint import read_blueprint
@@ -28,7 +28,7 @@ from ..runs.folder import RunFolder
 from ..runs.job import Job
 from ..runs.machine import Machine, this_machine
 from ..runs.memory import Setup
-from ..runs.presets import STEPWISE
+from ..runs.presets import of_own_steps
 from ..runs.session import Session, Stage, encodings_of, open_session
 from ..runs.sizes import BlueprintSizes
 from ..training.devices import resolve_precision
@@ -208,9 +208,9 @@ def read_config(file: Path | None, objective: str | None, settings: list[str]) -
     values = with_settings(values, pairs)
     if objective is not None:
         values["objective"] = objective
-    if "objective" not in values and dict(values.get("stepwise", {})).get("method", "off") != "off":
-        values = nested(STEPWISE, values)
-    return from_dict(values)
+    given = dotted(values)
+    missing = {name: value for name, value in of_own_steps(given).items() if name not in given}
+    return from_dict(nested(missing, values))
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

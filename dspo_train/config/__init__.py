@@ -1,6 +1,6 @@
 """Settings: frozen values, checked on construction."""
 
-from .run import SETTINGS, TrainConfig, from_dict, from_names, nested, with_defaults, with_settings
+from .run import SETTINGS, TrainConfig, dotted, from_dict, from_names, nested, with_defaults, with_settings
 from .setting import Setting
 from .specs import (
     Crop,
@@ -37,6 +37,7 @@ __all__ = [
     "Setting",
     "Targets",
     "TrainConfig",
+    "dotted",
     "from_dict",
     "from_names",
     "nested",

@@ -188,6 +188,17 @@ def nested(values: Mapping[str, Any], over: Mapping[str, Any] = MappingProxyType
     return merged
 
 
+def dotted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values by dotted name; the inverse of `nested`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": one for key, one in dotted(value).items()}
+        else:
+            flat[name] = value
+    return flat
+
+
 def with_settings(values: Mapping[str, Any], settings: Mapping[str, str]) -> dict[str, Any]:
     """Put `KEY=VALUE` texts over nested values; KEY is dotted, as in `optim.lr`."""
     return nested({key: _parse(text) for key, text in settings.items()}, values)

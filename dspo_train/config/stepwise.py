@@ -39,8 +39,8 @@ class Plan:
 METHODS: Mapping[str, Plan] = {
     "tailorpo": Plan(2, "best", 0.0, 1, 0.0, 0.0, 5, 0.1, 0.75),
     "tailorpo_g": Plan(2, "best", 0.5, 1, 0.0, 0.0, 5, 0.1, 0.75),
-    "spo": Plan(4, "random", 0.0, 1, 0.3, 0.0, 16, 0.0, 0.8),
-    "gradspo": Plan(4, "random", 0.0, 1, 0.3, 0.5, 16, 0.0, 0.8),
+    "spo": Plan(4, "random", 0.0, 1, 0.3, 0.0, 15, 0.0, 0.8),
+    "gradspo": Plan(4, "random", 0.0, 1, 0.3, 0.5, 15, 0.0, 0.8),
 }
 
 
@@ -56,7 +56,7 @@ class StepwiseSpec(SettingGroup, name="stepwise"):
         shown=Shown("options", 17, "stepwise", folded=True),
     )
     scorer: str = setting(
-        "taste", "What ranks the steps: taste is learned from the pairs; others are listed by `score --help`."
+        "taste", "What ranks the steps: taste is learned from the pairs; others are listed by `score --scorer list`."
     )
     watch: str = setting(
         "",
@@ -112,7 +112,7 @@ class StepwiseSpec(SettingGroup, name="stepwise"):
     )
 
     def check_together(self) -> None:
-        given = [one.name for one in fields(self) if getattr(self, one.name) is not None and one.name in _OF_PLAN]
+        given = [one.name for one in fields(self) if getattr(self, one.name) != one.default]
         if self.method == "off" and given:
             raise ConfigError(f"`stepwise.{given[0]}` needs a method; set `stepwise.method`, for example tailorpo")
 

@@ -31,17 +31,27 @@ from . import draws
 from .batch import Batch
 from .pair_source import EncodedPair, PairSource
 
+_NEAR = 2e-3  # of the schedule: the steps of a DDPM are counted from 0, and its 0.099 stands for 0.1
+
 
 class StepScorer(Protocol):
     """Scores clean latents; higher is better."""
 
     @property
-    def differentiable(self) -> bool:
-        """Does its score have a gradient?"""
+    def odds(self) -> float:
+        """What a difference of one is worth as log-odds of being preferred."""
         ...
 
     def score(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:
         """Latents in model units (N, C, h, w), their prompts, and what the model is given. -> (N,) float32"""
+        ...
+
+    def slope(self, clean: Tensor, prompts: Sequence[str], conditioning: Conditioning) -> Tensor:
+        """The gradient of each score with respect to its latents, (N, C, h, w).
+
+        A call of its own, as the network may have to be in another state for it than for the steps to `clean`, also
+        while blocks are recomputed. One that `check_steering` refuses for a push has none.
+        """
         ...
 
 
@@ -125,15 +135,14 @@ def window(process: Process, spec: StepwiseSpec, data: DataSpec) -> list[int]:
     """
     levels, plan = times(process, spec.steps), spec.plan
     low, high = max(plan.low, data.least_noise), min(plan.high, data.most_noise)
-    inside = [
-        number
-        for number, level in enumerate(levels[: spec.steps - 1])
-        if low <= float(process.position(level.t[None])) <= high
-    ]
+    places = [float(process.position(level.t[None])) for level in levels[: spec.steps - 1]]
+    inside = [number for number, place in enumerate(places) if low - _NEAR <= place <= high + _NEAR]
     if not inside:
+        narrowed = data.least_noise > plan.low or data.most_noise < plan.high
+        others = ", or widen `data.least_noise` and `data.most_noise`" if narrowed else ""
         raise ConfigError(
-            f"none of the {spec.steps} steps of an image lies between {low:g} and {high:g} of the schedule, where "
-            f"{spec.method} trains; widen `data.least_noise` and `data.most_noise`, or draw with more steps"
+            f"{spec.method} trains between {low:g} and {high:g} of the schedule, but the steps of an image begin at "
+            f"{', '.join(f'{place:.2f}' for place in places)}, the last one aside; raise `stepwise.steps`{others}"
         )
     return inside
 
@@ -196,17 +205,17 @@ class Walk:
             states.append(move.mean(state, prediction) + move.std * child)
             predictions.append(self._predict(states[-1], self.levels[level]))
             with torch.no_grad():
-                rewards.append(self._reward(states[-1], predictions[-1], level))
+                clean = self._clean(states[-1], predictions[-1], level)
+                rewards.append(self.drawing.scorer.score(clean, self.prompts, self.conditioning))
         return Children(noise.transpose(0, 1), torch.stack(states), torch.stack(predictions), torch.stack(rewards))
 
-    def _reward(self, state: Tensor, prediction: Tensor, level: int) -> Tensor:
-        """The score of the image that a state leads to, by `rollout_steps` steps without noise."""
+    def _clean(self, state: Tensor, prediction: Tensor, level: int) -> Tensor:
+        """The image that a state leads to, by `rollout_steps` steps without noise."""
         left = between(self.levels, level, self.plan.rollout_steps)
         for now, after in pairwise(left[:-1]):
             state = transition(self.process, now, after, 0.0).mean(state, prediction)
             prediction = self.drawing.policy.predict(state, self._time(after), self.conditioning)
-        clean = clean_estimate(self.process, left[-2], state, prediction)
-        return self.drawing.scorer.score(clean, self.prompts, self.conditioning)
+        return clean_estimate(self.process, left[-2], state, prediction)
 
     def _batch(
         self, state: Tensor, prediction: Tensor, move: Transition, now: Levels, level: int, children: Children
@@ -217,8 +226,9 @@ class Walk:
         winner, loser = children.states[best, row], children.states[worst, row]
         if self.plan.push:
             winner = self._pushed(winner, move.std * children.noise[best, row], level)
-        apart = torch.tanh((rewards[best, row] - rewards[worst, row]) / 2)  # p - (1 - p), p = sigmoid of the difference
-        counts = ((apart >= self.plan.gap) & (rewards[best, row] > rewards[worst, row])).float()
+        apart = rewards[best, row] - rewards[worst, row]
+        surer = torch.tanh(self.drawing.scorer.odds * apart / 2)  # p - (1 - p), p = sigmoid of the log-odds
+        counts = ((surer >= self.plan.gap) & (apart > 0)).float()
         self._ranked.append(float(counts.mean()))
         if self.plan.reach:
             sign = 1.0 if move.of_prediction > 0 else -1.0
@@ -243,8 +253,9 @@ class Walk:
         with torch.enable_grad():
             moved = winner.detach().requires_grad_()
             prediction = self.drawing.policy.predict(moved, self._time(self.levels[level]), self.conditioning)
-            reward = self._reward(moved, prediction, level).sum()
-            (slope,) = torch.autograd.grad(reward, moved)
+            clean = self._clean(moved, prediction, level)
+            of_clean = self.drawing.scorer.slope(clean.detach(), self.prompts, self.conditioning)
+            (slope,) = torch.autograd.grad(clean, moved, of_clean)
         lengths = [part.flatten(1).norm(dim=1).view(-1, 1, 1, 1) for part in (noise, slope)]
         return winner + self.plan.push * lengths[0] * slope / lengths[1].clamp(min=1e-12)
 

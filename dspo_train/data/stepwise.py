@@ -31,8 +31,8 @@ class StepwiseData:
 
     def open(self, config: TrainConfig, opening: Opening) -> Opened:
         """See `TrainingData.open`."""
+        window(opening.process, config.stepwise, config.data)  # before the long work
         encode_empty(opening)
         opened = PairedData(self.scan).open(config, opening)
         assert isinstance(opened.source, PairSource)
-        window(opening.process, config.stepwise, config.data)
         return replace(opened, source=OnPolicySource(rows=opened.source, spec=config.stepwise))

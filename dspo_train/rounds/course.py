@@ -201,6 +201,8 @@ class Course:
         out = self._folder(number).folder
         # the state that the first round went on from, if any, is not this round's
         job = replace(self.job, model=source, cache=encodings_of(self.job), config=config, scan=None, start=None)
+        taste = RunFolder(self.job.out).taste  # of the clicks; the pairs of a round are labelled by a model of it
+        job = replace(job, taste=taste if taste.exists() else None)
         return replace(job, pairs=folder / "pairs", out=out, refine=kept.result)
 
     def _train(self, number: int, job: Job) -> RunFolder:

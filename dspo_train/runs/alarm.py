@@ -33,6 +33,11 @@ GAMED = (
     "The score that the run trains on rises while the one that watches it falls: images may be made to please the "
     "scorer rather than you. Look at a preview; stop earlier, lower `optim.lr`, or set `loss.word_budget`."
 )
+FIRST = 5  # steps that tell whether anything is ranked
+UNRANKED = (
+    f"In the first {FIRST} steps no two next states were told apart by `stepwise.gap`, so that nothing is learned: "
+    "lower it."
+)
 WITHOUT_WINNING = (
     "The model predicts the images to prefer worse than before, and little or nothing is won by it: lower `optim.lr` "
     "by ten times; if that does not help, the labels may contradict each other."
@@ -56,10 +61,16 @@ def gamed(reports: Sequence[Mapping[str, Any]]) -> bool:
     """Has what a run trains on risen while what watches it has fallen, each clearly, from its first 20 steps to its
     latest 20? Images are drawn anew at each step, so that single scores differ a lot.
     """
-    both = [report for report in reports if "reward" in report and "watched" in report]
+    both = [report for report in reports if report.get("reward") is not None and report.get("watched") is not None]
     if len(both) < 2 * LATEST:
         return False
     return _change(both, "reward") > _CLEAR and _change(both, "watched") < -_CLEAR
+
+
+def unranked(reports: Sequence[Mapping[str, Any]]) -> bool:
+    """Did a run on its own steps rank none of them in its first few, so that nothing is learned?"""
+    shares = [report["ranked"] for report in reports[:FIRST] if report.get("ranked") is not None]
+    return len(shares) == FIRST and not any(shares)
 
 
 def _change(reports: Sequence[Mapping[str, Any]], name: str) -> float:

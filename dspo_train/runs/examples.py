@@ -10,12 +10,15 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from .. import files
 from .folder import RunFolder
-from .session import Session
+
+if TYPE_CHECKING:  # that module loads accelerate
+    from .session import Session
 
 PROMPTS = 3
 FIRST_SEED = 1000  # away from those that candidates are usually drawn with, which count up from 0

@@ -40,6 +40,7 @@ class Job:
         cache: folder for encodings; by default `.dspo_cache` in the pair folder.
         scan: of `pairs`, if it has been scanned already.
         wired_loras: names of the LoRAs that the model carries.
+        taste: what ranks the steps that the run draws itself, if that is not to be learned from `pairs`.
         start: the state of an earlier run to go on from, with the learning rate of this run's length from there on.
     """
 
@@ -52,3 +53,4 @@ class Job:
     scan: Scan | None = None
     wired_loras: tuple[str, ...] = ()
     start: Start | None = None
+    taste: Path | None = None

@@ -17,7 +17,8 @@ from .. import objectives
 from ..config import Method, Optimizer, Targets
 from ..config.stepwise import StepwiseSpec
 from ..exceptions import ConfigError
-from ..stepwise.cost import cost_of
+from ..stepwise.cost import cost_of, graph_of_scorer, held_by_scorers, rollout_of
+from ..stepwise.steering import ON_LATENTS
 from ..training.devices import DTYPES
 from .sizes import Sizes
 
@@ -26,6 +27,8 @@ ALLOWANCE = 3 * GIB // 4
 """Assumed, not measured: about 0.5 GiB of CUDA context, the rest for the libraries' workspaces and rounding."""
 MARGIN = 0.1
 """Assumed: the share of a device's memory that `fits` leaves to the display, other programs and fragmentation."""
+GRAPH_OF_DECODING = 7.4
+"""What decoding keeps for a gradient, times its peak without one; counted on Stable Diffusion's VAE."""
 MOMENTS: Mapping[Optimizer, float] = {"adamw": 8, "adamw8bit": 2 + 2 * 4 / 256}  # bytes: two, 8-bit with block scales
 
 
@@ -68,7 +71,7 @@ class Setup:
         if spec.method == "off":
             return 2 * rows, 2 * rows if objectives.find_objective(self.objective).has_loser else rows
         prompted = 2 if spec.guidance > 1 else 1  # winner and loser are one state
-        pushed = prompted * spec.plan.rollout_steps + 1 if spec.plan.push else 0
+        pushed = prompted * rollout_of(spec) + (spec.scorer in ON_LATENTS) if spec.plan.push else 0
         return prompted * rows, max(prompted, pushed) * rows
 
     @property
@@ -87,7 +90,7 @@ class MemoryNeed:
     """Peak bytes of a training step, of encoding beforehand and of previews in between.
 
     Attributes:
-        weights: of the frozen model, and of its encoders if they share the memory.
+        weights: of the frozen model, of its encoders if they share the memory, and of what judges images.
         adapter: what is trained, with its gradients, AdamW's moments and the cast to half precision.
         activations: what the graph keeps for the backward pass.
         workspace: temporary tensors of a forward or backward pass, and `ALLOWANCE`.
@@ -138,15 +141,17 @@ def need_of(setup: Setup, *, like: Setup | None = None) -> MemoryNeed:
     resident = model + text + vae if setup.shared else 0
     weights, adapter = resident or model, adapter_bytes(trained_parameters(setup), setup)
     encoding, decoding = (round(per_pixel * setup.latent_pixels) for per_pixel in setup.model.vae_passes(*stored))
-    if setup.decodes and not setup.shared:
-        weights += vae
+    if setup.decodes:
+        weights += held_by_scorers(setup.stepwise) + (0 if setup.shared else vae)
+    pushed = graph_of_scorer(setup.stepwise)
+    judged = round(pushed + GRAPH_OF_DECODING * decoding) if pushed else 0
     beside = max(text, vae + decoding) if not setup.shared else decoding
     return MemoryNeed(
         setup=setup,
         weights=weights,
         adapter=adapter,
-        activations=round(with_graph * step.kept * larger),
-        workspace=max(round(images * step.flowing * larger), decoding * setup.batch_size * setup.decodes) + ALLOWANCE,
+        activations=round(with_graph * step.kept * larger) + judged,
+        workspace=max(round(images * step.flowing * larger), decoding * setup.decodes) + ALLOWANCE,
         encoding=(resident or text + vae) + encoding + ALLOWANCE,
         preview=weights + adapter + beside + ALLOWANCE if setup.previews else 0,
     )

@@ -88,6 +88,8 @@ class Monitor:
         if not self._alarmed and (text := alarm.alarm(self._seen[-needed:])):
             self.note(f"step {report.step}: {text}")
             self._alarmed = True
+        if len(self._seen) == alarm.FIRST and alarm.unranked(self._seen):
+            self.note(f"step {report.step}: {alarm.UNRANKED}")
         if not self._gamed and alarm.gamed(self._seen):
             self.note(f"step {report.step}: {alarm.GAMED}")
             self._gamed = True

@@ -133,9 +133,11 @@ def check_pairs(scan: Scan, config: TrainConfig, fixed: Collection[str] = ()) ->
         notes.append("\n  ".join([title, *shortened(others, SHOWN)]))
     if count < FEW:
         few = f"only 1 {what}" if count == 1 else f"{count} {what}s are few"
-        notes.append(f"{few}: the LoRA may learn their style rather than a taste; 50 are better")
+        own = config.stepwise.method != "off"
+        what_of_it = "little is known of the taste" if own else "the LoRA may learn their style rather than a taste"
+        notes.append(f"{few}: {what_of_it}; 50 are better")
     seen = config.steps * config.batch_size * config.accumulate / count
-    if seen > OFTEN:
+    if seen > OFTEN and config.stepwise.method == "off":
         fewer = max(1, math.ceil(config.steps * OFTEN / seen))
         each = f"each {what}" if scan.unpaired else "each pair"
         notes.append(f"{each} will be seen {seen:.0f} times: lower `steps` to {fewer}, or add {kind}")

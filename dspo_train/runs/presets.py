@@ -15,7 +15,7 @@ PresetName = Literal["gentle", "balanced", "strong"]
 
 # By the settings' dotted names, over the defaults of `TrainConfig`.
 PAIRED = "dspo"
-STEPWISE = MappingProxyType({"objective": "diffusion_dpo", "objective_args.sharpness": 10.0})  # SPO's beta
+ON_OWN_STEPS, SHARPNESS = "diffusion_dpo", 10.0  # SPO's loss and its beta
 COMMON: Mapping[str, Any] = MappingProxyType(
     {"objective": PAIRED, "batch_size": 1, "accumulate": 4, "optim.schedule": "cosine"}
 )
@@ -59,12 +59,14 @@ def configure(
     Raises:
         ConfigError: a value is out of range.
     """
-    if changes.get("stepwise.method", "off") != "off" and changes.get("objective", PAIRED) == PAIRED:
-        changes = {**changes, **STEPWISE}
+    number = read_number(OWN_NUMBER, own_number, example="10", empty="the usual one")
+    if changes.get("objective") == PAIRED and not number:  # the node's default, which is no choice
+        changes = {name: value for name, value in changes.items() if name != "objective"}
+    changes = {**of_own_steps(changes), **changes}
     values = {**COMMON, **PRESETS[preset], **changes}
     if values["objective"] != COMMON["objective"]:  # the presets' arguments are those of their own objective
         values = {name: value for name, value in values.items() if name in changes or not _is_argument(name)}
-    if number := read_number(OWN_NUMBER, own_number, example="10", empty="the usual one"):
+    if number:
         values |= _own(values["objective"], number)
     resolution = values.setdefault("data.resolution", resolution)
     steps = values.get("steps", TrainConfig.steps)
@@ -74,6 +76,15 @@ def configure(
         "data.bucket_step": min(64, resolution // 8 * 8),
     }
     return from_names({**derived, **values})
+
+
+def of_own_steps(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run on its own steps has where nothing else is given, by dotted name; nothing for a run on pairs."""
+    if given.get("stepwise.method", "off") == "off" or given.get("objective", ON_OWN_STEPS) != ON_OWN_STEPS:
+        return {}
+    own = "objective_args.sharpness"
+    sharpness = {} if own in given or given.get("loss.sharpness") is not None else {own: SHARPNESS}
+    return {"objective": ON_OWN_STEPS, **sharpness}
 
 
 def _is_argument(name: str) -> bool:

@@ -150,9 +150,9 @@ def check_settings(config: TrainConfig, scan: Scan, *, refine: bool = False) -> 
         ConfigError: the objective, its options, the data and the start do not go together.
         DatasetError: nothing in the folder is usable.
     """
+    training_data(scan, config).check(config)
     objectives.check_objective(config, unpaired=scan.unpaired)
     check_steering(config)
-    training_data(scan, config).check(config)
     check_start(config, refine=refine)
 
 
@@ -214,8 +214,9 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
 
 def _steering(job: Job, model: Model, scan: Scan, folder: RunFolder, data: Opened) -> Steering:
     held = {normalised(pair.prompt) for pair in data.bank.source.pairs} if data.bank else set()
-    begun = folder if folder.begun else RunFolder(job.start.run) if job.start is not None else None
-    return steering(job.config, model, scan, begun.taste if begun else None, job.cache or job.pairs, held)
+    earlier = RunFolder(job.start.run).taste if job.start is not None else job.taste
+    kept = folder.taste if folder.begun else earlier
+    return steering(job.config, model, scan, kept, job.cache or job.pairs, held)
 
 
 def _damaged(scan: Scan, found: Scan) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from tokenizers import BertWordPieceTokenizer
 from torch import Tensor, nn
 from transformers import BlipTextConfig, BlipTextModel, BlipVisionConfig, BlipVisionModel
 
-from ..exceptions import ModelError
 from .aesthetic import ScoreHead
 from .keys import image_reward_parts
 from .weights import Found
@@ -78,9 +76,10 @@ def image_reward(weights: Found, vocabulary: Found, dtype: torch.dtype) -> BlipR
     Raises:
         ModelError: a file is damaged or holds another model.
     """
-    words = _bert_words(vocabulary.path)
-    if (known := words.get_vocab_size()) > TEXT["vocab_size"]:
-        vocabulary.refuse(f"holds {known:,} words, more than the model knows; it is another model's vocabulary")
+    words = _bert_words(vocabulary)
+    wanted = TEXT["vocab_size"] - 2  # two that BLIP adds are in no prompt
+    if (known := words.get_vocab_size()) != wanted:
+        vocabulary.refuse(f"holds {known:,} words, not {wanted:,}: it is cut short, or another model's vocabulary")
     with init_empty_weights():
         vision = BlipVisionModel(BlipVisionConfig(**VISION))
         text = BlipTextModel(BlipTextConfig(**TEXT), add_pooling_layer=False)
@@ -91,8 +90,8 @@ def image_reward(weights: Found, vocabulary: Found, dtype: torch.dtype) -> BlipR
     return BlipReward(vision, text, head, words).eval()
 
 
-def _bert_words(path: Path) -> BertWordPieceTokenizer:
+def _bert_words(vocabulary: Found) -> BertWordPieceTokenizer:
     try:
-        return BertWordPieceTokenizer(str(path), lowercase=True)
+        return BertWordPieceTokenizer(str(vocabulary.path), lowercase=True)
     except Exception as error:  # tokenizers raises bare Exceptions on damaged files
-        raise ModelError(f"{path}: the vocabulary cannot be read ({error}); download it again") from error
+        vocabulary.refuse(f"cannot be read as a vocabulary ({error})", error)

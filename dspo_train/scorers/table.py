@@ -28,6 +28,9 @@ class ScorerRow:
         licence: of the weights; empty for a scorer that has none.
         files: what it needs, its own file first.
         make: reads those files, in this order and precision. Imports and loads nothing before it is called.
+        odds: what a difference of one is worth as log-odds of being preferred.
+        held: bytes of its weights in float32.
+        graph: bytes that the graph of one image keeps, counted in float32 on the meta device.
         reads_prompts: do scores depend on the prompts?
         differentiable: is it a `PixelScorer`?
     """
@@ -36,6 +39,9 @@ class ScorerRow:
     licence: str
     files: tuple[WeightFile, ...]
     make: Callable[[Sequence[Found], torch.dtype], Scorer]
+    odds: float = 1.0
+    held: int = 0
+    graph: int = 0
     reads_prompts: bool = True
     differentiable: bool = True
 
@@ -71,6 +77,9 @@ def _toy(taste: ToyTaste, title: str) -> ScorerRow:
 _HF = ("model.safetensors", "pytorch_model.bin")  # as transformers writes them
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _CODE_ONLY = "not stated, its code MIT"
+_MIB = 2**20
+_OF_VIT_H = 3762 * _MIB, 405 * _MIB  # held, graph
+_COSINE = 100.0  # CLIP's own scale of a cosine, with which HPS was trained and which PickScore's score includes
 
 SCORERS: Mapping[str, ScorerRow] = {
     "pickscore": ScorerRow(
@@ -78,12 +87,17 @@ SCORERS: Mapping[str, ScorerRow] = {
         _CODE_ONLY,
         (WeightFile("yuvalkirstain/PickScore_v1", _HF, "3.9 GB", _CODE_ONLY),),
         _pickscore,
+        held=_OF_VIT_H[0],
+        graph=_OF_VIT_H[1],
     ),
     "hps_v2.1": ScorerRow(
         "HPS v2.1",
         "Apache-2.0",
         (WeightFile("xswu/HPSv2", ("HPS_v2.1_compressed.pt",), "2.0 GB", "Apache-2.0"),),
         _open_clip_cosine,
+        odds=_COSINE,
+        held=_OF_VIT_H[0],
+        graph=_OF_VIT_H[1],
     ),
     "aesthetic": ScorerRow(
         "LAION aesthetic predictor v2",
@@ -98,6 +112,8 @@ SCORERS: Mapping[str, ScorerRow] = {
             WeightFile("openai/clip-vit-large-patch14", _HF, "1.7 GB", "MIT"),
         ),
         _aesthetic,
+        held=1165 * _MIB,
+        graph=340 * _MIB,
         reads_prompts=False,
     ),
     "clip_score": ScorerRow(
@@ -105,6 +121,9 @@ SCORERS: Mapping[str, ScorerRow] = {
         "MIT",
         (WeightFile("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", (*_HF, *_OPEN_CLIP), "3.9 GB", "MIT"),),
         _open_clip_cosine,
+        odds=_COSINE,
+        held=_OF_VIT_H[0],
+        graph=_OF_VIT_H[1],
     ),
     "image_reward": ScorerRow(
         "ImageReward 1.0",
@@ -114,6 +133,8 @@ SCORERS: Mapping[str, ScorerRow] = {
             WeightFile("google-bert/bert-base-uncased", ("vocab.txt",), "0.2 MB", "Apache-2.0"),
         ),
         _image_reward,
+        held=1707 * _MIB,
+        graph=300 * _MIB,
     ),
     "large_and_dark": _toy(ToyTaste(large_and_dark), "toy taste: large shapes before dark backgrounds"),
     "further_left": _toy(ToyTaste(further_left), "toy taste: the shape further to the left"),

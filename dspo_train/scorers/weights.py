@@ -99,7 +99,7 @@ class Found:
         told = damage(self.path)
         if self.path.suffix == ".safetensors" or "web page" in told or "git-lfs" in told:
             return told
-        if "Unsupported global" in str(error):
+        if "unsupported global" in str(error).lower():
             return "holds more than weights, which is not read, as it could run code"
         return "is damaged or not fully downloaded"
 
@@ -155,4 +155,4 @@ def _missing(scorer: str, file: WeightFile, folder: Path | None) -> NoReturn:
 
 def needs(scorer: str, file: WeightFile) -> str:
     """Which file a scorer needs, under which licence, and how to get it."""
-    return f"{scorer} needs {file.described}: get it with '{file.command}', or give the path of a copy"
+    return f"{scorer} needs {file.described}: get it with '{file.command}'"

@@ -9,12 +9,13 @@ from pathlib import Path
 from ..config import TrainConfig
 from ..config.stepwise import StepwiseSpec
 from ..data.on_policy import Drawing, OnPolicySource, StepScorer
-from ..exceptions import ConfigError
+from ..exceptions import ConfigError, DspoError
 from ..models.conditioning import Conditioning
 from ..models.denoiser import Denoiser
 from ..models.guided import Guided
 from ..pairs import Scan
-from ..scorers.table import make_pixel_scorer, make_scorer, scorer_row
+from ..scorers.table import SCORERS, ScorerRow, make_pixel_scorer, make_scorer, scorer_row
+from ..scorers.weights import find_all
 from ..taste.features import DenoiserFeatures
 from ..taste.looking import fit_scan
 from ..taste.model import TasteModel, load_taste
@@ -29,14 +30,23 @@ ON_LATENTS = (BY_TASTE, BY_CAUTION)  # by the network's own features: no image i
 def check_steering(config: TrainConfig) -> None:
     """
     Raises:
-        ConfigError: a scorer is unknown, or cannot do what is asked of it.
+        ConfigError: a scorer is unknown, or cannot do what is asked of it; or a setting is of the pairs' images.
+        ModelError: a file of a scorer is not on this machine.
     """
     spec = config.stepwise
     if spec.method == "off":
         return
-    for name in (spec.scorer, watch_of(spec)):
-        if name and name not in ON_LATENTS:
-            scorer_row(name)
+    for name in (spec.scorer, spec.watch):
+        if name and name != BY_TASTE:
+            row = _row(name)
+            if row.files:
+                find_all(row.title, row.files, None)
+    if spec.watch == spec.scorer:
+        raise ConfigError(
+            f"`stepwise.watch` is {spec.watch!r}, which is what ranks, and would never part from it; name another "
+            "scorer, or leave it out"
+        )
+    _check_others(config)
     if config.labels == "swapped" and spec.scorer not in ON_LATENTS:
         raise ConfigError(
             f"`labels` swapped turns round what the pairs say, which the scorer {spec.scorer!r} does not read; use "
@@ -49,23 +59,49 @@ def check_steering(config: TrainConfig) -> None:
         )
 
 
+def _check_others(config: TrainConfig) -> None:
+    data = config.data
+    of_images = {"flip": data.flip, "crop": data.crop != "center", "caption_dropout": data.caption_dropout > 0}
+    for name in (name for name, given in of_images.items() if given):
+        raise ConfigError(
+            f"`data.{name}` is about the pairs' images, which a run on its own steps does not train on; leave it out"
+        )
+    if config.loss.unit == "words":
+        raise ConfigError(
+            "`loss.unit` words is for errors of images; margins of own steps are differences of log-probabilities, "
+            "which have no unit: leave it out"
+        )
+
+
+def _row(name: str) -> ScorerRow:
+    if name not in SCORERS:
+        raise ConfigError(f"unknown scorer {name!r}; known: {', '.join((BY_TASTE, *SCORERS))}")
+    return SCORERS[name]
+
+
 @dataclass(frozen=True)
 class Steering:
     """The scorers of a run, before there is a policy.
 
     Attributes:
         taste: as the pairs showed it when the run began; None if no scorer uses it.
+        swapped: whether its opposite ranks.
     """
 
     spec: StepwiseSpec
     model: Model
-    features: DenoiserFeatures | None
-    taste: TasteModel | None
+    features: DenoiserFeatures | None = None
+    taste: TasteModel | None = None
+    swapped: bool = False
 
     @property
     def note(self) -> str:
         """How well it is known what ranks; empty where that is not learned from the pairs."""
-        return "" if self.taste is None else f"steps are ranked by your taste. {self.taste.assessment.text}"
+        if self.taste is None:
+            return ""
+        watching = f"steps are ranked by {self.spec.scorer} and watched by your taste"
+        ranking = f"steps are ranked by {'the opposite of ' * self.swapped}your taste"
+        return f"{ranking if self.spec.scorer == BY_TASTE else watching}. {self.taste.assessment.text}"
 
     def bound(self, source: OnPolicySource, denoiser: Denoiser) -> OnPolicySource:
         """The source with a policy to draw from it: with guidance, if there is any."""
@@ -86,9 +122,10 @@ class Steering:
             decode = getattr(self.model.encoder, "decode", None)
             if decode is None:
                 raise ConfigError(f"{name!r} judges pixels, which a wired model's steps do not become; use {BY_TASTE}")
-            if scorer_row(name).differentiable:
-                return PixelStepScorer(decode, make_pixel_scorer(name, device=self.model.device))
-            return DecodedScorer(decode, make_scorer(name))
+            row = scorer_row(name)
+            if row.differentiable:
+                return PixelStepScorer(decode, make_pixel_scorer(name, device=self.model.device), row.odds)
+            return DecodedScorer(decode, make_scorer(name), row.odds)
         assert self.features is not None and self.taste is not None
         taste = TasteScorer(self.features, self.taste.head, untrained)
         return taste if name == BY_TASTE else CautiousTaste(taste)
@@ -110,16 +147,24 @@ def steering(
     """
     spec = config.stepwise
     if not {spec.scorer, watch_of(spec)} & set(ON_LATENTS):
-        return Steering(spec, model, None, None)
+        return Steering(spec, model)
     features = DenoiserFeatures(model, config.data.resolution)
     if kept is not None and kept.exists():
-        taste = load_taste(kept)
-        taste.check(features)
+        taste = _read(kept, features)
     else:
         taste = fit_scan(scan, features, cache, seen_by=model.name, without=without)
         if config.labels == "swapped":
             taste = replace(taste, head=replace(taste.head, weights=-taste.head.weights))
-    return Steering(spec, model, features, taste)
+    return Steering(spec, model, features, taste, config.labels == "swapped")
+
+
+def _read(kept: Path, features: DenoiserFeatures) -> TasteModel:
+    try:
+        taste = load_taste(kept)
+        taste.check(features)
+    except DspoError as error:
+        raise type(error)(f"{error}; delete it, and the taste is learned from the pairs again") from error
+    return taste
 
 
 def watch_of(spec: StepwiseSpec) -> str:

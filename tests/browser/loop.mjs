@@ -2,16 +2,18 @@
  * The whole loop on a fresh page, as a person goes through it: draw, vote, train, test blind, go another round.
  *
  * node loop.mjs URL; by environment: START ("playground" or a checkpoint's name), VUE=1 for Nodes 2.0, SHOTS (a folder
- * for pictures of the stages). The page counts every click and key that reaches it; choosing from a native list counts
- * two. The last line printed is JSON: the actions of each stage, and what went wrong.
+ * for pictures of the stages), STAGES (how far to go: first, fresh, result or all), CHANGES (JSON, widgets of the workflow that
+ * differ from what is shipped: {node: {widget: value}}). The page counts every click and key that reaches it; choosing
+ * from a native list counts two. The last line printed is JSON: the actions of each stage, what the blind test found,
+ * and what went wrong.
  */
 import fs from "node:fs";
 import path from "node:path";
 import { withPage } from "./page.mjs";
 
 const [url] = process.argv.slice(2);
-const { START = "playground", VUE = "", SHOTS = "", STAGES = "all" } = process.env;
-const LONG = 600_000;
+const { START = "playground", VUE = "", SHOTS = "", STAGES = "all", CHANGES = "{}" } = process.env;
+const LONG = 900_000;
 const PAINTED = 400; // ms after which an answer counts
 
 const actions = {};
@@ -92,16 +94,37 @@ async function card(page) {
 
 const press = (page, name, where = page) => where.getByRole("button", { name, exact: false }).first().click();
 
-/** The workflow as shipped, but for two images of one step: a processor would draw the others for a quarter of an hour. */
-async function smaller(page) {
+/** The workflow as shipped, but for these widgets. */
+async function changed(page, changes) {
+  const order = await page.evaluate(
+    (types) => types.map((type) => [type, window.LiteGraph.createNode(type).widgets.map((widget) => widget.name)]),
+    Object.keys(changes),
+  );
+  const widgets = Object.fromEntries(order);
   await page.route("**/workflow_templates/**", async (route) => {
     const answer = await route.fetch();
     if (!answer.headers()["content-type"]?.includes("json")) return route.fulfill({ response: answer });
     const workflow = await answer.json();
     for (const { type, widgets_values: values } of workflow.nodes ?? [])
-      if (type === "DSPOCandidates") [values[0], values[2], values[8]] = [values[0].split("\n")[0], 2, 1];
+      for (const [name, value] of Object.entries(changes[type] ?? {})) {
+        if (!widgets[type].includes(name)) throw new Error(`${type} has no widget ${name}: ${widgets[type]}`);
+        values[widgets[type].indexOf(name)] = value;
+      }
     return route.fulfill({ response: answer, json: workflow });
   });
+}
+
+/** Between rounds the run asks in the panel: vote, and let it go on; how many questions there were. */
+async function freshClicks(page) {
+  const asked = page.locator(".dspo-panel [data-focus^='vote:run:']");
+  await asked.waitFor({ timeout: LONG });
+  await shot(page, "asked", 3);
+  await asked.click();
+  await shown(page).nth(1).waitFor({ timeout: LONG });
+  const count = await vote(page, "fresh");
+  await shot(page, "answered", 3);
+  await press(page, "Go on training", dialog(page));
+  return count;
 }
 
 async function start(page) {
@@ -125,12 +148,13 @@ await withPage(
     await page.keyboard.press("Escape"); // the template browser, which a fresh page opens
     await page.waitForTimeout(1500);
     await page.evaluate(() => window.actions.splice(0));
-    if (START !== "playground") await smaller(page);
+    await changed(page, JSON.parse(CHANGES));
     await start(page);
     await shown(page).nth(1).waitFor({ timeout: LONG });
     await taken(page, "first vote");
     const questions = {};
-    if (STAGES === "all") {
+    let result = "";
+    if (STAGES !== "first") {
       questions.votes = await vote(page, "vote");
       await taken(page, "votes");
       await shot(page, "voted", 4);
@@ -139,6 +163,7 @@ await withPage(
         await page.waitForTimeout(wait);
         await shot(page, "training", 3);
       }
+      if (STAGES === "fresh") questions.fresh = await freshClicks(page);
       const ready = page.locator(".dspo-notice").getByRole("button", { name: "Vote now" });
       await ready.waitFor({ timeout: LONG });
       await taken(page, "LoRA");
@@ -150,13 +175,16 @@ await withPage(
       await taken(page, "blind votes");
       await page.waitForTimeout(1500);
       await shot(page, "result", 5);
+      result = await dialog(page).locator(".dspo-end").innerText();
       if (SHOTS) fs.writeFileSync(path.join(SHOTS, "card.png"), await card(page));
+    }
+    if (STAGES === "all") {
       await press(page, "Next round", dialog(page));
       await shown(page).nth(1).waitFor({ timeout: LONG });
       await taken(page, "first vote of the second round");
       await shot(page, "second-round", 5);
     }
-    console.log(JSON.stringify({ actions, questions, frames, problems }));
+    console.log(JSON.stringify({ actions, questions, result, frames, problems }));
   },
   { width: 1440, height: 900, settings: { "Comfy.VueNodes.Enabled": Boolean(VUE) } },
 );

@@ -71,6 +71,7 @@ await withPage(
   url,
   async (page, problems) => {
     const tabs = () => page.evaluate(() => window.app.extensionManager.workflow.openWorkflows.length);
+    await page.waitForFunction(() => window.app.extensionManager.workflow.openWorkflows.length > 0);
     const before = await tabs();
     await call(page, "startPlayground");
     seen["other tab kept"] = (await tabs()) === before + 1;

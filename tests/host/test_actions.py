@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from browsers import node_program
 from comfy_server import PACK, ComfyServer
 from PIL import Image
+
+from dspo_train.evaluate.shapes import captions
 
 pytestmark = [pytest.mark.browser, pytest.mark.comfy]
 
@@ -52,6 +55,45 @@ def test_the_loop_takes_few_actions(nodes: str, fresh_server: Callable[..., Comf
 
 
 def test_a_checkpoint_of_ones_own_takes_four(fresh_server: Callable[..., ComfyServer]) -> None:
-    found = walked(fresh_server(), START="sd15.safetensors", STAGES="first")
+    # two images of one step, as a processor would draw the others for a quarter of an hour
+    short = {"DSPOCandidates": {"prompts": "a lighthouse at dusk", "seeds_per_prompt": 2, "steps": 1}}
+    found = walked(fresh_server(), START="sd15.safetensors", STAGES="first", CHANGES=json.dumps(short))
     assert found["problems"] == []
     assert found["actions"]["first vote"] <= 4
+
+
+@pytest.mark.slow
+def test_twenty_four_votes_one_button_and_three_rounds_win_blind(fresh_server: Callable[..., ComfyServer]) -> None:
+    changes = {
+        "DSPOCandidates": {"prompts": "\n".join(captions()[::2])},
+        "DSPOCollectPairs": {"train_after": "24"},
+        "DSPOTrainLora": {"rounds": 3, "steps": "60", "preview_every": 0},
+    }
+    server = fresh_server()
+    found = walked(server, STAGES="result", CHANGES=json.dumps(changes))
+    assert found["problems"] == []
+    assert found["questions"]["votes"] == 24
+    assert found["actions"]["LoRA"] == 1
+    end = json.loads(next((server.base / "output" / "dspo" / "runs").glob("*/rounds/end.json")).read_text())
+    assert end["asked"] == 3 and end["round"] > 1, end
+    told = re.search(r"(\d+) of (\d+)", found["result"])
+    assert told, found["result"]
+    wins, pairs = map(int, told.groups())
+    assert pairs == found["questions"]["blind"] and wins >= 0.9 * pairs, found["result"]
+
+
+@pytest.mark.slow
+def test_fresh_clicks_between_rounds_are_given_in_the_page(fresh_server: Callable[..., ComfyServer]) -> None:
+    changes = {
+        "DSPOCandidates": {"prompts": "\n".join(captions()[:6])},
+        "DSPOCollectPairs": {"train_after": "6"},
+        "DSPOTrainLora": {"rounds": 2, "steps": "4", "fresh_clicks": 2, "preview_every": 0},
+    }
+    server = fresh_server()
+    found = walked(server, STAGES="fresh", CHANGES=json.dumps(changes))
+    assert found["problems"] == []
+    assert found["questions"]["fresh"] == 2
+    assert found["actions"]["LoRA"] == 1 + 1 + 2 + 1  # train, vote, two answers, go on
+    (rounds,) = (server.base / "output" / "dspo" / "runs").glob("*/rounds")
+    assert len(json.loads((rounds / "2" / "answers.json").read_text())["answers"]) == 2
+    assert json.loads((rounds / "end.json").read_text())["asked"] == 2

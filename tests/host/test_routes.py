@@ -31,8 +31,9 @@ POSTS = (
     *("stop", "gather", "gather.cancel"),
 )
 GETS = (
-    *("sets", "next", "groups", "about", "image", "history", "result", "result.png", "card", "runs", "run"),
-    *("preview", "workflow", "look", "thumbnail", "bin", "gather", "gather.image", "gather.status"),
+    *("sets", "next", "groups", "about", "image", "history", "taste", "ranked", "result", "result.png"),
+    *("card", "runs", "run", "preview", "workflow", "look", "thumbnail", "bin"),
+    *("gather", "gather.image", "gather.status"),
 )
 UPLOADS = ("drop",)  # with files for bodies: test_gather.py
 BOTH = {"gather"}  # read by GET and changed by POST; its POST may have a megabyte
