@@ -59,7 +59,7 @@ CASES: dict[str, Case] = {
     "loss.sharpness": Case(1000.0, "weights"),
     "loss.min_snr": Case(5.0, "weights"),
     "loss.unit": Case("model", "weights"),
-    "loss.errors": Case("v", "weights"),
+    "loss.errors": Case("model", "weights"),
     "loss.word_budget": Case(0.01, "weights"),
     "loss.word_every": Case(1, "weights", {"loss.word_budget": 0.01}),
     "labels": Case("swapped", "weights"),

@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("taste"), help="a folder of its own for each model")
     parser.add_argument("--model", type=Path, default=MODEL, help="a diffusers folder")
     parser.add_argument("--tastes", type=int, nargs="*", default=[4])
+    parser.add_argument("--kinds", nargs="*", default=[], help="of the embedded network: v, noise, flow; default: all")
     parser.add_argument("--settings", type=int, default=len(SETTINGS), help="how many of the four to try")
     arguments = parser.parse_args()
     out, model = arguments.out, arguments.model
@@ -53,6 +54,8 @@ def main() -> None:
         say(f"taste {number}: {taste}; base {reward(base, taste):+.2f} {fit(base):.0%}")
         for settings in SETTINGS[: arguments.settings]:
             for kind, (source, more) in kinds_of(model).items():
+                if arguments.kinds and kind not in arguments.kinds:
+                    continue
                 run = OneShot(number, "dspo", {**settings, **more, "loss.word_budget": 0.1})
                 place = out / "carry-over" / f"{kind}-{run.name}.json"
                 found = trained(out, run, source, place, LOOKS)

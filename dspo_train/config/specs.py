@@ -19,7 +19,7 @@ Labels = Literal["given", "swapped"]
 Keep = Literal["last", "best"]
 Auto = Literal["auto"]
 Unit = Literal["auto", "words", "model"]
-Errors = Literal["model", "v"]
+Errors = Literal["auto", "model", "v"]
 
 
 @dataclass(frozen=True)
@@ -203,10 +203,10 @@ class LossSpec(SettingGroup, name="loss"):
         "in papers; auto is words for dspo and model for the others.",
     )
     errors: Errors = setting(
-        "model",
+        "auto",
         "What errors are measured in: model is what the network predicts, as in papers; v is the same for all: of a "
         "predicted noise, the noisiest times, at which light and layout are decided, count for next to nothing "
-        "otherwise.",
+        "otherwise; auto is v for dspo and model for the others.",
     )
     min_snr: float | None = setting(
         None,

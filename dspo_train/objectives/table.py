@@ -38,7 +38,8 @@ class ObjectiveInfo:
         smallest_batch: fewest pairs per forward pass whose mean is a usable baseline for each of them.
         zero_gradient_at_reference: whether loss and gradient are zero at the reference, where every run begins.
         options_without_loser: options that otherwise need a loser but not with this objective.
-        unit: of its margins, where `loss.unit` is auto; see `training.units`.
+        unit: of its margins, where `loss.unit` is auto; see `training.units`. Where it is words, its settings are to
+            mean the same for every model, and errors are measured in v.
     """
 
     function: Callable[..., Tensor]
@@ -177,6 +178,15 @@ def unit_of(config: TrainConfig) -> Literal["words", "model"]:
     if config.stepwise.method != "off":  # a margin is a difference of log-probabilities there
         return "model"
     return find_objective(config.objective).unit if given == "auto" else given
+
+
+def errors_of(config: TrainConfig) -> Literal["model", "v"]:
+    """What a run's errors are measured in."""
+    if config.stepwise.method != "off":  # a step's probability is the same whatever the network predicts
+        return "model"
+    if config.loss.errors == "auto":
+        return "v" if find_objective(config.objective).unit == "words" else "model"
+    return config.loss.errors
 
 
 def check_objective(config: TrainConfig, *, unpaired: bool = False) -> None:
