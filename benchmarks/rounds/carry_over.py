@@ -32,7 +32,6 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"objective_args.sharpness": 5.6},
     {"objective_args.sharpness": 4.0, "loss.unit": "model"},
 )
-LOOKS = (75, 100, 125, 150)
 # Each with the settings that make it one.
 Kinds = Mapping[str, tuple[ModelSource, Mapping[str, Any]]]
 
@@ -58,7 +57,7 @@ def main() -> None:
                     continue
                 run = OneShot(number, "dspo", {**settings, **more, "loss.word_budget": 0.1})
                 place = out / "carry-over" / f"{kind}-{run.name}.json"
-                found = trained(out, run, source, place, LOOKS)
+                found = trained(out, run, source, place)
                 kept = best(rows_of(found), base_row(base, number))
                 last = found["looks"][-1]
                 ending = f"{reward(last, taste):+.2f} {fit(last):.0%}, margin {last['margin']:.3g}"
@@ -67,9 +66,9 @@ def main() -> None:
 
 def kinds_of(model: Path) -> Kinds:
     if model == MODEL:
-        return {name: (RereadSource(kind), {}) for name, kind in KINDS.items()}
+        return {name: (RereadSource(kind), {"loss.errors": "model"}) for name, kind in KINDS.items()}
     source = DiffusersSource(model)
-    return {"own": (source, {}), "as v": (source, {"loss.errors": "v"})}
+    return {"own": (source, {"loss.errors": "model"}), "as v": (source, {"loss.errors": "v"})}
 
 
 if __name__ == "__main__":
