@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dspo_train.demo.run import MODEL
 from dspo_train.runs.diffusers_model import DiffusersSource
 from dspo_train.training.model import ModelSource
 
+from . import results
 from .looks import fit, reward
 from .one_shot import OneShot, base_look, say, trained
 from .rereads import KINDS, RereadSource
@@ -32,6 +34,7 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"objective_args.sharpness": 5.6},
     {"objective_args.sharpness": 4.0, "loss.unit": "model"},
 )
+CARRIED = results.FILE.with_name("carry_over.csv")
 # Each with the settings that make it one.
 Kinds = Mapping[str, tuple[ModelSource, Mapping[str, Any]]]
 
@@ -58,7 +61,11 @@ def main() -> None:
                 run = OneShot(number, "dspo", {**settings, **more, "loss.word_budget": 0.1})
                 place = out / "carry-over" / f"{kind}-{run.name}.json"
                 found = trained(out, run, source, place)
-                kept = best(rows_of(found), base_row(base, number))
+                rows, start = rows_of(found), base_row(base, number)
+                label = "embedded" if model == MODEL else model.name
+                named = [replace(row, run=f"{label} {kind} {row.run}") for row in rows]
+                results.write([replace(start, run=f"{label} base"), *named], CARRIED)
+                kept = best(rows, start)
                 last = found["looks"][-1]
                 ending = f"{reward(last, taste):+.2f} {fit(last):.0%}, margin {last['margin']:.3g}"
                 say(f"{kind:6} {settings}: {kept.reward:+.2f}; at the end {ending}")
