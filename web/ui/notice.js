@@ -4,6 +4,9 @@ import { button, h } from "./dom.js";
 
 const STAYS_MS = 30_000;
 
+/** Take the offer back that is shown, if there is one. */
+export const dismiss = () => document.querySelectorAll(".dspo-notice").forEach((each) => each.remove());
+
 /** Show `text` with an offer; it disappears by itself unless in use. */
 export function notice(text, yes, act, no) {
   const close = () => root.remove();
@@ -15,7 +18,7 @@ export function notice(text, yes, act, no) {
     h("div", { class: "dspo-row" }, accept, button(no, close, { kind: "quiet" })),
   );
   keepKeys(root);
-  document.querySelectorAll(".dspo-notice").forEach((each) => each.remove());
+  dismiss();
   document.body.append(root);
   const leave = () => (root.matches(":hover, :focus-within") ? setTimeout(leave, STAYS_MS) : close());
   setTimeout(leave, STAYS_MS);

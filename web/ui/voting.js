@@ -18,6 +18,7 @@ import { ending } from "./ending.js";
 import { Grid } from "./grid.js";
 import { loadQuestion } from "./images.js";
 import { Info } from "./info.js";
+import { dismiss } from "./notice.js";
 import { Stage } from "./stage.js";
 import { afterPaint } from "./still.js";
 import { tasteBrief, tasteTitle } from "./taste.js";
@@ -30,6 +31,7 @@ const MANY = 8; // prompts from which on they can be searched
 
 /** Open the dialog on a set; `closed` is called when it closes. */
 export function openVoting(place, set, closed = () => {}) {
+  dismiss(); // the offer to vote, or one that is stale when the voting ends
   return new Voting(place, set, closed);
 }
 
