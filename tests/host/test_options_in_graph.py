@@ -60,17 +60,20 @@ def test_held_out_pairs_the_best_step_and_an_average(server: ComfyServer) -> Non
         assert file.metadata()["dspo.labels"] == "swapped"
 
 
-def test_a_training_on_the_wired_models_own_steps(server: ComfyServer) -> None:
+@pytest.mark.parametrize("checkpointing", ["off", "on"])
+def test_a_training_on_the_wired_models_own_steps(server: ComfyServer, checkpointing: str) -> None:
     """Ranked by the taste that the pairs show, which is kept with the run; what it takes is told."""
-    graph = with_options(train_graph(put_pairs(server.base), "steps", steps=2), stepwise="tailorpo_g")
+    name = f"steps-{checkpointing}"
+    plain = train_graph(put_pairs(server.base), name, steps=2, gradient_checkpointing=checkpointing)
+    graph = with_options(plain, stepwise="tailorpo_g")
     with server.listen() as events:
         entry = server.wait(server.queue(graph, events.client_id), LONG)
         events.until(lambda e: e.of("dspo.lora_saved"))
     assert entry["status"]["status_str"] == "success", entry["status"]
-    assert settings(server, "steps-01")["stepwise"]["method"] == "tailorpo_g"
-    assert all({"reward", "watched", "ranked"} <= set(report) for report in reports(server, "steps-01"))
-    assert any(report["grad_norm"] > 0 for report in reports(server, "steps-01"))
-    assert (run_folder(server, "steps-01") / "taste.safetensors").is_file()
+    assert settings(server, f"{name}-01")["stepwise"]["method"] == "tailorpo_g"
+    assert all({"reward", "watched", "ranked"} <= set(report) for report in reports(server, f"{name}-01"))
+    assert any(report["grad_norm"] > 0 for report in reports(server, f"{name}-01"))
+    assert (run_folder(server, f"{name}-01") / "beginning" / "taste.safetensors").is_file()
     assert any("passes of the network" in text for text in told(events))
 
 
