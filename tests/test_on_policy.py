@@ -449,11 +449,11 @@ def test_swapped_labels_turn_the_taste_round(inputs, tmp_path):
         ({"stepwise.watch": "pretty"}, "unknown scorer 'pretty'"),
         ({"labels": "swapped", "stepwise.scorer": "further_left"}, "`labels` swapped turns round what the pairs say"),
         ({"stepwise.scorer": "cautious"}, "unknown scorer 'cautious'; known: taste, pickscore"),
-        ({"stepwise.watch": "taste"}, "`stepwise.watch` is 'taste', which is what ranks"),
+        ({"stepwise.watch": "taste"}, "'taste' ranks the steps and is to watch"),
         ({"data.flip": True}, "`data.flip` is about the pairs' images"),
         ({"data.caption_dropout": 0.1}, "`data.caption_dropout` is about the pairs' images"),
         ({"data.crop": "random"}, "`data.crop` is about the pairs' images"),
-        ({"loss.unit": "words"}, "`loss.unit` words is for errors of images"),
+        ({"loss.unit": "words"}, "margins in what words do are for errors of images"),
     ],
 )
 def test_what_cannot_rank_is_told_before_anything_is_loaded(inputs, tmp_path, changes, told):

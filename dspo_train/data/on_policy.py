@@ -142,7 +142,7 @@ def window(process: Process, spec: StepwiseSpec, data: DataSpec) -> list[int]:
         others = ", or widen `data.least_noise` and `data.most_noise`" if narrowed else ""
         raise ConfigError(
             f"{spec.method} trains between {low:g} and {high:g} of the schedule, but the steps of an image begin at "
-            f"{', '.join(f'{place:.2f}' for place in places)}, the last one aside; raise `stepwise.steps`{others}"
+            f"{', '.join(f'{place:.2f}' for place in places)}, the last one aside; draw with more of them{others}"
         )
     return inside
 

@@ -180,7 +180,7 @@ def unit_of(config: TrainConfig) -> Literal["words", "model"]:
     return find_objective(config.objective).unit if given == "auto" else given
 
 
-def errors_of(config: TrainConfig) -> Literal["model", "v"]:
+def reading_of(config: TrainConfig) -> Literal["model", "v"]:
     """What a run's errors are measured in."""
     if config.stepwise.method != "off":  # a step's probability is the same whatever the network predicts
         return "model"

@@ -35,8 +35,8 @@ GAMED = (
 )
 FIRST = 5  # steps that tell whether anything is ranked
 UNRANKED = (
-    f"In the first {FIRST} steps no two next states were told apart by `stepwise.gap`, so that nothing is learned: "
-    "lower it."
+    f"In the first {FIRST} steps no two next states were told apart, so that nothing is learned: lower the method's "
+    "gap, set `stepwise.method` to one without, such as tailorpo, or raise `stepwise.pool`."
 )
 WITHOUT_WINNING = (
     "The model predicts the images to prefer worse than before, and little or nothing is won by it: lower `optim.lr` "

@@ -90,7 +90,7 @@ class Session:
         for note in objectives.warnings(config):
             self.notes(note)
         mixed = self.training.accelerator.autocast if config.method == "full" else contextlib.nullcontext
-        denoiser = TrainedDenoiser(self.model, self.trained, mixed, in_v=objectives.errors_of(config) == "v")
+        denoiser = TrainedDenoiser(self.model, self.trained, mixed, in_v=objectives.reading_of(config) == "v")
         given, pairs = self.data.source, self.data.encoded
         if not self.training.step:
             as_declared = TrainedDenoiser(self.model, self.trained, mixed)
@@ -231,7 +231,7 @@ def _damaged(scan: Scan, found: Scan) -> str:
 def _encode(job: Job, model: Model, scan: Scan, accelerator: Accelerator, on_progress: OnStageProgress) -> Opened:
     opening = Opening(
         model.encoder,
-        in_v(model.process) if objectives.errors_of(job.config) == "v" else model.process,
+        in_v(model.process) if objectives.reading_of(job.config) == "v" else model.process,
         EncodingCache(encodings_of(job)),
         Workers(accelerator.process_index, accelerator.num_processes),
         lambda done, total: on_progress("encode", done, total),

@@ -43,8 +43,8 @@ def check_steering(config: TrainConfig) -> None:
                 find_all(row.title, row.files, None)
     if spec.watch == spec.scorer:
         raise ConfigError(
-            f"`stepwise.watch` is {spec.watch!r}, which is what ranks, and would never part from it; name another "
-            "scorer, or leave it out"
+            f"{spec.watch!r} ranks the steps and is to watch that ranking too, from which it would never part; name "
+            "another scorer to watch, or leave it out"
         )
     _check_others(config)
     if config.labels == "swapped" and spec.scorer not in ON_LATENTS:
@@ -68,8 +68,8 @@ def _check_others(config: TrainConfig) -> None:
         )
     if config.loss.unit == "words":
         raise ConfigError(
-            "`loss.unit` words is for errors of images; margins of own steps are differences of log-probabilities, "
-            "which have no unit: leave it out"
+            "margins in what words do are for errors of images; those of own steps are differences of "
+            "log-probabilities and have no unit: leave it out"
         )
 
 
