@@ -433,6 +433,9 @@ def test_swapped_labels_turn_the_taste_round(inputs, tmp_path):
         with open_session(job(inputs, tmp_path / labels / "run", labels=labels)) as session:
             assert session.steered is not None and session.steered.taste is not None
             scores.append(session.steered.taste.head.weights)
+            low, high = session.steered.taste.judged
+            assert low < 0 < high  # of images whose mean score is 0
+            assert session.monitor.ceiling == (-low if labels == "swapped" else high)
             opposite = "the opposite of " if labels == "swapped" else ""
             told = f"steps are ranked by {opposite}your taste. Too few clicks"
             assert any(told in note for note in session.notes.texts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from transformers import CLIPConfig, CLIPModel
 from dspo_train.config import from_names
 from dspo_train.config.stepwise import StepwiseSpec
 from dspo_train.models.blueprint import read_blueprint
-from dspo_train.runs.alarm import GAMED, gamed
+from dspo_train.runs.alarm import GAMED, beyond, gamed
 from dspo_train.runs.counting import count_pass
 from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.job import Job
@@ -154,6 +155,13 @@ def clip_model(sizes: dict[str, Any]) -> Any:
 
 def figures(reward: Sequence[float], watched: Sequence[float]) -> list[dict[str, float]]:
     return [{"reward": one, "watched": other} for one, other in zip(reward, watched, strict=True)]
+
+
+def test_scores_beyond_those_of_what_was_judged_are_told():
+    assert beyond([{"reward": 2.0}] * 20, 1.9)
+    assert not beyond([{"reward": 2.0}] * 20, 2.0) and not beyond([{"reward": 2.0}] * 19, 1.0)
+    assert not beyond([{"reward": 1.0}] * 60 + [{"reward": 3.9}] * 10, 2.5)  # (10 x 1.0 + 10 x 3.9) / 20 = 2.45
+    assert not beyond([{"reward": 2.0}] * 20, math.nan) and not beyond([{"loss": 1.0}] * 20, 0.0)
 
 
 def test_a_reward_that_rises_while_the_other_falls_is_told():

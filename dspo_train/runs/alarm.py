@@ -38,6 +38,10 @@ UNRANKED = (
     f"In the first {FIRST} steps no two next states were told apart, so that nothing is learned: lower the method's "
     "gap, set `stepwise.method` to one without, such as tailorpo, or raise `stepwise.pool`."
 )
+BEYOND = (
+    "On average the drawn images score higher than any image that was judged: the taste only guesses there, and images "
+    "may fall apart. Look at a preview; stop earlier, lower `optim.lr`, or set `loss.word_budget`."
+)
 WITHOUT_WINNING = (
     "The model predicts the images to prefer worse than before, and little or nothing is won by it: lower `optim.lr` "
     "by ten times; if that does not help, the labels may contradict each other."
@@ -65,6 +69,12 @@ def gamed(reports: Sequence[Mapping[str, Any]]) -> bool:
     if len(both) < 2 * LATEST:
         return False
     return _change(both, "reward") > _CLEAR and _change(both, "watched") < -_CLEAR
+
+
+def beyond(reports: Sequence[Mapping[str, Any]], ceiling: float) -> bool:
+    """Is the mean reward of the latest 20 steps above the highest of the images that were judged?"""
+    rewards = [report["reward"] for report in reports[-LATEST:] if report.get("reward") is not None]
+    return len(rewards) == LATEST and mean(rewards) > ceiling
 
 
 def unranked(reports: Sequence[Mapping[str, Any]]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ class Monitor:
     Attributes:
         bank: of the held-out pairs, if there are any.
         note: called with each warning.
+        ceiling: the highest score of an image that was judged, where a taste ranks the run's own steps.
     """
 
     config: TrainConfig
@@ -36,11 +38,13 @@ class Monitor:
     folder: RunFolder
     training: Training
     note: Callable[[str], None]
+    ceiling: float = math.nan
     _seen: list[dict[str, Any]] = field(default_factory=list)
     _history: list[Evaluation] = field(default_factory=list)
     _origin: tuple[Tensor, ...] | None = None
     _alarmed: bool = False
     _gamed: bool = False
+    _beyond: bool = False
 
     def resume(self) -> None:
         """Load what an earlier part of the run measured."""
@@ -90,6 +94,9 @@ class Monitor:
             self._alarmed = True
         if len(self._seen) == alarm.FIRST and alarm.unranked(self._seen):
             self.note(f"step {report.step}: {alarm.UNRANKED}")
+        if not self._beyond and alarm.beyond(self._seen, self.ceiling):
+            self.note(f"step {report.step}: {alarm.BEYOND}")
+            self._beyond = True
         if not self._gamed and alarm.gamed(self._seen):
             self.note(f"step {report.step}: {alarm.GAMED}")
             self._gamed = True

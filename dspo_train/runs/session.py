@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +209,8 @@ def open_session(job: Job, on_progress: OnStageProgress = lambda stage, done, to
         for remark in [*unused, *model.encoder.remarks(scan.prompts)]:
             notes(remark)
         results = Results(job, model, trained, training, folder, facts, notes)
-        monitor = Monitor(job.config, data.bank, folder, training, notes)
+        ceiling = math.nan if steered is None else steered.ceiling
+        monitor = Monitor(job.config, data.bank, folder, training, notes, ceiling)
         yield Session(job, model, trained, folder, scan, data, training, results, monitor, notes, steered)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,6 +103,14 @@ class Steering:
         watching = f"steps are ranked by {self.spec.scorer} and watched by your taste"
         ranking = f"steps are ranked by {'the opposite of ' * self.swapped}your taste"
         return f"{ranking if self.spec.scorer == BY_TASTE else watching}. {self.taste.assessment.text}"
+
+    @property
+    def ceiling(self) -> float:
+        """The highest score of an image that was judged; NaN where it is not a taste that ranks."""
+        if self.taste is None or self.spec.scorer != BY_TASTE:
+            return math.nan
+        low, high = self.taste.judged
+        return -low if self.swapped else high
 
     def bound(self, source: OnPolicySource, denoiser: Denoiser) -> OnPolicySource:
         """The source with a policy to draw from it: with guidance, if there is any."""

@@ -40,6 +40,8 @@ class TasteModel:
         name: for people.
         trained_on: comparisons that the head was fitted to.
         seen_by: what the features are of, for people: the name of a model.
+        judged: the lowest and the highest score, in logits, of the images that were judged; NaN where an earlier
+            version wrote the file.
     """
 
     head: Head
@@ -48,6 +50,7 @@ class TasteModel:
     name: str
     trained_on: int
     seen_by: str = ""
+    judged: tuple[float, float] = (math.nan, math.nan)
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all; equal tastes give equal bytes.
@@ -86,6 +89,7 @@ class TasteModel:
             "trained_on": self.trained_on,
             "temperature": self.head.temperature,
             "prior": self.head.prior,
+            "judged": None if math.isnan(self.judged[0]) else list(self.judged),
             "assessment": known,
         }
 
@@ -109,7 +113,9 @@ def load_taste(path: Path) -> TasteModel:
         if not head.mean.shape == head.scale.shape == head.weights.shape[1:] or not len(head.weights):
             raise ValueError(f"tensors of shapes {head.mean.shape}, {head.scale.shape} and {head.weights.shape}")
         known = _assessment(about["assessment"])
-        return TasteModel(head, about["identity"], known, about["name"], about["trained_on"], about["seen_by"])
+        low, high = about.get("judged") or (math.nan, math.nan)
+        told = about["name"], about["trained_on"], about["seen_by"]
+        return TasteModel(head, about["identity"], known, *told, (float(low), float(high)))
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{path}: this taste is damaged ({error}); {_AGAIN}") from error
 
@@ -119,7 +125,9 @@ def fit_taste(
 ) -> TasteModel:
     """See `fit_head`; the other arguments are `TasteModel`'s."""
     head, assessment = fit_head(comparisons, features, seed=seed)
-    return TasteModel(head, identity, assessment, name, len(comparisons), seen_by)
+    scores = head.scores(features)[:, 0]
+    judged = float(scores.min()), float(scores.max())
+    return TasteModel(head, identity, assessment, name, len(comparisons), seen_by, judged)
 
 
 def _about(path: Path, header: TensorHeader) -> dict[str, Any]:
