@@ -208,9 +208,7 @@ def read_config(file: Path | None, objective: str | None, settings: list[str]) -
     values = with_settings(values, pairs)
     if objective is not None:
         values["objective"] = objective
-    given = dotted(values)
-    missing = {name: value for name, value in of_own_steps(given).items() if name not in given}
-    return from_dict(nested(missing, values))
+    return from_dict(nested(of_own_steps(dotted(values)), values))
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

@@ -78,9 +78,8 @@ def beyond(reports: Sequence[Mapping[str, Any]], ceiling: float) -> bool:
 
 
 def unranked(reports: Sequence[Mapping[str, Any]]) -> bool:
-    """Did a run on its own steps rank none of them in its first few, so that nothing is learned?"""
-    shares = [report["ranked"] for report in reports[:FIRST] if report.get("ranked") is not None]
-    return len(shares) == FIRST and not any(shares)
+    """Are these a run's first five on its own steps, and was nothing ranked in any, so that nothing is learned?"""
+    return len(reports) == FIRST and all(report.get("ranked") == 0 for report in reports)
 
 
 def _change(reports: Sequence[Mapping[str, Any]], name: str) -> float:

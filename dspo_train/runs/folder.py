@@ -281,9 +281,8 @@ class RunFolder:
 
     def best_up_to(self, step: int) -> list[Path]:
         """The files of the best weights of steps so far, those of the run that this one goes on from included."""
-        places = (self.folder / _BESTS, self.beginning / _BESTS)
-        found = [(path, _BEST.fullmatch(path.name)) for place in places for path in place.glob("step-*")]
-        return [path for path, match in found if match and int(match[1]) <= step]
+        found = [*_bests(self.folder), *_bests(self.beginning)]
+        return [path for kept, path in found if kept <= step]
 
     def begun_best(self, name: str) -> Path:
         """The place of a file of `best_up_to` in the folder of a run that goes on from there."""
@@ -294,12 +293,12 @@ class RunFolder:
 
     def _kept(self) -> list[int]:
         """The steps whose weights `save_best` has kept."""
-        names = [path.name for path in (self.folder / _BESTS).glob("step-*")]
-        return [int(match[1]) for name in names if (match := _BEST.fullmatch(name))]
+        return [step for step, _ in _bests(self.folder)]
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
-        for parent in (self.folder, self.folder / "checkpoints", self.folder / _BESTS, self.beginning):
+        weights = (place / _BESTS for place in (self.folder, self.beginning))
+        for parent in (self.folder, self.folder / "checkpoints", self.beginning, *weights):
             for path in parent.glob(".*") if parent.is_dir() else ():
                 if path.is_dir() and path.name.startswith(".step-"):
                     shutil.rmtree(path, ignore_errors=True)
@@ -332,6 +331,12 @@ class RunFolder:
         earlier = files.read_json_lines(self.beginning / self.reports_file.name)
         kept = {r["step"]: r for r in (*earlier, *self.reports()) if r["step"] <= step}
         files.write_text(self.reports_file, "".join(json.dumps(r) + "\n" for r in kept.values()))
+
+
+def _bests(folder: Path) -> list[tuple[int, Path]]:
+    """The best weights below a folder, with the step of each."""
+    found = [(_BEST.fullmatch(path.name), path) for path in (folder / _BESTS).glob("step-*")]
+    return [(int(match[1]), path) for match, path in found if match]
 
 
 def _read_state(checkpoint: Path) -> dict[str, Tensor] | None:

@@ -42,9 +42,7 @@ class Monitor:
     _seen: list[dict[str, Any]] = field(default_factory=list)
     _history: list[Evaluation] = field(default_factory=list)
     _origin: tuple[Tensor, ...] | None = None
-    _alarmed: bool = False
-    _gamed: bool = False
-    _beyond: bool = False
+    _told: set[str] = field(default_factory=set)
 
     def resume(self) -> None:
         """Load what an earlier part of the run measured."""
@@ -86,17 +84,16 @@ class Monitor:
         return found
 
     def watch(self, report: StepReport) -> None:
-        """Warn, once each, if the model wins by getting worse, or by pleasing what scores it."""
+        """Warn, once each, of what the `alarm` sees in the reports."""
         self._seen.append(report.flat())
         needed = alarm.reports_needed(self.config.held_out.every)
-        if not self._alarmed and (text := alarm.alarm(self._seen[-needed:])):
-            self.note(f"step {report.step}: {text}")
-            self._alarmed = True
-        if len(self._seen) == alarm.FIRST and alarm.unranked(self._seen):
-            self.note(f"step {report.step}: {alarm.UNRANKED}")
-        if not self._beyond and alarm.beyond(self._seen, self.ceiling):
-            self.note(f"step {report.step}: {alarm.BEYOND}")
-            self._beyond = True
-        if not self._gamed and alarm.gamed(self._seen):
-            self.note(f"step {report.step}: {alarm.GAMED}")
-            self._gamed = True
+        signs: dict[str, str | None] = {
+            "worse": alarm.alarm(self._seen[-needed:]),
+            "unranked": alarm.UNRANKED if alarm.unranked(self._seen) else None,
+            "beyond": alarm.BEYOND if alarm.beyond(self._seen, self.ceiling) else None,
+            "gamed": alarm.GAMED if alarm.gamed(self._seen) else None,
+        }
+        for sign, text in signs.items():
+            if text and sign not in self._told:
+                self.note(f"step {report.step}: {text}")
+                self._told.add(sign)

@@ -78,7 +78,7 @@ _HF = ("model.safetensors", "pytorch_model.bin")  # as transformers writes them
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 _CODE_ONLY = "not stated, its code MIT"
 _MIB = 2**20
-_OF_VIT_H = 3762 * _MIB, 405 * _MIB  # held, graph
+_VIT_H, _VIT_H_GRAPH = 3762 * _MIB, 405 * _MIB
 _COSINE = 100.0  # CLIP's own scale of a cosine, with which HPS was trained and which PickScore's score includes
 
 SCORERS: Mapping[str, ScorerRow] = {
@@ -87,8 +87,8 @@ SCORERS: Mapping[str, ScorerRow] = {
         _CODE_ONLY,
         (WeightFile("yuvalkirstain/PickScore_v1", _HF, "3.9 GB", _CODE_ONLY),),
         _pickscore,
-        held=_OF_VIT_H[0],
-        graph=_OF_VIT_H[1],
+        held=_VIT_H,
+        graph=_VIT_H_GRAPH,
     ),
     "hps_v2.1": ScorerRow(
         "HPS v2.1",
@@ -96,8 +96,8 @@ SCORERS: Mapping[str, ScorerRow] = {
         (WeightFile("xswu/HPSv2", ("HPS_v2.1_compressed.pt",), "2.0 GB", "Apache-2.0"),),
         _open_clip_cosine,
         odds=_COSINE,
-        held=_OF_VIT_H[0],
-        graph=_OF_VIT_H[1],
+        held=_VIT_H,
+        graph=_VIT_H_GRAPH,
     ),
     "aesthetic": ScorerRow(
         "LAION aesthetic predictor v2",
@@ -122,8 +122,8 @@ SCORERS: Mapping[str, ScorerRow] = {
         (WeightFile("laion/CLIP-ViT-H-14-laion2B-s32B-b79K", (*_HF, *_OPEN_CLIP), "3.9 GB", "MIT"),),
         _open_clip_cosine,
         odds=_COSINE,
-        held=_OF_VIT_H[0],
-        graph=_OF_VIT_H[1],
+        held=_VIT_H,
+        graph=_VIT_H_GRAPH,
     ),
     "image_reward": ScorerRow(
         "ImageReward 1.0",
@@ -190,8 +190,8 @@ def make_pixel_scorer(
     return made
 
 
-def scorer_row(name: str) -> ScorerRow:
-    """What is known of a scorer; an unknown name is a ConfigError."""
+def scorer_row(name: str, *others: str) -> ScorerRow:
+    """What is known of a scorer; an unknown name is a ConfigError, which names `others` too."""
     if name not in SCORERS:
-        raise ConfigError(f"unknown scorer {name!r}; known: {', '.join(SCORERS)}")
+        raise ConfigError(f"unknown scorer {name!r}; known: {', '.join((*others, *SCORERS))}")
     return SCORERS[name]

@@ -15,7 +15,7 @@ from ..models.conditioning import Conditioning
 from ..models.denoiser import Denoiser
 from ..models.guided import Guided
 from ..pairs import Scan
-from ..scorers.table import SCORERS, ScorerRow, make_pixel_scorer, make_scorer, scorer_row
+from ..scorers.table import make_pixel_scorer, make_scorer, scorer_row
 from ..scorers.weights import find_all
 from ..taste.features import DenoiserFeatures
 from ..taste.looking import fit_scan
@@ -39,7 +39,7 @@ def check_steering(config: TrainConfig) -> None:
         return
     for name in (spec.scorer, spec.watch):
         if name and name != BY_TASTE:
-            row = _row(name)
+            row = scorer_row(name, BY_TASTE)
             if row.files:
                 find_all(row.title, row.files, None)
     if spec.watch == spec.scorer:
@@ -72,12 +72,6 @@ def _check_others(config: TrainConfig) -> None:
             "margins in what words do are for errors of images; those of own steps are differences of "
             "log-probabilities and have no unit: leave it out"
         )
-
-
-def _row(name: str) -> ScorerRow:
-    if name not in SCORERS:
-        raise ConfigError(f"unknown scorer {name!r}; known: {', '.join((BY_TASTE, *SCORERS))}")
-    return SCORERS[name]
 
 
 @dataclass(frozen=True)
