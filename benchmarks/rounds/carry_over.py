@@ -27,6 +27,7 @@ from .rereads import KINDS, RereadSource
 from .results import base_row, rows_of
 from .summing import best
 from .tastes import Taste
+from .world import WORLDS
 
 SETTINGS: tuple[dict[str, Any], ...] = (
     {"objective_args.sharpness": 1.4},
@@ -43,25 +44,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Does a setting mean the same on another model?")
     parser.add_argument("--out", type=Path, default=Path("taste"), help="a folder of its own for each model")
     parser.add_argument("--model", type=Path, default=MODEL, help="a diffusers folder")
+    parser.add_argument("--world", choices=WORLDS, default="one", help="how many shapes its images show")
     parser.add_argument("--tastes", type=int, nargs="*", default=[4])
     parser.add_argument("--kinds", nargs="*", default=[], help="of the embedded network: v, noise, flow; default: all")
     parser.add_argument("--settings", type=int, default=len(SETTINGS), help="how many of the four to try")
     arguments = parser.parse_args()
-    out, model = arguments.out, arguments.model
+    out, model, world = arguments.out, arguments.model, WORLDS[arguments.world]
     torch.set_num_threads(1)
-    base = base_look(out, model)
-    candidates(out, model)
+    base = base_look(out, model, world)
+    candidates(out, model, world)
     for number in arguments.tastes:
-        taste = Taste(number)
+        taste = Taste(number, world)
         say(f"taste {number}: {taste}; base {reward(base, taste):+.2f} {fit(base):.0%}")
         for settings in SETTINGS[: arguments.settings]:
             for kind, (source, more) in kinds_of(model).items():
                 if arguments.kinds and kind not in arguments.kinds:
                     continue
-                run = OneShot(number, "dspo", {**settings, **more, "loss.word_budget": 0.1})
+                run = OneShot(number, "dspo", {**settings, **more, "loss.word_budget": 0.1}, world=world)
                 place = out / "carry-over" / f"{kind}-{run.name}.json"
                 found = trained(out, run, source, place)
-                rows, start = rows_of(found), base_row(base, number)
+                rows, start = rows_of(found, world), base_row(base, number, world)
                 label = "embedded" if model == MODEL else model.name
                 named = [replace(row, run=f"{label} {kind} {row.run}") for row in rows]
                 results.write([replace(start, run=f"{label} base"), *named], CARRIED)

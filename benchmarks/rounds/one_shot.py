@@ -14,7 +14,6 @@ from benchmarks.taste.plan import LEARNING_RATE
 from dspo_train import files
 from dspo_train.config import TrainConfig, from_names
 from dspo_train.demo.run import MODEL
-from dspo_train.evaluate.shapes import SIZE
 from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.job import Job
 from dspo_train.runs.session import open_session
@@ -22,6 +21,7 @@ from dspo_train.training.model import ModelSource
 
 from .looks import fit, look_at, reward
 from .tastes import Taste, pair_folder
+from .world import ONE_SHAPE, World
 
 STEPS = 150
 LOOKS = (25, 50, 75, 100, 125, 150)
@@ -37,8 +37,6 @@ COMMON: dict[str, Any] = {
     "optim.lr": LEARNING_RATE,
     "optim.schedule": "cosine",
     "optim.warmup": 10,
-    "data.resolution": SIZE,
-    "data.bucket_step": SIZE,
 }
 
 
@@ -52,6 +50,7 @@ class OneShot:
     clicks: int = 100
     seed: int = 0
     steps: int = STEPS
+    world: World = ONE_SHAPE
 
     @property
     def name(self) -> str:
@@ -60,7 +59,9 @@ class OneShot:
 
 
 def config_of(run: OneShot) -> TrainConfig:
-    return from_names({**COMMON, "objective": run.objective, "steps": run.steps, "seed": run.seed, **run.settings})
+    size = {"data.resolution": run.world.side, "data.bucket_step": run.world.side}
+    own = {"objective": run.objective, "steps": run.steps, "seed": run.seed}
+    return from_names({**COMMON, **size, **own, **run.settings})
 
 
 def result_of(out: Path, run: OneShot) -> dict[str, Any]:
@@ -77,7 +78,7 @@ def trained(out: Path, run: OneShot, source: ModelSource, place: Path, steps: Se
     """
     if place.exists():
         return json.loads(place.read_text(encoding="utf-8"))
-    taste, folder = Taste(run.taste), out / "work" / place.stem
+    taste, folder = Taste(run.taste, run.world), out / "work" / place.stem
     shutil.rmtree(folder, ignore_errors=True)
     pairs = pair_folder(out, taste, run.clicks, run.seed)
     looks = []
@@ -86,20 +87,20 @@ def trained(out: Path, run: OneShot, source: ModelSource, place: Path, steps: Se
         for report in session.reports():
             if report.step in steps:
                 told = {name: getattr(report, name) for name in ("step", "margin", "drift", "words")}
-                looks.append({**told, **look_at(session.model.base)})
+                looks.append({**told, **look_at(session.model.base, run.world)})
     shutil.rmtree(folder, ignore_errors=True)
     result = {"taste": run.taste, "seed": run.seed, "name": run.name, "looks": looks}
     files.write_text(place, json.dumps(result))
     return result
 
 
-def base_look(out: Path, model: Path = MODEL) -> dict[str, Any]:
+def base_look(out: Path, model: Path = MODEL, world: World = ONE_SHAPE) -> dict[str, Any]:
     """What the untrained model draws; each has an `out` of its own."""
     place = out / "base.json"
     if not place.exists():
         from dspo_train.models.base import load_base
 
-        files.write_text(place, json.dumps(look_at(load_base(model))))
+        files.write_text(place, json.dumps(look_at(load_base(model), world)))
     return json.loads(place.read_text(encoding="utf-8"))
 
 

@@ -14,6 +14,7 @@ from dspo_train.rounds.guard import Check
 
 from .looks import fit, reward
 from .tastes import Taste
+from .world import ONE_SHAPE, World
 
 FILE = Path(__file__).with_name("results.csv")
 BASE = "base"  # the run that is none: the untrained model, at step 0 of every seed
@@ -55,18 +56,18 @@ class Row:
         return cls(run, int(taste), int(seed), int(at), reward, fit, diversity, Check(*signs))
 
 
-def rows_of(result: Mapping[str, Any]) -> list[Row]:
+def rows_of(result: Mapping[str, Any], world: World = ONE_SHAPE) -> list[Row]:
     """Of a run as `one_shot` and `in_rounds` keep it."""
-    return [_row(result["name"], result["taste"], result["seed"], look) for look in result["looks"]]
+    return [_row(result["name"], Taste(result["taste"], world), result["seed"], look) for look in result["looks"]]
 
 
-def base_row(look: Mapping[str, Any], taste: int) -> Row:
-    return _row(BASE, taste, 0, look)
+def base_row(look: Mapping[str, Any], taste: int, world: World = ONE_SHAPE) -> Row:
+    return _row(BASE, Taste(taste, world), 0, look)
 
 
-def _row(run: str, taste: int, seed: int, look: Mapping[str, Any]) -> Row:
+def _row(run: str, taste: Taste, seed: int, look: Mapping[str, Any]) -> Row:
     at, check = look.get("round", look.get("step", 0)), Check.from_dict(look.get("check", {}))
-    return Row(run, taste, seed, at, reward(look, Taste(taste)), fit(look), look["spread"], check)
+    return Row(run, taste.number, seed, at, reward(look, taste), fit(look), look["spread"], check)
 
 
 def read(place: Path = FILE) -> list[Row]:

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.taste.worlds import Candidate, candidates
 from dspo_train import files
-from dspo_train.evaluate.shapes import Reading, captions
 
-# Mean and unit of each quantity. Units are the standard deviations among the embedded model's images; it draws no tilt
-# and no odd hues, so theirs are the spread of tilt among the scenes that it was trained on, and a shift that is seen.
-QUANTITIES = {
-    "size": (0.445, 0.108),
-    "darkness": (0.502, 0.238),
-    "x": (0.5, 0.096),
-    "y": (0.5, 0.101),
-    "tilt": (0.0, 0.14),
-    "turn": (0.0, 0.05),
-}
+from .world import ONE_SHAPE, World
+
 TUNED, REPORTED = tuple(range(5)), tuple(range(5, 10))
 
 
@@ -36,19 +28,23 @@ class Taste:
     """One of the ten; its weights by quantity have a length of one."""
 
     number: int
+    world: World = ONE_SHAPE
 
     @property
     def weights(self) -> dict[str, float]:
-        drawn = torch.randn(10, len(QUANTITIES), generator=torch.Generator().manual_seed(2026), dtype=torch.float64)
+        names = tuple(self.world.quantities)
+        drawn = torch.randn(10, len(names), generator=torch.Generator().manual_seed(2026), dtype=torch.float64)
         row = drawn[self.number] / drawn[self.number].norm()
-        return dict(zip(QUANTITIES, row.tolist(), strict=True))
+        return dict(zip(names, row.tolist(), strict=True))
 
-    def __call__(self, reading: Reading) -> float:
-        """The reward of an image, about a standard deviation among the base's images."""
-        return sum(
-            weight * (getattr(reading, name) - QUANTITIES[name][0]) / QUANTITIES[name][1]
-            for name, weight in self.weights.items()
-        )
+    def __call__(self, reading: Any) -> float:
+        """The reward of an image by its reading, about a standard deviation among the base's images."""
+        return self.of(vars(reading))
+
+    def of(self, values: Mapping[str, Any]) -> float:
+        """By a reading's quantities."""
+        units = self.world.quantities
+        return sum(w * (values[name] - units[name][0]) / units[name][1] for name, w in self.weights.items())
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {weight:+.2f}" for name, weight in self.weights.items())
@@ -61,7 +57,7 @@ def clicks(taste: Taste, found: Sequence[Candidate], count: int, seed: int) -> l
     """
     dice = random.Random(seed)
     pairs: list[list[tuple[Candidate, Candidate]]] = []
-    for caption in captions():
+    for caption in taste.world.captions:
         own = [candidate for candidate in found if candidate.caption == caption]
         dice.shuffle(own)
         pairs.append(list(zip(own[::2], own[1::2], strict=False)))
@@ -78,7 +74,7 @@ def pair_folder(out: Path, taste: Taste, count: int, seed: int) -> Path:
     if (folder / "done.md").exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    for number, pair in enumerate(clicks(taste, candidates(out), count, seed)):
+    for number, pair in enumerate(clicks(taste, candidates(out, world=taste.world), count, seed)):
         for side, candidate in zip("wl", pair, strict=True):
             files.write_image(folder / f"{number:03d}_{side}.png", candidate.picture)
         files.write_text(folder / f"{number:03d}.txt", pair[0].caption + "\n")

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from PIL import Image
 
@@ -26,7 +27,9 @@ from dspo_train.demo.run import MODEL, SAMPLING
 from dspo_train.evaluate.shapes import Reading, captions
 from dspo_train.models.base import Base, load_base
 from dspo_train.models.sampling import sample
-from dspo_train.scorers.toys import further_left, large_and_dark, look
+from dspo_train.scorers.toys import further_left, large_and_dark
+
+from ..rounds.world import ONE_SHAPE, World
 
 CANDIDATES = 18  # for each of the 48 captions
 
@@ -38,26 +41,28 @@ TASTES: Mapping[str, Taste] = MappingProxyType({"large_and_dark": large_and_dark
 class Candidate:
     caption: str
     picture: Image.Image
-    reading: Reading
+    reading: Any
 
 
-def candidates(out: Path, model: Path = MODEL) -> list[Candidate]:
+def candidates(out: Path, model: Path = MODEL, world: World = ONE_SHAPE) -> list[Candidate]:
     """Draw them once; those that show nothing recognisable are left out, as a person would skip them.
 
     Args:
         model: that draws them if `out` has none yet.
+        world: whose captions it draws.
     """
-    prompts = [caption for caption in captions() for _ in range(CANDIDATES)]
+    prompts = [caption for caption in world.captions for _ in range(CANDIDATES)]
     places = [out / "candidates" / f"{number:04d}.png" for number in range(len(prompts))]
     if not all(place.exists() for place in places):
-        pictures = sample(load_base(model), prompts, range(len(prompts)), SAMPLING, batch_size=96)
+        drawn = replace(SAMPLING, width=world.side, height=world.side)
+        pictures = sample(load_base(model), prompts, range(len(prompts)), drawn, batch_size=96)
         for place, picture in zip(places, pictures, strict=True):
             place.parent.mkdir(parents=True, exist_ok=True)
             files.write_image(place, picture)
     found = []
     for prompt, place in zip(prompts, places, strict=True):
         with Image.open(place) as picture:
-            found.append(Candidate(prompt, picture.convert("RGB"), look(picture.convert("RGB"))))
+            found.append(Candidate(prompt, picture.convert("RGB"), world.look(picture.convert("RGB"))))
     return [candidate for candidate in found if candidate.reading.shape is not None]
 
 

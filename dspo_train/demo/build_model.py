@@ -17,7 +17,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -183,9 +183,11 @@ def _sample(moments: Tensor) -> Tensor:
     return mean + torch.randn_like(mean) * (log_variance / 2).exp()
 
 
-def build_tokenizer(folder: Path) -> CLIPTokenizer:
-    """A byte-pair vocabulary in which every word of this world is one token and other text is spelled out."""
-    words = sorted({w for phrase in PHRASES for w in phrase.split() if w != "{}"} | {*world.COLORS, *world.SHAPES})
+def build_tokenizer(
+    folder: Path, phrases: Iterable[str] = PHRASES, names: Iterable[str] = (*world.COLORS, *world.SHAPES)
+) -> CLIPTokenizer:
+    """A byte-pair vocabulary in which every word of a world is one token and other text is spelled out."""
+    words = sorted({word for phrase in phrases for word in phrase.split() if word != "{}"} | {*names})
     characters = [chr(c) for c in range(33, 127)]
     vocabulary = [*characters, *(c + "</w>" for c in characters)]
     merges: list[str] = []

@@ -1,0 +1,178 @@
+"""Another world: two shapes of other colours in an image of 128 pixels, and three more kinds of them.
+
+A caption names the left one first. As in the world of one shape, what an image shows is measured on its pixels.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy import ndimage
+from torch import Tensor
+
+from dspo_train.evaluate import shapes as one
+
+SIDE = 128
+_FINE = 3  # sub-pixels per side
+_LEAST = 0.004  # of the image, that a shape covers
+_LIKENESS = 0.75  # as in the world of one shape
+
+KINDS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    **one.SHAPES,
+    "ring": lambda x, y: (torch.hypot(x, y) < 0.92) & (torch.hypot(x, y) > 0.5),
+    "diamond": lambda x, y: x.abs() / 0.66 + y.abs() / 0.96 < 1,
+    "moon": lambda x, y: (torch.hypot(x, y) < 0.95) & (torch.hypot(x - 0.5, y) > 0.72),
+}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The left shape and the right one, on the background of the left one."""
+
+    left: one.Scene
+    right: one.Scene
+
+    @property
+    def words(self) -> tuple[str, str, str, str]:
+        return self.left.color, self.left.shape, self.right.color, self.right.shape
+
+    @property
+    def caption(self) -> str:
+        return caption(*self.words)
+
+
+def caption(*words: str | None) -> str:
+    """Of the left shape's colour and kind and the right one's."""
+    return "a {} {} and a {} {}".format(*words)
+
+
+def captions(count: int = 48, seed: int = 0) -> list[str]:
+    """Some of the 4,536, drawn at random; in each the colours differ."""
+    generator, found = torch.Generator().manual_seed(seed), {}
+    while len(found) < count:
+        found[random_scene(generator).caption] = None
+    return list(found)
+
+
+def random_scene(generator: torch.Generator) -> Scene:
+    """Two shapes of half the size that one has in its world, apart from each other by at least 3% of the side."""
+    while True:
+        shapes = sorted((_shape(generator) for _ in range(2)), key=lambda shape: shape.x)
+        left, right = shapes
+        apart = math.hypot(left.x - right.x, left.y - right.y) - left.radius - right.radius
+        if left.color != right.color and apart > 0.03 and right.x - left.x > 0.1:
+            return Scene(left, right)
+
+
+def _shape(generator: torch.Generator) -> one.Scene:
+    u = torch.rand(9, generator=generator, dtype=torch.float64).tolist()
+    radius = 0.085 + 0.115 * u[2]
+    return one.Scene(
+        shape=list(KINDS)[int(u[0] * len(KINDS))],
+        color=list(one.COLORS)[int(u[1] * len(one.COLORS))],
+        x=0.5 + (2 * u[3] - 1) * (0.48 - radius),
+        y=0.5 + (2 * u[4] - 1) * (0.48 - radius),
+        radius=radius,
+        tilt=0.0,
+        tone=0.08 + 0.84 * u[5],
+        tint=((u[6] - 0.5) * 0.1, (u[7] - 0.5) * 0.1, (u[8] - 0.5) * 0.1),
+    )
+
+
+def draw(scene: Scene) -> Tensor:
+    """-> (3, 128, 128) in [0, 1]"""
+    down = torch.linspace(-1, 1, SIDE)[:, None]
+    image = (torch.tensor(scene.left.tint).view(3, 1, 1) + scene.left.tone - 0.06 * down).expand(3, SIDE, SIDE)
+    centres = (torch.arange(SIDE * _FINE) + 0.5) / (SIDE * _FINE)
+    for shape in (scene.left, scene.right):
+        right, up = (centres - shape.x) / shape.radius, -(centres - shape.y) / shape.radius
+        up, right = torch.meshgrid(up, right, indexing="ij")
+        cover = KINDS[shape.shape](right, up).float().view(SIDE, _FINE, SIDE, _FINE).mean((1, 3))
+        light = 1 - 0.10 * ((torch.linspace(0, 1, SIDE)[:, None] - shape.y) / shape.radius).clamp(-1, 1)
+        image = cover * torch.tensor(one.COLORS[shape.color]).view(3, 1, 1) * light + (1 - cover) * image
+    return image.clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an image shows; quantities as in the world of one shape, over both shapes.
+
+    Attributes:
+        shape: its caption, or None if it does not show two shapes of this world.
+        size: square root of the share of the image that both cover.
+        darkness: 1 - brightness of the image's border.
+        x, y, tilt, turn: the mean of both.
+    """
+
+    shape: str | None
+    size: float
+    darkness: float
+    x: float = 0.5
+    y: float = 0.5
+    tilt: float = 0.0
+    turn: float = 0.0
+
+    def fits(self, caption: str) -> bool:
+        return self.shape == caption
+
+
+def read(image: Tensor) -> Reading:
+    """Measure one image, (3, 128, 128) in [0, 1]. Each patch that is not grey is a shape; two are asked for."""
+    border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
+    darkness = 1 - border.mean().item()
+    chroma = image.amax(0) - image.amin(0)
+    mask = chroma > 0.5 * chroma.flatten().quantile(0.985)
+    covered = math.sqrt(mask.float().mean().item())
+    patches, count = _labelled(mask.numpy())
+    parts = [torch.from_numpy(patches == number) for number in range(1, count + 1)]
+    parts = [part for part in parts if part.float().mean() > _LEAST]
+    if len(parts) != 2 or chroma.max() < 0.3:
+        return Reading(None, covered, darkness)
+    seen = sorted((_patch(image, part) for part in parts), key=lambda patch: patch.x)
+    known = all(patch.likeness >= _LIKENESS for patch in seen)
+    words = [word for patch in seen for word in (patch.color, patch.shape)]
+    means = {name: sum(getattr(patch, name) for patch in seen) / 2 for name in ("x", "y", "tilt", "turn")}
+    return Reading(caption(*words) if known else None, covered, darkness, **means)
+
+
+def _labelled(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    return ndimage.label(mask, structure=np.ones((3, 3)))  # type: ignore[return-value]
+
+
+def _patch(image: Tensor, mask: Tensor) -> one.Reading:
+    y, x = ((mask.nonzero().float().mean(0) + 0.5) / SIDE).tolist()
+    shape, tilt, likeness = _nearest(mask)
+    color, turn = one._nearest_color(image[:, mask].median(1).values)
+    return one.Reading(shape, color, likeness, 0.0, 0.0, x, y, tilt, turn)
+
+
+def _nearest(mask: Tensor) -> tuple[str, float, float]:
+    moved = one._normalise(mask)
+    poses, templates = _templates()
+    overlap = (templates & moved).sum((1, 2)) / (templates | moved).sum((1, 2))
+    best = int(overlap.argmax())
+    return *poses[best], overlap[best].item()
+
+
+@functools.cache
+def _templates() -> tuple[list[tuple[str, float]], Tensor]:
+    """(shape, tilt) and masks."""
+    axis = torch.linspace(-1.2, 1.2, 160)
+    up, right = torch.meshgrid(-axis, axis, indexing="ij")
+    poses, masks = [], []
+    for name, inside in KINDS.items():
+        for tilt in torch.linspace(-one._MAX_TILT, one._MAX_TILT, 7).tolist():
+            cos, sin = math.cos(tilt), math.sin(tilt)
+            poses.append((name, 0.0 if name in ("circle", "ring") else tilt))
+            masks.append(one._normalise(inside(cos * right + sin * up, cos * up - sin * right)))
+    return poses, torch.stack(masks)
+
+
+def look(image: Image.Image) -> Reading:
+    return read(torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1))
