@@ -153,7 +153,7 @@ def asked(steps: int, **settings: Any) -> dict[str, Any]:
 def put_run(parent: Path, request: dict[str, Any], *checkpoints: int, stopped: bool = False) -> RunFolder:
     folder = claim(parent, "taste", request, parent / "loras")
     for step in checkpoints:
-        folder.save(step, {"step": torch.tensor(step)}, None, keep=9)
+        folder.checkpoints.save(step, {"step": torch.tensor(step)}, None, keep=9)
     last = {"step": checkpoints[-1] if checkpoints else 0, **({"stopped": True} if stopped else {})}
     folder.reports_file.write_text(json.dumps(last) + "\n", encoding="utf-8")
     return folder
@@ -208,6 +208,6 @@ def test_a_run_that_ended_by_itself_or_without_a_whole_state_is_not_gone_on_from
     put_run(tmp_path, asked(40), 20, stopped=True)
     put_run(tmp_path, asked(41))
     torn = put_run(tmp_path, asked(42), 10, 42)
-    state = torn.checkpoints()[-1][1] / "state.safetensors"
+    state = torn.checkpoints.steps()[-1][1] / "state.safetensors"
     state.write_bytes(state.read_bytes()[:-4])
     assert beginning(tmp_path, "taste", asked(60)).start == Start(torn.folder, 10)

@@ -418,7 +418,7 @@ class TestRefusals:
         monkeypatch.setattr(trainer, "_apply_gradients", failing)
         with pytest.raises(MemoryError):
             run(task)
-        assert [step for step, _ in RunFolder(tmp_path / "taste").checkpoints()] == [3]
+        assert [step for step, _ in RunFolder(tmp_path / "taste").checkpoints.steps()] == [3]
         monkeypatch.undo()
         assert [report.step for report in run(task)] == [4, 5, 6]
         assert same(result(tmp_path / "taste"), result(whole[0]))
@@ -430,7 +430,7 @@ class TestRefusals:
             next(iter(session.training.parameters.values())).data.fill_(float("nan"))
             with pytest.raises(RunError, match="not finite"):
                 next(reports)
-        assert RunFolder(tmp_path / "taste").checkpoints() == []
+        assert RunFolder(tmp_path / "taste").checkpoints.steps() == []
 
     def test_weights_that_break_up(self, inputs, tmp_path):
         """A weight turns into NaN after step 3; the checkpoints from before stay good."""

@@ -333,13 +333,13 @@ def test_the_best_weights_go_back_with_the_steps(tmp_path: Path):
     folder = RunFolder(tmp_path / "run")
     folder.folder.mkdir()
     for step in (1, 2):
-        folder.save_best(step, {"w": torch.tensor([float(step)])})
-        folder.save(step, {"step": torch.tensor(step)}, None, keep=1)
-    folder.save_best(3, {"w": torch.tensor([3.0])})
-    assert [folder.best(step) is not None for step in (1, 2, 3)] == [False, True, True]
+        folder.best.save(step, {"w": torch.tensor([float(step)])}, folder.checkpoints.oldest())
+        folder.checkpoints.save(step, {"step": torch.tensor(step)}, None, keep=1)
+    folder.best.save(3, {"w": torch.tensor([3.0])}, folder.checkpoints.oldest())
+    assert [folder.best.read(step) is not None for step in (1, 2, 3)] == [False, True, True]
     folder.rewind(2)
-    assert folder.best(3) is None
-    assert folder.best(2) == {"w": torch.tensor([2.0])}
+    assert folder.best.read(3) is None
+    assert folder.best.read(2) == {"w": torch.tensor([2.0])}
 
 
 def test_the_file_tells_what_was_trained(world: Path, tmp_path: Path):

@@ -7,7 +7,8 @@ from functools import lru_cache
 
 from .ballots import MOST_SHOWN
 from .entries import ImagePair, digits, pair_id
-from .state import GroupState, SetState
+from .groups import GroupState
+from .state import SetState
 from .types import GroupQuestion, Question
 
 

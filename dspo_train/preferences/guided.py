@@ -10,7 +10,9 @@ from typing import Literal, NamedTuple, Protocol
 from ..files import digest
 from .asking import asked_whole, at_random
 from .entries import ImagePair, pair_id
-from .state import GroupState, SetState
+from .groups import GroupState
+from .state import SetState
+from .turns import upcoming, waiting
 
 SHARE = 4
 """One question of so many is asked at random: an estimate made on questions that were chosen to be hard is too low."""
@@ -52,7 +54,7 @@ _Part = Literal["random", "led", "last"]
 def in_order(
     state: SetState, guide: Guide | None, shown: Collection[str], client: str | None, find: str, *, whole: bool
 ) -> Iterator[Asked]:
-    """As `SetState.upcoming`; with a guide, one question of SHARE from its random share, else what tells most first.
+    """As `upcoming`; with a guide, one question of SHARE from its random share, else what tells most first.
 
     The share follows from the set's secret: of groups where they are asked whole, else of pairs. Each group has its
     turn before any has a second one, as without a guide; one that was answered since the guide was made has had one.
@@ -61,10 +63,10 @@ def in_order(
         whole: groups of a few images are asked as one question each.
     """
     if guide is None:
-        yield from (Asked(group, pair, False) for group, pair in state.upcoming(shown, client, find))
+        yield from (Asked(group, pair, False) for group, pair in upcoming(state, shown, client, find))
         return
     parts = _Parts(state, guide, whole)
-    drawn = state.upcoming(shown, client, find, lambda group: parts.of(group, "random"))
+    drawn = upcoming(state, shown, client, find, lambda group: parts.of(group, "random"))
     ordinary = (Asked(group, pair, False) for group, pair in drawn)
     led = _led(state, parts, shown, client, find)
     for place in count(len(state.clicks) + len(shown) + 1):
@@ -73,7 +75,7 @@ def in_order(
         if found is None:
             break
         yield found
-    last = state.upcoming(shown, client, find, lambda group: parts.of(group, "last"))
+    last = upcoming(state, shown, client, find, lambda group: parts.of(group, "last"))
     yield from (Asked(group, pair, True) for group, pair in last)
 
 
@@ -107,10 +109,10 @@ class _Parts:
 
 def _led(state: SetState, parts: _Parts, shown: Collection[str], client: str | None, find: str) -> Iterator[Asked]:
     had = Counter(name.split(".", 1)[0] for name in shown) + Counter(state.clicks[parts.guide.clicks :])
-    waiting = state.waiting(shown, find)
-    few = max(1, _TOGETHER // max(1, len(waiting)))
+    groups = waiting(state, shown, find)
+    few = max(1, _TOGETHER // max(1, len(groups)))
     turns: list[tuple[int, Iterator[_Item]]] = []
-    for group in waiting:
+    for group in groups:
         free = [item for item in parts.items(group, "led") if item.name not in shown]
         turns.append((had[group.entry.id], _ranked(free, client, few)))
     for turn in count():

@@ -8,7 +8,8 @@ from typing import Any
 from ..files import digest
 from .ballots import Statement, check_choice, passed, statements
 from .entries import Vote
-from .state import GroupState, SetState
+from .groups import GroupState
+from .state import SetState
 from .types import Already, Gone, RecordedBallot
 
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from .entries import ImagePair, Vote, canonical
-
-if TYPE_CHECKING:
-    from .state import GroupState
+from .groups import GroupState
 
 _PASSED = Vote("-", "-", "-", ("", ""), "skip")
 """Stands for a pair that a ballot in another group left open: seen, and not to be asked again."""

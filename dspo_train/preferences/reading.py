@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..exceptions import DatasetError
 from .entries import Group, ImagePair, Vote, canonical, pair_id
+from .groups import GroupState
 from .live import LiveSet
-from .state import GroupState
 from .types import BrokenLine, Judged, Opinion, Reviewed, VotingProgress
 
 

@@ -4,58 +4,16 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import partial
-from operator import add, attrgetter, sub
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator
+from operator import add, sub
 
-from ..files import digest
 from .ballots import liked_and_disliked
 from .entries import Entry, EntryError, Group, Header, ImagePair, Removal, Undo, Vote, digits, pair_id, parse
+from .groups import GroupState, Tally
 from .log import NumberedLine
 from .overlaps import elsewhere, join, reach
 from .schedule import expected, questions
 from .types import BrokenLine, Judged, Opinion, Status, VotingProgress
-
-
-class Tally(NamedTuple):
-    """Counts of pairs, of one group or of all."""
-
-    answered: int = 0
-    open: int = 0
-    total: int = 0
-    wins: int = 0
-    ties: int = 0
-    skips: int = 0
-    bads: int = 0
-    groups_answered: int = 0
-    groups: int = 0
-
-
-class GroupState:
-    """One group: its votes, and what follows from them."""
-
-    def __init__(self, entry: Group, position: int) -> None:
-        self.entry = entry
-        self.position = position
-        self.images = entry.names
-        self.names = {digits(name): name for name in self.images}
-        # Not undone, the newest last; pairs in order of their first answer.
-        self.votes: dict[ImagePair, list[Vote]] = {}
-        self.open: list[ImagePair] = []
-        self.closed = False  # by a ballot
-        self.answers: dict[ImagePair, Vote] = {}  # the vote that counts on each pair that is in the set
-        self.present: tuple[str, ...] = self.images
-        self.family: list[GroupState] = [self]  # the groups that share a pair of images and the prompt, in order
-        self.tally = Tally()
-
-    @property
-    def asked(self) -> tuple[str, ...]:
-        """The images that questions are left about."""
-        if self.entry.schedule != "all":
-            return self.present if self.open else ()
-        waiting = {image for pair in self.open for image in pair}
-        return tuple(image for image in self.present if image in waiting)
 
 
 class SetState:
@@ -80,7 +38,6 @@ class SetState:
         self._changed: dict[str, None] = {}
         self._waiting: list[int] = []  # positions of the groups with open questions, ascending
         self._totals = Tally()
-        self._last = -1  # position of the group voted on last
 
     def feed(self, lines: Iterable[NumberedLine]) -> None:
         """Take in numbered lines; `broken` notes what is wrong with any.
@@ -139,7 +96,6 @@ class SetState:
         if vote.client is not None:
             self._by_client.setdefault(vote.client, []).append(vote)
         self._changed[vote.group] = None
-        self._last = group.position
 
     def _undo(self, undo: Undo) -> None:
         vote = self.votes.get(undo.vote)
@@ -262,59 +218,14 @@ class SetState:
     def _last_counting(self, votes: list[Vote]) -> Vote | None:
         return next((vote for vote in reversed(votes) if self.status(vote) == "counts"), None)
 
-    def upcoming(
-        self,
-        shown: Collection[str],
-        client: str | None = None,
-        find: str = "",
-        pairs: Callable[[GroupState], list[ImagePair]] = attrgetter("open"),
-    ) -> Iterator[tuple[GroupState, ImagePair]]:
-        """Open questions that are not being shown: one of each group in turn, from the group after the last vote's.
+    def asking(self) -> list[GroupState]:
+        """The groups with open questions, in the order of the file."""
+        return [self._by_position[place] for place in self._waiting]
 
-        A group with questions on show has had its turn for as many rounds. A client takes the groups, and the pairs of
-        each, in an order of its own and continues after its own last vote, so that two seldom get the same question.
-
-        Args:
-            shown: names of pairs, and of groups that are shown whole.
-            find: only of prompts that hold this text, in any case.
-            pairs: those of a group's open pairs to ask about.
-        """
-        pending = Counter(name.split(".", 1)[0] for name in shown)
-        waiting = {group.entry.id for group in self.waiting(shown, find)}
-        turn = [group for group in self._turn(client) if group.entry.id in waiting]
-        free: dict[str, list[ImagePair]] = {}  # of the groups that had their first turn
-        level = 0
-        while turn:
-            deeper: list[GroupState] = []
-            for group in turn:
-                name, late = group.entry.id, pending[group.entry.id]
-                if name not in free:
-                    order = pairs(group) if client is None else sorted(pairs(group), key=partial(digest, client))
-                    free[name] = [pair for pair in order if not late or pair_id(name, pair) not in shown]
-                if late <= level < late + len(free[name]):
-                    yield group, free[name][level - late]
-                if level + 1 < late + len(free[name]):
-                    deeper.append(group)
-            turn, level = deeper, level + 1
-
-    def waiting(self, shown: Collection[str], find: str = "") -> list[GroupState]:
-        """The groups with open questions that are not shown whole, of prompts that hold a text, in the file's order."""
-        find = find.casefold()
-        groups = [self._by_position[place] for place in self._waiting]
-        return [it for it in groups if it.entry.id not in shown and find in it.entry.prompt.casefold()]
-
-    def _turn(self, client: str | None) -> list[GroupState]:
-        """The groups with open questions, those after the last vote's first."""
-        groups = [self._by_position[place] for place in self._waiting]
-        if client is None:
-            start = bisect.bisect_right(self._waiting, self._last)
-        else:
-            keyed = sorted((digest(client, group.entry.id), group.position) for group in groups)
-            groups = [self._by_position[place] for _, place in keyed]
-            own = self._by_client.get(client)
-            last = digest(client, own[-1].group) if own else ""
-            start = bisect.bisect_right([key for key, _ in keyed], last)
-        return [*groups[start:], *groups[:start]]
+    def last_group(self, client: str | None) -> GroupState | None:
+        """The group voted on last, by a client or, where none is given, by anybody."""
+        votes = self.history if client is None else self._by_client.get(client)
+        return self.groups[votes[-1].group] if votes else None
 
     def progress(self) -> VotingProgress:
         groups = {name: (group.tally.answered, group.tally.total) for name, group in self.groups.items()}

@@ -98,10 +98,11 @@ def take_over(start: Start, folder: RunFolder) -> None:
         RunError: the state cannot be read, or the copy cannot be written.
     """
     earlier = RunFolder(start.run)
-    found = [path for step, path in earlier.checkpoints() if step == start.step]
+    found = [path for step, path in earlier.checkpoints.steps() if step == start.step]
     try:
         state = (found[0] / _STATE).read_bytes()
-        kept = {folder.begun_best(path.name): path.read_bytes() for path in earlier.best_up_to(start.step)}
+        begun = folder.best.places[1]
+        kept = {begun / path.name: path.read_bytes() for path in earlier.best.up_to(start.step)}
         if earlier.taste.exists():
             kept[folder.taste] = earlier.taste.read_bytes()
     except (OSError, IndexError) as error:
@@ -137,7 +138,7 @@ def _stopped_early(folder: RunFolder) -> bool:
 
 def _states(folder: RunFolder, steps: int) -> Iterator[Start]:
     """The states of a run before that many steps, as far as they are whole."""
-    for step, path in folder.checkpoints():
+    for step, path in folder.checkpoints.steps():
         try:
             with safe_open(path / _STATE, "pt"):  # checks the length of the file against its header
                 pass

@@ -22,23 +22,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import re
 import shutil
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError
-from safetensors.torch import load as from_bytes
-from safetensors.torch import save as to_bytes
-from torch import Tensor
 
 from .. import files
 from ..config import with_defaults
 from ..exceptions import RunError
+from .checkpoints import STEP, BestWeights, Checkpoints
 from .reports import latest_reports
 
 if TYPE_CHECKING:  # that module loads accelerate
@@ -47,9 +41,6 @@ if TYPE_CHECKING:  # that module loads accelerate
 # May change when a run is resumed: they do not affect the weights, or only in their last bits.
 FREE_SETTINGS = ("save_every", "keep_checkpoints", "gradient_checkpointing")
 _SAID_ONLY = ("version", "base.name")  # told, but a run is the same without: hashes identify the base
-_STEP = re.compile(r"step-(\d{6,})")
-_BESTS = "best"
-_BEST = re.compile(r"step-(\d{6,})\.safetensors")
 
 
 @contextlib.contextmanager
@@ -144,7 +135,7 @@ class RunFolder:
     def previews(self) -> list[Path]:
         """Oldest first."""
         parent = self.folder / "previews"
-        found = [(m, path) for path in parent.glob("*.png") if (m := _STEP.fullmatch(path.stem))]
+        found = [(m, path) for path in parent.glob("*.png") if (m := STEP.fullmatch(path.stem))]
         return [path for _, path in sorted(found, key=lambda it: int(it[0][1]))]
 
     @property
@@ -215,90 +206,18 @@ class RunFolder:
                 "Give the same settings to continue it, or choose another folder for a new run"
             )
 
-    # Checkpoints
+    @property
+    def checkpoints(self) -> Checkpoints:
+        return Checkpoints(self.folder, self.beginning)
 
-    def checkpoints(self) -> list[tuple[int, Path]]:
-        """Complete checkpoints, oldest first."""
-        parent = self.folder / "checkpoints"
-        found = [(m, p) for p in parent.iterdir() if (m := _STEP.fullmatch(p.name))] if parent.is_dir() else []
-        return sorted((int(match[1]), path) for match, path in found)
-
-    def latest(self) -> dict[str, Tensor] | None:
-        """The newest readable state, at last the one that the run began with; damaged ones are skipped."""
-        places = [*(path for _, path in reversed(self.checkpoints())), self.beginning]
-        states = (_read_state(path) for path in places)
-        return next((state for state in states if state is not None), None)
-
-    def save(
-        self, step: int, state: Mapping[str, Tensor], write_lora: Callable[[Path], None] | None, keep: int
-    ) -> None:
-        """Write a checkpoint folder under a temporary name, rename it, then drop the oldest ones.
-
-        Raises:
-            RunError: the disk is full; the earlier checkpoints are untouched.
-        """
-        parent = self.folder / "checkpoints"
-        target = parent / f"step-{step:06d}"
-        if target.exists() and _read_state(target) is not None:
-            return
-        temporary: Path | None = None
-        try:
-            shutil.rmtree(target, ignore_errors=True)  # damaged, and training has reached it again
-            parent.mkdir(exist_ok=True)
-            temporary = parent / f".step-{uuid.uuid4().hex}"
-            temporary.mkdir()
-            files.write_bytes(temporary / "state.safetensors", to_bytes({k: t.contiguous() for k, t in state.items()}))
-            if write_lora is not None:
-                write_lora(temporary / "lora.safetensors")
-            os.replace(temporary, target)
-        except OSError as error:
-            raise files.cannot_write(target, error) from error
-        finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
-        for _, old in self.checkpoints()[:-keep]:
-            shutil.rmtree(old, ignore_errors=True)
-
-    def save_best(self, step: int, weights: Mapping[str, Tensor]) -> None:
-        """Keep the weights of the best step so far, and earlier ones as long as a resume may return to them.
-
-        Raises:
-            RunError: the disk is full; the earlier best is untouched.
-        """
-        tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-        files.write_bytes(self._best(step), to_bytes(tensors))
-        oldest = min((checkpoint for checkpoint, _ in self.checkpoints()), default=0)
-        for old in sorted(kept for kept in self._kept() if kept <= oldest)[:-1]:
-            self._best(old).unlink(missing_ok=True)
-
-    def best(self, step: int) -> dict[str, Tensor] | None:
-        """The weights that `save_best` kept for a step; None if they are missing or damaged."""
-        own = self._best(step)
-        for path in (own, self.begun_best(own.name)):
-            with contextlib.suppress(OSError, SafetensorError):
-                return from_bytes(path.read_bytes())
-        return None
-
-    def best_up_to(self, step: int) -> list[Path]:
-        """The files of the best weights of steps so far, those of the run that this one goes on from included."""
-        found = [*_bests(self.folder), *_bests(self.beginning)]
-        return [path for kept, path in found if kept <= step]
-
-    def begun_best(self, name: str) -> Path:
-        """The place of a file of `best_up_to` in the folder of a run that goes on from there."""
-        return self.beginning / _BESTS / name
-
-    def _best(self, step: int) -> Path:
-        return self.folder / _BESTS / f"step-{step:06d}.safetensors"
-
-    def _kept(self) -> list[int]:
-        """The steps whose weights `save_best` has kept."""
-        return [step for step, _ in _bests(self.folder)]
+    @property
+    def best(self) -> BestWeights:
+        """Of the best step on held-out pairs."""
+        return BestWeights(self.folder, self.beginning)
 
     def _sweep(self) -> None:
         """Remove what a killed process left half-written."""
-        weights = (place / _BESTS for place in (self.folder, self.beginning))
-        for parent in (self.folder, self.folder / "checkpoints", self.beginning, *weights):
+        for parent in (self.folder, self.beginning, self.checkpoints.place, *self.best.places):
             for path in parent.glob(".*") if parent.is_dir() else ():
                 if path.is_dir() and path.name.startswith(".step-"):
                     shutil.rmtree(path, ignore_errors=True)
@@ -326,24 +245,10 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Remove the reports and best weights of steps after a checkpoint, which will be repeated."""
-        for later in (kept for kept in self._kept() if kept > step):
-            self._best(later).unlink(missing_ok=True)
+        self.best.forget_after(step)
         earlier = files.read_json_lines(self.beginning / self.reports_file.name)
         kept = {r["step"]: r for r in (*earlier, *self.reports()) if r["step"] <= step}
         files.write_text(self.reports_file, "".join(json.dumps(r) + "\n" for r in kept.values()))
-
-
-def _bests(folder: Path) -> list[tuple[int, Path]]:
-    """The best weights below a folder, with the step of each."""
-    found = [(_BEST.fullmatch(path.name), path) for path in (folder / _BESTS).glob("step-*")]
-    return [(int(match[1]), path) for match, path in found if match]
-
-
-def _read_state(checkpoint: Path) -> dict[str, Tensor] | None:
-    try:  # from memory, not mapped: Windows cannot remove a checkpoint whose file is still mapped
-        return from_bytes((checkpoint / "state.safetensors").read_bytes())
-    except (OSError, SafetensorError):
-        return None
 
 
 def differences(before: Any, now: Any, key: str = "") -> Iterator[tuple[str, Any, Any]]:

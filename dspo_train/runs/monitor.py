@@ -71,7 +71,7 @@ class Monitor:
             self._history.append(Evaluation.of(report.step, seen))
             best = choosing.best(self._history)
             if accelerator.is_main_process and config.keeps_best and best is not None and best.step == report.step:
-                self.folder.save_best(report.step, self.training.parameters)
+                self.folder.best.save(report.step, self.training.parameters, self.folder.checkpoints.oldest())
         values = held_out.to_report(seen)
         return dataclasses.replace(report, held_out={**values, "stopped": True} if self.over else values)
 

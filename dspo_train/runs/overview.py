@@ -172,7 +172,7 @@ def _mark(path: Path) -> tuple[int, int] | None:
 def _read(folder: RunFolder, changed: float) -> _Facts:
     identity, request = files.read_json_object(folder.identity), files.read_json_object(folder.request)
     settings = _mapping(identity.get("config")) or _mapping(request.get("settings"))
-    checkpoints = folder.checkpoints()
+    checkpoints = folder.checkpoints.steps()
     return _Facts(
         settings=settings,
         about=_about(files.read_json_object(folder.about), identity, request),

@@ -46,7 +46,8 @@ class Results:
         """
         # a LoRA would have to be extracted from a whole UNet, and the state has everything
         write = None if isinstance(self.trained, WholeModel) else self.write_lora
-        self.folder.save(self.training.step, self.training.state(), write, self.job.config.keep_checkpoints)
+        keep = self.job.config.keep_checkpoints
+        self.folder.checkpoints.save(self.training.step, self.training.state(), write, keep)
 
     def write_lora(self, path: Path) -> None:
         """Write the current weights, or their average, as a LoRA."""
@@ -101,7 +102,7 @@ class Results:
         """Inside, the trained weights are those of the best measurement, if one is given. -> their step"""
         if best is None:
             yield self.training.step
-        elif (weights := self.folder.best(best.step)) is None:
+        elif (weights := self.folder.best.read(best.step)) is None:
             self.note(f"the weights of the best step, {best.step}, cannot be read; the LoRA has those of the last step")
             yield self.training.step
         else:

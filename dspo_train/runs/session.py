@@ -256,7 +256,7 @@ def _initial_lora(job: Job, model: Model, folder: RunFolder) -> tuple[LoraWeight
 
 
 def _resume(job: Job, folder: RunFolder, training: Training, accelerator: Accelerator) -> None:
-    state = folder.latest()
+    state = folder.checkpoints.latest()
     if state is None and job.start is not None:
         lost = f"{folder.beginning}: the state that this run goes on from cannot be read"
         raise RunError(f"{lost}; remove the folder {folder.folder.name} to train from scratch")
