@@ -428,18 +428,19 @@ def test_held_out_pairs_are_measured_as_ever(inputs, tmp_path):
 
 
 def test_swapped_labels_turn_the_taste_round(inputs, tmp_path):
-    scores = []
+    scores, judged = [], []
     for labels in ("given", "swapped"):
         with open_session(job(inputs, tmp_path / labels / "run", labels=labels)) as session:
             assert session.steered is not None and session.steered.taste is not None
             scores.append(session.steered.taste.head.weights)
-            low, high = session.steered.taste.judged
-            assert low < 0 < high  # of images whose mean score is 0
-            assert session.monitor.ceiling == (-low if labels == "swapped" else high)
+            judged.append(session.steered.taste.judged)
+            low, high = judged[-1]
+            assert low < 0 < high == session.monitor.ceiling  # of images whose mean score is 0
             opposite = "the opposite of " if labels == "swapped" else ""
             told = f"steps are ranked by {opposite}your taste. Too few clicks"
             assert any(told in note for note in session.notes.texts)
     assert (scores[0] == -scores[1]).all() and scores[0].any()
+    assert judged[1] == (-judged[0][1], -judged[0][0])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,10 @@ from benchmarks.taste.plan import LEARNING_RATE
 from dspo_train import files
 from dspo_train.config import TrainConfig, from_names
 from dspo_train.demo.run import MODEL
+from dspo_train.runs.alarm import alarm
 from dspo_train.runs.diffusers_model import DiffusersModel, DiffusersSource
 from dspo_train.runs.job import Job
+from dspo_train.runs.reports import LATEST
 from dspo_train.runs.session import open_session
 from dspo_train.training.model import ModelSource
 
@@ -81,17 +84,25 @@ def trained(out: Path, run: OneShot, source: ModelSource, place: Path, steps: Se
     taste, folder = Taste(run.taste, run.world), out / "work" / place.stem
     shutil.rmtree(folder, ignore_errors=True)
     pairs = pair_folder(out, taste, run.clicks, run.seed)
-    looks = []
+    looks, reports = [], []
     with open_session(Job(source, pairs, folder, config_of(run), cache=out / "encoded")) as session:
         assert isinstance(session.model, DiffusersModel)
         for report in session.reports():
+            reports.append(report.flat())
             if report.step in steps:
-                told = {name: getattr(report, name) for name in ("step", "margin", "drift", "words")}
-                looks.append({**told, **look_at(session.model.base, run.world)})
+                looks.append({**_told(reports), **look_at(session.model.base, run.world)})
     shutil.rmtree(folder, ignore_errors=True)
     result = {"taste": run.taste, "seed": run.seed, "name": run.name, "looks": looks}
     files.write_text(place, json.dumps(result))
     return result
+
+
+def _told(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a run told until now: its alarm, and the means of its latest steps."""
+    latest = reports[-LATEST:]
+    names = ("margin", "drift", "accuracy", "winner_change")
+    means = {name: statistics.fmean(report[name] for report in latest) for name in names}
+    return {"step": latest[-1]["step"], "alarm": alarm(latest), **means}
 
 
 def base_look(out: Path, model: Path = MODEL, world: World = ONE_SHAPE) -> dict[str, Any]:

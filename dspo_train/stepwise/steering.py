@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import TrainConfig
@@ -79,8 +79,8 @@ class Steering:
     """The scorers of a run, before there is a policy.
 
     Attributes:
-        taste: as the pairs showed it when the run began; None if no scorer uses it.
-        swapped: whether its opposite ranks.
+        taste: as it was when the run began; None if no scorer uses it.
+        swapped: whether it is the opposite of what the pairs showed.
     """
 
     spec: StepwiseSpec
@@ -103,8 +103,7 @@ class Steering:
         """The highest score of an image that was judged; NaN where it is not a taste that ranks."""
         if self.taste is None or self.spec.scorer != BY_TASTE:
             return math.nan
-        low, high = self.taste.judged
-        return -low if self.swapped else high
+        return self.taste.judged[1]
 
     def bound(self, source: OnPolicySource, denoiser: Denoiser) -> OnPolicySource:
         """The source with a policy to draw from it: with guidance, if there is any."""
@@ -156,8 +155,7 @@ def steering(
         taste = _read(kept, features)
     else:
         taste = fit_scan(scan, features, cache, seen_by=model.name, without=without)
-        if config.labels == "swapped":
-            taste = replace(taste, head=replace(taste.head, weights=-taste.head.weights))
+        taste = taste.opposite() if config.labels == "swapped" else taste
     return Steering(spec, model, features, taste, config.labels == "swapped")
 
 

@@ -78,6 +78,12 @@ class TasteModel:
                 "that it was learned with, or learn the taste again with this model"
             )
 
+    def opposite(self) -> TasteModel:
+        """Of a person who would prefer every image that this one does not."""
+        low, high = self.judged
+        head = dataclasses.replace(self.head, weights=-self.head.weights)
+        return dataclasses.replace(self, head=head, judged=(-high, -low))
+
     def _about(self) -> dict[str, Any]:
         known = dataclasses.asdict(self.assessment)
         known |= {name: None for name in _FIGURES if math.isnan(known[name])}  # JSON has no NaN
