@@ -86,6 +86,7 @@ CASES: dict[str, Case] = {
     "lora.dropout": Case(0.5, "weights"),
     "optim.name": Case("adamw8bit", "optimiser"),
     "optim.lr": Case(2e-3, "weights"),
+    "optim.width": Case(1, "weights"),
     "optim.beta1": Case(0.5, "weights"),
     "optim.beta2": Case(0.9, "weights"),
     "optim.eps": Case(1e-3, "weights"),

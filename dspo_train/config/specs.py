@@ -63,6 +63,13 @@ class OptimSpec(SettingGroup, name="optim"):
             folded=True,
         ),
     )
+    width: int = setting(
+        768,
+        "Inputs of the layers, on average, that the learning rate is meant for, as Stable Diffusion 1.5's: in a wider "
+        "model a LoRA's down matrices learn that much more slowly, so that a step moves it no further; 0: never.",
+        0,
+        10**6,
+    )
     beta1: float = setting(0.9, "AdamW's decay of the mean gradient.", 0.0, 0.999999)
     beta2: float = setting(0.999, "AdamW's decay of the mean squared gradient.", 0.0, 0.999999)
     eps: float = setting(1e-8, "AdamW's epsilon.", 1e-16, 1.0)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import statistics
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ from ..config import OptimSpec
 from ..exceptions import ConfigError, RunError
 
 
-def build(parameters: Sequence[Parameter], spec: OptimSpec) -> torch.optim.Optimizer:
-    """Make the optimiser.
+def build(parameters: Mapping[str, Parameter], spec: OptimSpec) -> torch.optim.Optimizer:
+    """Make the optimiser, in whose groups `share` is that of the learning rate.
+
+    Args:
+        parameters: by name, a LoRA's as `Adapter.parameters` has them.
 
     Raises:
         ConfigError: 8-bit AdamW needs bitsandbytes, which is not installed.
@@ -26,8 +30,9 @@ def build(parameters: Sequence[Parameter], spec: OptimSpec) -> torch.optim.Optim
         "eps": spec.eps,
         "weight_decay": spec.weight_decay,
     }
+    groups = _groups(parameters, spec.width)
     if spec.name == "adamw":
-        return torch.optim.AdamW(parameters, **arguments)
+        return torch.optim.AdamW(groups, **arguments)
     try:
         import bitsandbytes  # type: ignore[import-not-found]
     except ImportError as error:
@@ -35,7 +40,37 @@ def build(parameters: Sequence[Parameter], spec: OptimSpec) -> torch.optim.Optim
             "`optim.name` adamw8bit needs the bitsandbytes package, which is not installed; "
             "install it, or use `optim.name` adamw"
         ) from error
-    return bitsandbytes.optim.AdamW8bit(parameters, **arguments)
+    return bitsandbytes.optim.AdamW8bit(groups, **arguments)
+
+
+def _groups(parameters: Mapping[str, Parameter], width: int) -> list[dict[str, Any]]:
+    down = [parameter for name, parameter in parameters.items() if _is_down(name)]
+    rest = [parameter for name, parameter in parameters.items() if not _is_down(name)]
+    groups = [{"params": down, "share": share_of_down(parameters, width)}, {"params": rest, "share": 1.0}]
+    return [group for group in groups if group["params"]]
+
+
+def share_of_down(parameters: Mapping[str, Parameter], width: int) -> float:
+    """The share of the learning rate that a LoRA's down matrices get: width / inputs, and all of it up to that width.
+
+    A step of Adam changes every weight by about the rate, and what a down matrix passes on by that times its inputs, so
+    that a wide model moves further. At a rate of one over the inputs it does not (LoRA+, Hayou et al. 2024, section 4).
+
+    Args:
+        width: inputs, of which the layers' geometric mean is taken; 0: all of the rate at any width.
+
+    >>> wide = {"layer.down": Parameter(torch.zeros(4, 32)), "layer.up": Parameter(torch.zeros(64, 4))}
+    >>> share_of_down(wide, 8), share_of_down(wide, 64), share_of_down(wide, 0)
+    (0.25, 1.0, 1.0)
+    """
+    inputs = [parameter[0].numel() for name, parameter in parameters.items() if _is_down(name)]
+    if not (width and inputs):
+        return 1.0
+    return min(1.0, width / statistics.geometric_mean(inputs))
+
+
+def _is_down(name: str) -> bool:
+    return name.endswith(".down")
 
 
 # Share of the peak learning rate, by progress from 0 (end of the warm-up) to 1 (last step).

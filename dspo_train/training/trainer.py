@@ -87,7 +87,7 @@ def begin(
     moving: Mapping[str, Tensor] | None = None,
 ) -> Training:
     """Make the initial state; `moving` holds the tensors of a reference EMA."""
-    optimiser = accelerator.prepare(optim.build(list(parameters.values()), config.optim))
+    optimiser = accelerator.prepare(optim.build(parameters, config.optim))
     average = {name: p.detach().clone() for name, p in parameters.items()} if config.ema else {}
     return Training(parameters, optimiser, accelerator, average=average, moving=moving or {})
 
@@ -106,7 +106,7 @@ def train(
         started = time.monotonic()
         lr = optim.learning_rate(config.optim, training.step, config.steps)
         for group in training.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["share"]
         sharpness = training.sharpness(config)
         loss_of = objectives.in_unit(loss_at(sharpness), training.unit)
         slope = objectives.slope_at_reference(loss_of) if source.words_every else 0.0
