@@ -21,12 +21,14 @@ class World:
     Attributes:
         side: of its images, pixels.
         captions: that candidates and test images are drawn with.
+        candidates: for each caption.
         look: what an image shows: a reading with the quantities, `shape` (None: nothing that is known) and `fits`.
         quantities: mean and unit of each, by which tastes are stated.
     """
 
     side: int
     captions: tuple[str, ...]
+    candidates: int
     look: Callable[[Image.Image], Any]
     quantities: Mapping[str, tuple[float, float]]
 
@@ -36,6 +38,7 @@ class World:
 ONE_SHAPE = World(
     shapes.SIZE,
     tuple(shapes.captions()),
+    18,
     toys.look,
     {
         "size": (0.445, 0.108),
@@ -50,6 +53,7 @@ ONE_SHAPE = World(
 TWO_SHAPES = World(
     two_shapes.SIDE,
     tuple(two_shapes.captions()),
+    8,
     two_shapes.look,
     {
         "size": (0.266, 0.052),

@@ -31,8 +31,6 @@ from dspo_train.scorers.toys import further_left, large_and_dark
 
 from ..rounds.world import ONE_SHAPE, World
 
-CANDIDATES = 18  # for each of the 48 captions
-
 Taste = Callable[[Reading], float]
 TASTES: Mapping[str, Taste] = MappingProxyType({"large_and_dark": large_and_dark, "further_left": further_left})
 
@@ -51,7 +49,7 @@ def candidates(out: Path, model: Path = MODEL, world: World = ONE_SHAPE) -> list
         model: that draws them if `out` has none yet.
         world: whose captions it draws.
     """
-    prompts = [caption for caption in world.captions for _ in range(CANDIDATES)]
+    prompts = [caption for caption in world.captions for _ in range(world.candidates)]
     places = [out / "candidates" / f"{number:04d}.png" for number in range(len(prompts))]
     if not all(place.exists() for place in places):
         drawn = replace(SAMPLING, width=world.side, height=world.side)
