@@ -1,10 +1,11 @@
-"""Another world: two shapes of other colours in an image of 128 pixels, and three more kinds of them.
+"""Another world: the same shape twice, in two sizes, in an image of 128 pixels, and three more kinds of shapes.
 
-A caption names the left one first. As in the world of one shape, what an image shows is measured on its pixels.
+As in the world of one shape, what an image shows is measured on its pixels.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -33,27 +34,26 @@ KINDS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class Scene:
-    """The left shape and the right one, on the background of the left one."""
+    """Two shapes of one kind and colour, on the background of the first."""
 
-    left: one.Scene
-    right: one.Scene
+    first: one.Scene
+    second: one.Scene
 
     @property
-    def words(self) -> tuple[str, str, str, str]:
-        return self.left.color, self.left.shape, self.right.color, self.right.shape
+    def words(self) -> tuple[str, str]:
+        return self.first.color, self.first.shape
 
     @property
     def caption(self) -> str:
         return caption(*self.words)
 
 
-def caption(*words: str | None) -> str:
-    """Of the left shape's colour and kind and the right one's."""
-    return "a {} {} and a {} {}".format(*words)
+def caption(color: str | None, kind: str | None) -> str:
+    return f"a {color} {kind} twice"
 
 
 def captions(count: int = 48, seed: int = 0) -> list[str]:
-    """Some of the 4,536, drawn at random; in each the colours differ."""
+    """Some of the 72, drawn at random."""
     generator, found = torch.Generator().manual_seed(seed), {}
     while len(found) < count:
         found[random_scene(generator).caption] = None
@@ -63,11 +63,9 @@ def captions(count: int = 48, seed: int = 0) -> list[str]:
 def random_scene(generator: torch.Generator) -> Scene:
     """Two shapes of half the size that one has in its world, apart from each other by at least 3% of the side."""
     while True:
-        shapes = sorted((_shape(generator) for _ in range(2)), key=lambda shape: shape.x)
-        left, right = shapes
-        apart = math.hypot(left.x - right.x, left.y - right.y) - left.radius - right.radius
-        if left.color != right.color and apart > 0.03 and right.x - left.x > 0.1:
-            return Scene(left, right)
+        first, other = (_shape(generator) for _ in range(2))
+        if math.hypot(first.x - other.x, first.y - other.y) - first.radius - other.radius > 0.03:
+            return Scene(first, dataclasses.replace(other, shape=first.shape, color=first.color))
 
 
 def _shape(generator: torch.Generator) -> one.Scene:
@@ -88,9 +86,9 @@ def _shape(generator: torch.Generator) -> one.Scene:
 def draw(scene: Scene) -> Tensor:
     """-> (3, 128, 128) in [0, 1]"""
     down = torch.linspace(-1, 1, SIDE)[:, None]
-    image = (torch.tensor(scene.left.tint).view(3, 1, 1) + scene.left.tone - 0.06 * down).expand(3, SIDE, SIDE)
+    image = (torch.tensor(scene.first.tint).view(3, 1, 1) + scene.first.tone - 0.06 * down).expand(3, SIDE, SIDE)
     centres = (torch.arange(SIDE * _FINE) + 0.5) / (SIDE * _FINE)
-    for shape in (scene.left, scene.right):
+    for shape in (scene.first, scene.second):
         right, up = (centres - shape.x) / shape.radius, -(centres - shape.y) / shape.radius
         up, right = torch.meshgrid(up, right, indexing="ij")
         cover = KINDS[shape.shape](right, up).float().view(SIDE, _FINE, SIDE, _FINE).mean((1, 3))
@@ -104,7 +102,7 @@ class Reading:
     """What an image shows; quantities as in the world of one shape, over both shapes.
 
     Attributes:
-        shape: its caption, or None if it does not show two shapes of this world.
+        shape: what it shows in words, or None if that is not two shapes of this world.
         size: square root of the share of the image that both cover.
         darkness: 1 - brightness of the image's border.
         x, y, tilt, turn: the mean of both.
@@ -134,11 +132,12 @@ def read(image: Tensor) -> Reading:
     parts = [part for part in parts if part.float().mean() > _LEAST]
     if len(parts) != 2 or chroma.max() < 0.3:
         return Reading(None, covered, darkness)
-    seen = sorted((_patch(image, part) for part in parts), key=lambda patch: patch.x)
+    seen = [_patch(image, part) for part in parts]
     known = all(patch.likeness >= _LIKENESS for patch in seen)
-    words = [word for patch in seen for word in (patch.color, patch.shape)]
+    named = [(patch.color, patch.shape) for patch in seen]
+    text = caption(*named[0]) if named[0] == named[1] else "a {} {} and a {} {}".format(*named[0], *named[1])
     means = {name: sum(getattr(patch, name) for patch in seen) / 2 for name in ("x", "y", "tilt", "turn")}
-    return Reading(caption(*words) if known else None, covered, darkness, **means)
+    return Reading(text if known else None, covered, darkness, **means)
 
 
 def _labelled(mask: np.ndarray) -> tuple[np.ndarray, int]:

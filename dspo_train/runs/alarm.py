@@ -43,8 +43,9 @@ BEYOND = (
     "may fall apart. Look at a preview; stop earlier, lower `optim.lr`, or set `loss.word_budget`."
 )
 WITHOUT_WINNING = (
-    "The model predicts the images to prefer worse than before, and little or nothing is won by it: lower `optim.lr` "
-    "by ten times; if that does not help, the labels may contradict each other."
+    "The model predicts the images to prefer worse than before, and little or nothing is won by it. The taste may have "
+    "carried it past them: look at a preview. If images fall apart, lower `optim.lr` by ten times; if that does not "
+    "help, the labels may contradict each other."
 )
 
 

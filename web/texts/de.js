@@ -373,7 +373,8 @@ export const de = {
     "wird leiden: Der Fehler der Gewinner ist bei einer Trefferquote nahe 100 % gestiegen, oder er ist stark gestiegen. " +
     "Senke die Lernrate, höre früher auf oder setze in den Trainingsoptionen einen SFT-Anteil (0.25).",
   alarm_without_winning:
-    "Das Modell sagt die bevorzugten Bilder schlechter vorher als zuvor und gewinnt damit wenig oder nichts: Senke die " +
+    "Das Modell sagt die bevorzugten Bilder schlechter vorher als zuvor und gewinnt damit wenig oder nichts. Vielleicht " +
+    "hat der Geschmack es schon über sie hinausgetragen: Sieh dir eine Vorschau an. Zerfallen die Bilder, senke die " +
     "Lernrate auf ein Zehntel; hilft das nicht, widersprechen sich vielleicht die Stimmen.",
   pairsPerSecond: "{rate} Paare pro Sekunde",
   chart_margin: "Margin",

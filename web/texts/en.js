@@ -372,8 +372,9 @@ export const en = {
     "winners has risen while the accuracy is near 100%, or has risen far. Lower the learning rate, stop earlier, or " +
     "set an SFT mix (0.25) in the training options.",
   alarm_without_winning:
-    "The model predicts the images to prefer worse than before, and little or nothing is won by it: lower the " +
-    "learning rate by ten times; if that does not help, the votes may contradict each other.",
+    "The model predicts the images to prefer worse than before, and little or nothing is won by it. The taste " +
+    "may have carried it past them: look at a preview. If images fall apart, lower the learning rate by ten times; " +
+    "if that does not help, the votes may contradict each other.",
   pairsPerSecond: "{rate} pairs per second",
   chart_margin: "Margin",
   chart_accuracy: "Accuracy",
