@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--tastes", type=int, nargs="*", default=[4])
     parser.add_argument("--kinds", nargs="*", default=[], help="of the embedded network: v, noise, flow; default: all")
     parser.add_argument("--settings", type=int, default=len(SETTINGS), help="how many of the four to try")
+    parser.add_argument("--clicks", type=int, default=100)
     parser.add_argument("--width", type=int, help="that the rate is meant for; the embedded model has 89")
     arguments = parser.parse_args()
     rate = {"optim.width": arguments.width} if arguments.width is not None else {}
@@ -62,7 +63,8 @@ def main() -> None:
             for kind, (source, more) in kinds_of(model).items():
                 if arguments.kinds and kind not in arguments.kinds:
                     continue
-                run = OneShot(number, "dspo", {**settings, **more, "loss.word_budget": 0.1, **rate}, world=world)
+                asked = {**settings, **more, "loss.word_budget": 0.1, **rate}
+                run = OneShot(number, "dspo", asked, arguments.clicks, world=world)
                 place = out / "carry-over" / f"{kind}-{run.name}.json"
                 found = trained(out, run, source, place)
                 rows, start = rows_of(found, world), base_row(base, number, world)
