@@ -39,7 +39,7 @@ MODELS = (
     Carried("embedded", "embedded", "v", "errorsmodel-word_budget0.1-100-s0"),
     Carried("half as wide, noise", "smaller", "as v", "errorsv-word_budget0.1-100-s0"),
     Carried("four times as wide", "wider", "as v", "errorsv-word_budget0.1-width89-100-s0"),
-    Carried("128 pixels, two shapes, 80 clicks", "larger", "as v", "errorsv-word_budget0.1-80-s0"),
+    Carried("128 pixels, two shapes", "larger", "as v", "errorsv-word_budget0.1-100-s0"),
 )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import statistics
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -45,11 +46,7 @@ class Scene:
 
     @property
     def caption(self) -> str:
-        return caption(*self.words)
-
-
-def caption(color: str | None, kind: str | None) -> str:
-    return f"a {color} {kind} twice"
+        return f"{self.first.caption} twice"
 
 
 def captions(count: int = 48, seed: int = 0) -> list[str]:
@@ -99,16 +96,18 @@ def draw(scene: Scene) -> Tensor:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an image shows; quantities as in the world of one shape, over both shapes.
+    """What an image shows; quantities as in the world of one shape, over all shapes.
 
     Attributes:
-        shape: what it shows in words, or None if that is not two shapes of this world.
-        size: square root of the share of the image that both cover.
+        shape: what it shows in words, or None if any shape is none of this world.
+        count: how many shapes.
+        size: square root of the share of the image that all cover.
         darkness: 1 - brightness of the image's border.
-        x, y, tilt, turn: the mean of both.
+        x, y, tilt, turn: the mean of all.
     """
 
     shape: str | None
+    count: int
     size: float
     darkness: float
     x: float = 0.5
@@ -117,11 +116,12 @@ class Reading:
     turn: float = 0.0
 
     def fits(self, caption: str) -> bool:
-        return self.shape == caption
+        """Is every shape of the caption's kind and colour? How many there are is not asked."""
+        return caption == f"{self.shape} twice"
 
 
 def read(image: Tensor) -> Reading:
-    """Measure one image, (3, 128, 128) in [0, 1]. Each patch that is not grey is a shape; two are asked for."""
+    """Measure one image, (3, 128, 128) in [0, 1]. Each patch that is not grey is a shape."""
     border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
     darkness = 1 - border.mean().item()
     chroma = image.amax(0) - image.amin(0)
@@ -130,14 +130,13 @@ def read(image: Tensor) -> Reading:
     patches, count = _labelled(mask.numpy())
     parts = [torch.from_numpy(patches == number) for number in range(1, count + 1)]
     parts = [part for part in parts if part.float().mean() > _LEAST]
-    if len(parts) != 2 or chroma.max() < 0.3:
-        return Reading(None, covered, darkness)
+    if not parts or chroma.max() < 0.3:
+        return Reading(None, 0, covered, darkness)
     seen = [_patch(image, part) for part in parts]
     known = all(patch.likeness >= _LIKENESS for patch in seen)
-    named = [(patch.color, patch.shape) for patch in seen]
-    text = caption(*named[0]) if named[0] == named[1] else "a {} {} and a {} {}".format(*named[0], *named[1])
-    means = {name: sum(getattr(patch, name) for patch in seen) / 2 for name in ("x", "y", "tilt", "turn")}
-    return Reading(text if known else None, covered, darkness, **means)
+    named = dict.fromkeys(f"a {patch.color} {patch.shape}" for patch in seen)
+    means = {name: statistics.fmean(getattr(patch, name) for patch in seen) for name in ("x", "y", "tilt", "turn")}
+    return Reading(" and ".join(named) if known else None, len(seen), covered, darkness, **means)
 
 
 def _labelled(mask: np.ndarray) -> tuple[np.ndarray, int]:
