@@ -18,7 +18,7 @@ SHARPNESS = tuple(settings["objective_args.sharpness"] for settings in SETTINGS 
 
 @dataclass(frozen=True)
 class Carried:
-    """A model in results.csv's kind of table.
+    """A model in carry_over.csv.
 
     Attributes:
         title: for people.

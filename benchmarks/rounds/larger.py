@@ -18,12 +18,13 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from dspo_train.demo import build_model as embedded
 from dspo_train.demo.run import MODEL
 from dspo_train.evaluate.shapes import COLORS
 
+from . import smaller
 from . import two_shapes as world
 
 PHRASES = ("a {} {} twice", "{} {} twice", "a picture of a {} {} twice")
@@ -57,10 +58,8 @@ def main() -> None:
 
 def scheduler() -> DDIMScheduler:
     """Stable Diffusion's, rescaled to end without signal (Lin et al. 2024)."""
-    return DDIMScheduler(
-        beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False, set_alpha_to_one=False,
-        steps_offset=1, prediction_type="v_prediction", timestep_spacing="trailing", rescale_betas_zero_snr=True,
-    )  # fmt: skip
+    plain = smaller.scheduler().config
+    return DDIMScheduler(**{**plain, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True})
 
 
 def tuned_vae(folder: Path, images: Tensor, steps: int) -> AutoencoderKL:
@@ -76,8 +75,7 @@ def tuned_vae(folder: Path, images: Tensor, steps: int) -> AutoencoderKL:
         pixels = embedded._pixels(images[torch.randint(len(images), (_VAE_BATCH,))])
         (posterior,) = vae.encode(pixels, return_dict=False)
         (decoded,) = vae.decode(posterior.sample(), return_dict=False)  # type: ignore[arg-type]
-        error = decoded - pixels
-        return error.abs().mean() + error.square().mean() + 1e-4 * posterior.kl().mean() / posterior.mean[0].numel()
+        return embedded.vae_loss(decoded - pixels, posterior)
 
     for _ in embedded._optimise("vae", [vae], loss_of, steps, peak=1e-3):
         pass
@@ -87,8 +85,7 @@ def tuned_vae(folder: Path, images: Tensor, steps: int) -> AutoencoderKL:
 
 def text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """The embedded model's, with the words that it knows under their new numbers; the others begin at random."""
-    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **embedded._TEXT_ENCODER, **special))
+    text = embedded.new_text_encoder(tokenizer)
     known = CLIPTextModel.from_pretrained(MODEL, subfolder="text_encoder", torch_dtype=torch.float32).state_dict()
     before = CLIPTokenizer.from_pretrained(MODEL, subfolder="tokenizer").get_vocab()
     (table,) = (name for name in known if name.endswith("token_embedding.weight"))

@@ -6,10 +6,8 @@ As in the world of one shape, what an image shows is measured on its pixels.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import statistics
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +23,7 @@ _FINE = 3  # sub-pixels per side
 _LEAST = 0.004  # of the image, that a shape covers
 _LIKENESS = 0.75  # as in the world of one shape
 
-KINDS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+KINDS: one.Kinds = {
     **one.SHAPES,
     "ring": lambda x, y: (torch.hypot(x, y) < 0.92) & (torch.hypot(x, y) > 0.5),
     "diamond": lambda x, y: x.abs() / 0.66 + y.abs() / 0.96 < 1,
@@ -122,8 +120,7 @@ class Reading:
 
 def read(image: Tensor) -> Reading:
     """Measure one image, (3, 128, 128) in [0, 1]. Each patch that is not grey is a shape."""
-    border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
-    darkness = 1 - border.mean().item()
+    darkness = one._darkness(image)
     chroma = image.amax(0) - image.amin(0)
     mask = chroma > 0.5 * chroma.flatten().quantile(0.985)
     covered = math.sqrt(mask.float().mean().item())
@@ -145,31 +142,9 @@ def _labelled(mask: np.ndarray) -> tuple[np.ndarray, int]:
 
 def _patch(image: Tensor, mask: Tensor) -> one.Reading:
     y, x = ((mask.nonzero().float().mean(0) + 0.5) / SIDE).tolist()
-    shape, tilt, likeness = _nearest(mask)
+    shape, tilt, likeness = one._nearest_shape(mask, KINDS)
     color, turn = one._nearest_color(image[:, mask].median(1).values)
     return one.Reading(shape, color, likeness, 0.0, 0.0, x, y, tilt, turn)
-
-
-def _nearest(mask: Tensor) -> tuple[str, float, float]:
-    moved = one._normalise(mask)
-    poses, templates = _templates()
-    overlap = (templates & moved).sum((1, 2)) / (templates | moved).sum((1, 2))
-    best = int(overlap.argmax())
-    return *poses[best], overlap[best].item()
-
-
-@functools.cache
-def _templates() -> tuple[list[tuple[str, float]], Tensor]:
-    """(shape, tilt) and masks."""
-    axis = torch.linspace(-1.2, 1.2, 160)
-    up, right = torch.meshgrid(-axis, axis, indexing="ij")
-    poses, masks = [], []
-    for name, inside in KINDS.items():
-        for tilt in torch.linspace(-one._MAX_TILT, one._MAX_TILT, 7).tolist():
-            cos, sin = math.cos(tilt), math.sin(tilt)
-            poses.append((name, 0.0 if name in ("circle", "ring") else tilt))
-            masks.append(one._normalise(inside(cos * right + sin * up, cos * up - sin * right)))
-    return poses, torch.stack(masks)
 
 
 def look(image: Image.Image) -> Reading:

@@ -152,6 +152,11 @@ def _optimise(
         yield step
 
 
+def vae_loss(error: Tensor, posterior: Any) -> Tensor:
+    """Of the decoded pixels' error, with a little of the divergence from a normal distribution."""
+    return error.abs().mean() + error.square().mean() + 1e-4 * posterior.kl().mean() / posterior.mean[0].numel()
+
+
 def train_vae(images: Tensor, steps: int, batch: int = 32) -> AutoencoderKL:
     """Train an 8x down-sampling VAE, (3, 64, 64) -> (8, 8, 8), on uint8 images (N, 3, 64, 64)."""
     vae = AutoencoderKL(**_VAE)
@@ -161,8 +166,7 @@ def train_vae(images: Tensor, steps: int, batch: int = 32) -> AutoencoderKL:
         with torch.autocast("cpu", torch.bfloat16):
             (posterior,) = vae.encode(pixels, return_dict=False)
             (decoded,) = vae.decode(posterior.sample(), return_dict=False)  # type: ignore[arg-type]
-        error = decoded.float() - pixels
-        return error.abs().mean() + error.square().mean() + 1e-4 * posterior.kl().mean() / posterior.mean[0].numel()
+        return vae_loss(decoded.float() - pixels, posterior)
 
     ema = Ema(copy.deepcopy(vae))
     for _ in _optimise("vae", [vae], loss_of, steps, peak=2e-3):
@@ -216,6 +220,11 @@ def tokenize(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:
     return tokenizer(texts, padding="max_length", max_length=_TOKENS, truncation=True, return_tensors="pt").input_ids
 
 
+def new_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **_TEXT_ENCODER, **special))
+
+
 def train_unet(
     moments: Tensor,
     scenes: list[world.Scene],
@@ -228,8 +237,7 @@ def train_unet(
 
     Yields the averaged models ten times on the way, for early inspection, and at the end.
     """
-    special = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    text_encoder = CLIPTextModel(CLIPTextConfig(vocab_size=len(tokenizer), **_TEXT_ENCODER, **special))
+    text_encoder = new_text_encoder(tokenizer)
     unet = UNet2DConditionModel(**_UNET)
     schedule = scheduler()
     signal = schedule.alphas_cumprod.sqrt().view(-1, 1, 1, 1)

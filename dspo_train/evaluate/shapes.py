@@ -5,8 +5,9 @@ Everything here is arithmetic on pixels, so what an image shows is measured, not
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +51,10 @@ def _triangle(x: Tensor, y: Tensor) -> Tensor:
 
 
 # Is the point inside? Unit coordinates, y upwards, the shape inside radius 1.
-SHAPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+Inside = Callable[[Tensor, Tensor], Tensor]
+Kinds = Mapping[str, Inside]
+_ROUND = ("circle", "ring")  # have no tilt
+SHAPES: dict[str, Inside] = {
     "circle": lambda x, y: torch.hypot(x, y) < 0.9,
     "square": lambda x, y: torch.maximum(x.abs(), y.abs()) < 0.78,
     "triangle": _triangle,
@@ -159,8 +163,7 @@ class Reading:
 
 def read(image: Tensor) -> Reading:
     """Measure one image. (3, SIZE, SIZE) in [0, 1] -> Reading"""
-    border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
-    darkness = 1 - border.mean().item()
+    darkness = _darkness(image)
     chroma = image.amax(0) - image.amin(0)  # backgrounds are nearly grey, shapes are not
     peak = chroma.flatten().quantile(0.985).item()
     mask = chroma > 0.5 * peak
@@ -172,6 +175,11 @@ def read(image: Tensor) -> Reading:
     color, turn = _nearest_color(image[:, mask].median(1).values)
     known = shape if likeness >= 0.75 else None
     return Reading(known, color, likeness, math.sqrt(covered), darkness, x, y, tilt if known else 0.0, turn)
+
+
+def _darkness(image: Tensor) -> float:
+    border = torch.cat([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], dim=1)
+    return 1 - border.mean().item()
 
 
 def _nearest_color(rgb: Tensor) -> tuple[str, float]:
@@ -187,14 +195,14 @@ def _hue(rgb: Tensor) -> float:
     return math.atan2(math.sqrt(3) * (green - blue), 2 * red - green - blue)
 
 
-def _nearest_shape(mask: Tensor) -> tuple[str, float, float]:
-    """Overlap of the mask, centred and scaled to a common area, with every shape at several tilts.
+def _nearest_shape(mask: Tensor, kinds: Kinds = SHAPES) -> tuple[str, float, float]:
+    """Overlap of the mask, centred and scaled to a common area, with every kind of shape at several tilts.
 
     Returns:
         The shape, its tilt in radians, and the overlap.
     """
     moved = _normalise(mask)
-    poses, templates = _templates()
+    poses, templates = _templates(tuple(kinds.items()))
     both = (templates & moved).sum((1, 2)).float()
     either = (templates | moved).sum((1, 2)).float()
     best = int((both / either).argmax())
@@ -216,20 +224,15 @@ def _normalise(mask: Tensor) -> Tensor:
     return mask[y][:, x]
 
 
-_template_cache: tuple[list[tuple[str, float]], Tensor] | None = None
-
-
-def _templates() -> tuple[list[tuple[str, float]], Tensor]:
+@functools.cache
+def _templates(kinds: tuple[tuple[str, Inside], ...]) -> tuple[list[tuple[str, float]], Tensor]:
     """(shape, tilt) and masks."""
-    global _template_cache
-    if _template_cache is None:
-        poses, masks = [], []
-        axis = torch.linspace(-1.2, 1.2, 160)
-        up, right = torch.meshgrid(-axis, axis, indexing="ij")
-        for name, inside in SHAPES.items():
-            for tilt in torch.linspace(-_MAX_TILT, _MAX_TILT, 7).tolist():
-                cos, sin = math.cos(tilt), math.sin(tilt)
-                poses.append((name, 0.0 if name == "circle" else tilt))
-                masks.append(_normalise(inside(cos * right + sin * up, cos * up - sin * right)))
-        _template_cache = poses, torch.stack(masks)
-    return _template_cache
+    poses, masks = [], []
+    axis = torch.linspace(-1.2, 1.2, 160)
+    up, right = torch.meshgrid(-axis, axis, indexing="ij")
+    for name, inside in kinds:
+        for tilt in torch.linspace(-_MAX_TILT, _MAX_TILT, 7).tolist():
+            cos, sin = math.cos(tilt), math.sin(tilt)
+            poses.append((name, 0.0 if name in _ROUND else tilt))
+            masks.append(_normalise(inside(cos * right + sin * up, cos * up - sin * right)))
+    return poses, torch.stack(masks)

@@ -96,9 +96,17 @@ class BestWeights:
     beginning: Path
 
     @property
+    def own(self) -> Path:
+        return self.run / _BEST
+
+    @property
+    def begun(self) -> Path:
+        """Of those that the run began with."""
+        return self.beginning / _BEST
+
+    @property
     def places(self) -> tuple[Path, Path]:
-        """The run's own, and those it began with."""
-        return self.run / _BEST, self.beginning / _BEST
+        return self.own, self.begun
 
     def save(self, step: int, weights: Mapping[str, Tensor], resumed: int) -> None:
         """Keep the weights of a step that is the best so far.
@@ -111,7 +119,7 @@ class BestWeights:
         """
         tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
         files.write_bytes(self._file(step), to_bytes(tensors))
-        for old in [kept for kept, _ in _kept(self.places[0]) if kept <= resumed][:-1]:
+        for old in [kept for kept, _ in _kept(self.own) if kept <= resumed][:-1]:
             self._file(old).unlink(missing_ok=True)
 
     def read(self, step: int) -> dict[str, Tensor] | None:
@@ -126,12 +134,12 @@ class BestWeights:
         return [path for place in self.places for kept, path in _kept(place) if kept <= step]
 
     def forget_after(self, step: int) -> None:
-        for kept, path in _kept(self.places[0]):
+        for kept, path in _kept(self.own):
             if kept > step:
                 path.unlink(missing_ok=True)
 
     def _file(self, step: int) -> Path:
-        return self.places[0] / f"step-{step:06d}.safetensors"
+        return self.own / f"step-{step:06d}.safetensors"
 
 
 def _kept(place: Path) -> list[tuple[int, Path]]:

@@ -101,8 +101,7 @@ def take_over(start: Start, folder: RunFolder) -> None:
     found = [path for step, path in earlier.checkpoints.steps() if step == start.step]
     try:
         state = (found[0] / _STATE).read_bytes()
-        begun = folder.best.places[1]
-        kept = {begun / path.name: path.read_bytes() for path in earlier.best.up_to(start.step)}
+        kept = {folder.best.begun / path.name: path.read_bytes() for path in earlier.best.up_to(start.step)}
         if earlier.taste.exists():
             kept[folder.taste] = earlier.taste.read_bytes()
     except (OSError, IndexError) as error:
